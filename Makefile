@@ -1,0 +1,67 @@
+# `make demo` is the only command a newcomer needs; `make help` lists the others.
+PYTHON ?= python3
+TORCH  ?= torch==2.13.0
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
+ROUNDS ?=
+HEADS  ?=
+
+export HF_HUB_OFFLINE := 1
+
+.PHONY: help env env-dev demo example test test-all check format proto clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+$(VENV)/.runtime: pyproject.toml constraints.txt requirements-demo.txt
+	@echo "Building the environment in $(VENV) (torch alone takes a minute or two) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) '$(TORCH)'
+	@echo "  torch is in; now the other packages ..."
+	@$(PIP) --editable '.[coordinator,edge]'
+	@echo "  and the demo's model and work orders ..."
+	@$(BIN)/pip --disable-pip-version-check install --quiet --no-deps --requirement requirements-demo.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	@echo "Adding the tools of the developers ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+env: $(VENV)/.runtime  ## build what running needs
+env-dev: $(VENV)/.dev  ## build what testing needs
+
+demo: $(VENV)/.runtime  ## a real coordinator and five sites on this machine; ROUNDS=n HEADS=0
+	@$(BIN)/python -m deploy.demo $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(HEADS),--heads $(HEADS))
+
+example: $(VENV)/.runtime  ## the files that the README's commands use, in example/
+	@$(BIN)/python -m deploy.demo.example example
+
+test: $(VENV)/.dev  ## all tests but the slow ones
+	@$(BIN)/pytest -m 'not slow' -n 2 --dist loadfile
+
+test-all: $(VENV)/.dev  ## all tests
+	@$(BIN)/pytest -n 2 --dist loadfile
+
+check: $(VENV)/.dev  ## style, types, import contracts, wire format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/buf lint
+	@$(BIN)/buf format --diff --exit-code
+	@$(BIN)/buf breaking --against proto/baseline.binpb
+	@PYTHON=$(CURDIR)/$(BIN)/python sh proto/check_drift.sh
+	@echo "check: all good"
+
+format: $(VENV)/.dev  ## rewrite the code in house style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/buf format --write
+
+proto: $(VENV)/.dev  ## write ravan/wire from proto/
+	@PATH=$(CURDIR)/$(BIN):$$PATH PYTHON=$(CURDIR)/$(BIN)/python sh proto/generate.sh
+
+clean:  ## remove environment, caches and the demo's run
+	@rm -rf $(VENV) demo-run .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
