@@ -1,0 +1,161 @@
+"""Ravan heads in a whole model: find the layers, put the heads in for a round, read the deltas, take them out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ravan.adapters.basis import BasisSource, drawn_bases
+from ravan.adapters.layer import RavanLinear
+from ravan.adapters.state import FloatArray, ModelState
+from ravan.errors import ConfigError, ErrorReason, ModelError
+from ravan.ids import BlockId, BlockKind
+from ravan.manifest.plan import JobPlan, Matrix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedParameters:
+    """What an optimiser gets, by learning rate."""
+
+    heads: tuple[nn.Parameter, ...]
+    dense: tuple[nn.Parameter, ...]
+
+
+def find_linears(
+    model: nn.Module, targets: Collection[str], exclude: Collection[str] = ()
+) -> list[tuple[str, int, int]]:
+    """Return (name, out, in) of every plain `nn.Linear` whose dotted name ends with a target, bottom to top.
+
+    Whole components count: `value` does not match `xvalue`. `exclude` names modules to leave out, such as a
+    classifier that is trained whole. Raise ConfigError when a target matches nothing.
+    """
+    linears = {name: module for name, module in model.named_modules() if type(module) is nn.Linear}
+    matched = {target: {name for name in linears if _ends_with(name, target)} for target in targets}
+    unmatched = [target for target, names in matched.items() if not names]
+    if unmatched or not matched:
+        raise _no_match(unmatched, sorted({_suffix(name) for name in linears}))
+    wanted = set().union(*matched.values()) - set(exclude)
+    return [(name, m.out_features, m.in_features) for name, m in linears.items() if name in wanted]
+
+
+def inject(
+    model: nn.Module,
+    plan: JobPlan,
+    state: ModelState,
+    trained: frozenset[BlockId],
+    bases: BasisSource | None = None,
+) -> None:
+    """Put the model into `state`, ready to train the blocks in `trained`; everything else is frozen.
+
+    Heads of an earlier injection are replaced, and all s_i are 1. With no head in `trained` every head is
+    folded: the form for evaluation. Bases are built one matrix at a time, and only where they are needed.
+    Raise ModelError when the plan's names and shapes are not the model's.
+    """
+    remove(model)
+    model.requires_grad_(False)
+    source = drawn_bases(plan.adapter) if bases is None else bases
+    for matrix in plan.matrices:
+        _inject_matrix(model, plan, matrix, state, trained, source)
+    for block, parameter in _dense_parameters(model, plan):
+        parameter.detach().copy_(torch.from_numpy(state[block]))
+        parameter.requires_grad_(block in trained)
+
+
+def remove(model: nn.Module) -> None:
+    """Put the original layers back, bit for bit as they were; dense blocks keep what they were trained to."""
+    wrapped = [(name, m) for name, m in model.named_modules() if isinstance(m, RavanLinear)]
+    for name, module in wrapped:
+        model.set_submodule(name, module.base)
+
+
+def trained_parameters(model: nn.Module, plan: JobPlan) -> TrainedParameters:
+    """Return the parameters that an injected model trains: cores and scales, bottom to top, and dense blocks."""
+    layers = [m for m in model.modules() if isinstance(m, RavanLinear)]
+    heads = [p for layer in layers for p in (layer.cores, layer.scales) if p is not None and p.requires_grad]
+    dense = [p for _, p in _dense_parameters(model, plan) if p.requires_grad]
+    return TrainedParameters(heads=tuple(heads), dense=tuple(dense))
+
+
+def local_deltas(
+    model: nn.Module, plan: JobPlan, state: ModelState, trained: frozenset[BlockId]
+) -> dict[BlockId, FloatArray]:
+    """Return what training changed: s_i H_i - H_i(global) of trained heads (r, r), new - old of dense blocks."""
+    now = dict(_products(model, plan)) | {b: p.detach().numpy() for b, p in _dense_parameters(model, plan)}
+    return {block: now[block] - state[block] for block in sorted(trained)}
+
+
+def _products(model: nn.Module, plan: JobPlan) -> Iterator[tuple[BlockId, FloatArray]]:
+    for matrix in plan.matrices:
+        layer = model.get_submodule(matrix.name)
+        if isinstance(layer, RavanLinear) and layer.trained:
+            arrays = layer.products.detach().numpy()
+            for position, head in enumerate(layer.trained):
+                yield BlockId(BlockKind.HEAD, plan.adapter.epoch, matrix.ordinal, head), arrays[position]
+
+
+def _inject_matrix(
+    model: nn.Module,
+    plan: JobPlan,
+    matrix: Matrix,
+    state: ModelState,
+    trained: frozenset[BlockId],
+    bases: BasisSource,
+) -> None:
+    ids = [BlockId(BlockKind.HEAD, plan.adapter.epoch, matrix.ordinal, i) for i in range(plan.adapter.heads)]
+    chosen = tuple(i for i, block in enumerate(ids) if block in trained)
+    layer = RavanLinear(_linear_of(model, matrix))
+    if chosen or any(state[block].any() for block in ids):
+        products = torch.stack([torch.from_numpy(state[block]) for block in ids])  # (h, r, r)
+        layer.load_heads(bases(matrix), products, chosen, train_scales=plan.adapter.train_scales)
+    model.set_submodule(matrix.name, layer)
+
+
+def _linear_of(model: nn.Module, matrix: Matrix) -> nn.Linear:
+    try:
+        module = model.get_submodule(matrix.name)
+    except AttributeError:
+        raise _not_the_model(matrix.name) from None
+    if not isinstance(module, nn.Linear) or tuple(module.weight.shape) != (matrix.out_features, matrix.in_features):
+        raise _not_the_model(matrix.name)
+    return module
+
+
+def _dense_parameters(model: nn.Module, plan: JobPlan) -> Iterator[tuple[BlockId, nn.Parameter]]:
+    for block, wanted in zip(plan.dense_ids(), plan.dense, strict=True):
+        try:
+            parameter = model.get_parameter(wanted.name)
+        except AttributeError:
+            raise _not_the_model(wanted.name) from None
+        if tuple(parameter.shape) != wanted.shape:
+            raise _not_the_model(wanted.name)
+        yield block, parameter
+
+
+def _ends_with(name: str, target: str) -> bool:
+    return name == target or name.endswith("." + target)
+
+
+def _suffix(name: str) -> str:
+    """Return what a target would be: the last component, with the one before it where that is a mere number."""
+    parts = name.split(".")
+    return ".".join(parts[-2:]) if parts[-1].isdigit() else parts[-1]
+
+
+def _no_match(unmatched: list[str], available: list[str]) -> ConfigError:
+    subject = "No adapter target is given" if not unmatched else f"The model has no linear layer {', '.join(unmatched)}"
+    return ConfigError(
+        f"{subject}; its linear layers are called {', '.join(available) or '(none)'}.",
+        reason=ErrorReason.CONFIG_INVALID,
+        next_step="Set [adapter] targets to some of these names.",
+    )
+
+
+def _not_the_model(name: str) -> ModelError:
+    return ModelError(
+        f"The job's plan names {name}, which the model does not have in that shape.",
+        reason=ErrorReason.MODEL_INVALID,
+        next_step="Check that agent and coordinator run the same version of transformers.",
+    )

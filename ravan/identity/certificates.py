@@ -1,0 +1,106 @@
+"""Certificates as both sides read them: who a client certificate names, and which authority signed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from ravan.errors import ErrorReason, IdentityError
+from ravan.ids import SITE_NAME
+
+
+class Role(StrEnum):
+    """What a client certificate allows its holder to be; the value is the middle part of its URI."""
+
+    AGENT = "site"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Whoever is at the other end of a mutually authenticated connection."""
+
+    role: Role
+    name: str
+    """Site name of an agent, or the operator's name."""
+    serial: str
+    """Serial number of the certificate, lower-case hexadecimal."""
+
+
+def name_uri(role: Role, name: str) -> str:
+    """Return the URI that names the holder in a client certificate."""
+    return f"ravan:{role}:{name}"
+
+
+def serial_text(certificate: x509.Certificate) -> str:
+    """Return the serial number as it is stored and compared: lower-case hexadecimal."""
+    return f"{certificate.serial_number:x}"
+
+
+def load_certificate(pem: bytes) -> x509.Certificate:
+    """Parse one PEM certificate; raise IdentityError when it is none."""
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise IdentityError(
+            "The certificate cannot be read: it is damaged or not in PEM form.",
+            reason=ErrorReason.IDENTITY_MISMATCH,
+            next_step="Restore the file from a backup, or enrol again with a new join string.",
+        ) from error
+
+
+def read_caller(pem: bytes) -> Caller:
+    """Read role, name and serial from a client certificate.
+
+    The chain was checked by TLS; here only the shape is: one use (client), no authority, one
+    Ravan URI. Raises IdentityError (PERMISSION_DENIED) for any other certificate.
+    """
+    certificate = load_certificate(pem)
+    try:
+        usage = list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound as error:
+        raise _foreign_certificate() from error
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if usage != [ExtendedKeyUsageOID.CLIENT_AUTH] or constraints.ca or len(uris) != 1 or len(list(names)) != 1:
+        raise _foreign_certificate()
+    role, name = _parse_uri(uris[0])
+    return Caller(role=role, name=name, serial=serial_text(certificate))
+
+
+def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Tell whether `authority` signed `certificate` directly."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def describe_authority(pem: bytes) -> str:
+    """Name a CA certificate for a sentence: its common name and the start of its SHA-256 fingerprint."""
+    certificate = load_certificate(pem)
+    name = certificate.subject.rfc4514_string()
+    return f"{name} (SHA-256 {certificate.fingerprint(hashes.SHA256()).hex()[:16]})"
+
+
+def _parse_uri(uri: str) -> tuple[Role, str]:
+    scheme, _, rest = uri.partition(":")
+    kind, _, name = rest.partition(":")
+    if scheme != "ravan" or kind not in set(Role) or not SITE_NAME.fullmatch(name):
+        raise _foreign_certificate()
+    return Role(kind), name
+
+
+def _foreign_certificate() -> IdentityError:
+    return IdentityError(
+        "The certificate names neither a site nor an operator.",
+        reason=ErrorReason.PERMISSION_DENIED,
+        next_step="Use the certificate that `ravan-agent enroll` or `ravan-coordinator init` wrote.",
+    )

@@ -1,0 +1,94 @@
+"""The assignment: what one round asks of whom, signed before training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ravan.ids import BlockId, BlockKind, Digest, JobId, RunId, SiteId
+
+BUNDLE_FLOOR = 3
+"""Least survivors of a released bundle: with 2, each learns the other's update."""
+
+MAX_TILES = 16
+"""Most tiles in a round; bounds the bundles of an agent and so its shares."""
+
+MAX_MEMBERS = 128
+"""Largest roster of one aggregation group (complete mask graph)."""
+
+
+class Suite(IntEnum):
+    """Keystream that expands masks; one suite serves a whole round."""
+
+    AES_128_CTR = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockSpec:
+    """One block of parameters as it lies in the masked vector."""
+
+    block_id: BlockId
+    length: int
+    """Number of ring elements: rows x cols, row-major; the clip flag is extra."""
+    clip: float
+    """L2 bound C of the block's delta; the quantisation step is clip / quantum_limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """A set of head blocks that is allotted as one."""
+
+    tile_id: int
+    """0 is the uppermost tile: weak sites get the lowest ids first."""
+    blocks: tuple[BlockId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One site selected for the round."""
+
+    index: int
+    """Position in this round, from 0; used in every secure-aggregation message."""
+    site: SiteId
+    identity_key: bytes
+    """Ed25519 public key proved at enrolment, 32 bytes."""
+    tiles: tuple[int, ...]
+    """Ids of the tiles that this site trains, ascending; dense blocks are trained by all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """What one round asks of whom."""
+
+    run_id: RunId
+    job_id: JobId
+    round_number: int
+    """From 1, strictly increasing within a run."""
+    plan_digest: Digest
+    """Digest of the signed job plan; binds model, adapter and training settings."""
+    state_digest: Digest
+    """SHA-256 of the model version (cores and dense blocks) that training starts from."""
+    model_digest: Digest
+    """Digest over the base model's file list."""
+    suite: Suite
+    ring_bits: int
+    """k: all sums are modulo 2^k; 24 today."""
+    bundle_threshold: int
+    """t_B: least survivors for a bundle to be released."""
+    blocks: tuple[BlockSpec, ...]
+    """Dense blocks first, then heads, each by ascending id."""
+    tiles: tuple[Tile, ...]
+    members: tuple[Member, ...]
+    """By ascending index, without gaps."""
+
+    @property
+    def quantum_limit(self) -> int:
+        """Return Q: the largest |coordinate| for which the sum over all members cannot wrap."""
+        return ((1 << self.ring_bits - 1) - 1) // len(self.members)
+
+    def blocks_of(self, index: int) -> frozenset[BlockId]:
+        """Return the blocks that member `index` trains, dense ones included."""
+        mine = set(self.members[index].tiles)
+        heads = {b for tile in self.tiles if tile.tile_id in mine for b in tile.blocks}
+        dense = {b.block_id for b in self.blocks if b.block_id.kind is BlockKind.DENSE}
+        return frozenset(heads | dense)

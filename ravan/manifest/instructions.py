@@ -1,0 +1,106 @@
+"""What the coordinator tells a site over its Watch stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ravan.ids import Digest, JobId, RunId
+from ravan.manifest.documents import SignedDocument
+from ravan.manifest.phases import JobState, RoundOutcome
+from ravan.secagg.messages import RevealRequest, ShareDelivery, SurvivorSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundRef:
+    """Names one round and the documents that it stands on."""
+
+    run_id: RunId
+    round_number: int
+    assignment_digest: Digest
+    roster_digest: Digest
+    """Empty until there is a roster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """First message of every stream."""
+
+    heartbeat_interval_s: int
+    coordinator_time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepare:
+    """Get ready for a job: download and measure the model."""
+
+    plan: SignedDocument
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train:
+    """Train as the signed assignment says."""
+
+    assignment: SignedDocument
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeShares:
+    """Deal shares to the members of the signed roster."""
+
+    roster: SignedDocument
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskAndUpload:
+    """Mask with the dealers' keys and upload."""
+
+    round: RoundRef
+    delivery: ShareDelivery
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmSurvivors:
+    """Check and sign the survivor set."""
+
+    round: RoundRef
+    survivors: SurvivorSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reveal:
+    """Check the signatures and reveal shares."""
+
+    round: RoundRef
+    request: RevealRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundResult:
+    """The round is over for this site."""
+
+    run_id: RunId
+    round_number: int
+    outcome: RoundOutcome
+    state_digest: Digest
+    """Empty unless the round was committed."""
+    dropped: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnded:
+    """The job is over."""
+
+    job_id: JobId
+    state: JobState
+
+
+Instruction = Prepare | Train | ExchangeShares | MaskAndUpload | ConfirmSurvivors | Reveal | RoundResult | JobEnded
+"""Everything that carries a sequence number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbered:
+    """An instruction with its place in the site's stream."""
+
+    sequence: int
+    instruction: Instruction

@@ -1,0 +1,149 @@
+"""The job plan: everything about a job that stays the same in all of its rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ravan.ids import BlockId, BlockKind, Digest, JobId, RunId
+
+
+class Task(StrEnum):
+    """What the model is trained to do."""
+
+    SEQUENCE_CLASSIFICATION = "sequence_classification"
+
+
+class BasisKind(StrEnum):
+    """How the fixed bases B_i and A_i of a head are drawn (paper section 4, 'initialisation')."""
+
+    GRAM_SCHMIDT = "gram_schmidt"
+    NORMAL = "normal"
+    SHARED = "shared"
+    CONSTANT = "constant"
+
+
+class Optimiser(StrEnum):
+    """Local optimiser of the agents."""
+
+    ADAMW = "adamw"
+
+
+class Denominator(StrEnum):
+    """What the sum of a head's products is divided by."""
+
+    TRAINERS = "trainers"
+    """Survivors that trained the head: the paper's equation 8."""
+    COHORT = "cohort"
+    """All survivors of the round."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """One file of the base model, fetched by hash."""
+
+    path: str
+    """Bare file name inside the model folder."""
+    sha256: Digest
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSettings:
+    """Shape of the Ravan heads, equal in every adapted matrix."""
+
+    heads: int
+    """Heads per matrix; 0 trains the dense blocks alone."""
+    rank: int
+    """r: each core H_i is rank x rank."""
+    basis: BasisKind
+    seed: bytes
+    """32 bytes; all bases of the job follow from it."""
+    epoch: int = 0
+    """Generation of the bases."""
+    train_scales: bool = True
+    """Whether s_i is trained beside H_i."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """One adapted weight W (out x in)."""
+
+    ordinal: int
+    """Position from the bottom of the model (0 = nearest the input); names the matrix in block ids."""
+    name: str
+    """Module name in the model as built for the task, e.g. `bert.encoder.layer.0.attention.self.query`."""
+    out_features: int
+    in_features: int
+    basis_digest: Digest
+    """SHA-256 of all bases of this matrix; an agent whose own differ downloads the basis blob."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenseParameter:
+    """A parameter outside the heads that is trained whole."""
+
+    ordinal: int
+    """Position in the list; names the parameter in block ids."""
+    name: str
+    """Parameter name in the model as built for the task, e.g. `classifier.weight`."""
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """How each agent trains in a round; agents refuse a round whose settings differ."""
+
+    task: Task
+    data: str
+    """Name of the `[data.NAME]` table that the site's own configuration holds."""
+    labels: tuple[str, ...]
+    """Class names; the position is the class index."""
+    max_length: int
+    """Tokens per text; longer ones are cut."""
+    batch_size: int
+    steps: int
+    """Mini-batch steps per round, the same for every site."""
+    optimiser: Optimiser
+    learning_rate: float
+    """For H_i and s_i."""
+    dense_learning_rate: float
+    """For dense blocks."""
+    weight_decay: float
+    learning_rate_decay: float = 1.0
+    """Factor on both learning rates from one round to the next."""
+
+    def rates_in(self, round_number: int) -> tuple[float, float]:
+        """Return the learning rates of heads and of dense blocks in a round; rounds count from 1."""
+        factor = self.learning_rate_decay ** (round_number - 1)
+        return self.learning_rate * factor, self.dense_learning_rate * factor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPlan:
+    """Everything about a job that stays the same in all of its rounds."""
+
+    run_id: RunId
+    job_id: JobId
+    job_name: str
+    model_name: str
+    model_files: tuple[ModelFile, ...]
+    """Sorted by path."""
+    adapter: AdapterSettings
+    matrices: tuple[Matrix, ...]
+    """In ordinal order; empty when `adapter.heads` is 0."""
+    dense: tuple[DenseParameter, ...]
+    """In ordinal order."""
+    training: TrainingSettings
+    denominator: Denominator
+
+    def head_ids(self) -> tuple[BlockId, ...]:
+        """Return the id of every head, by matrix, then index."""
+        epoch = self.adapter.epoch
+        return tuple(
+            BlockId(BlockKind.HEAD, epoch, m.ordinal, i) for m in self.matrices for i in range(self.adapter.heads)
+        )
+
+    def dense_ids(self) -> tuple[BlockId, ...]:
+        """Return the id of every dense block, in ordinal order."""
+        return tuple(BlockId(BlockKind.DENSE, 0, p.ordinal, 0) for p in self.dense)

@@ -1,0 +1,64 @@
+"""Client channels: keepalive, quick reconnects, and retries of small calls that may safely be repeated."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+import grpc
+from grpc import aio
+
+from ravan.rpc.addresses import target_of
+from ravan.rpc.keepalive import CHANNEL_OPTIONS
+
+REPEATABLE: Final[dict[str, tuple[str, ...]]] = {
+    "ravan.wire.v1.EnrolmentService": ("Enrol",),
+    "ravan.wire.v1.SiteService": (
+        "Heartbeat",
+        "ReportHardware",
+        "ReportJobProfile",
+        "SubmitSecureAggregation",
+        "LeaveRound",
+    ),
+    "ravan.wire.v1.TransferService": ("GetUploadStatus",),
+    "ravan.wire.v1.OperatorService": (
+        "ListSites",
+        "RevokeSite",
+        "ListModels",
+        "SubmitJob",
+        "ListJobs",
+        "GetJob",
+        "PauseJob",
+        "ResumeJob",
+        "StopJob",
+    ),
+}
+"""Unary calls whose repetition changes nothing. CreateToken is not: each call makes a secret."""
+
+_RETRY_POLICY: Final = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.2s",
+    "maxBackoff": "3s",
+    "backoffMultiplier": 3,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+
+
+def service_config() -> str:
+    """Return the gRPC service configuration, JSON."""
+    names = [{"service": service, "method": method} for service, methods in REPEATABLE.items() for method in methods]
+    return json.dumps({"methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}]})
+
+
+def open_channel(host: str, port: int, credentials: grpc.ChannelCredentials) -> aio.Channel:
+    """Open a channel; it connects at its first call and reconnects by itself. The caller closes it."""
+    options = (
+        *CHANNEL_OPTIONS,
+        ("grpc.service_config", service_config()),
+        ("grpc.enable_retries", 1),
+        # a call whose messages exceed the buffer is silently never retried
+        ("grpc.per_rpc_retry_buffer_size", 4 << 20),
+        ("grpc.initial_reconnect_backoff_ms", 500),
+        ("grpc.max_reconnect_backoff_ms", 30_000),
+    )
+    return aio.secure_channel(target_of(host, port), credentials, options=options)

@@ -1,0 +1,61 @@
+"""Put quantised blocks and statistics into a bundle's vector, and read the sums back out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ravan.ids import BlockId
+from ravan.secagg.bundles import BlockSlot, BundleLayout
+from ravan.secagg.packing import RING, RING_BITS, Elements
+from ravan.secagg.refusals import malformed
+from ravan.secagg.statistics import LocalStatistics, decode_statistics, encode_statistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class QuantisedBlock:
+    """One block in fixed point."""
+
+    values: NDArray[np.int32]
+    """Row-major, one dimension; |value| is at most the assignment's quantum limit."""
+    clipped: bool
+    """Whether the block's norm was above its bound."""
+
+
+def assemble(layout: BundleLayout, blocks: Mapping[BlockId, QuantisedBlock], statistics: LocalStatistics) -> Elements:
+    """Return the bundle's vector modulo 2^24; `statistics` enter bundle 0 only.
+
+    Raise ProtocolError (MALFORMED) when a block of the layout is missing or has another length.
+    """
+    vector = np.zeros(layout.length, RING)
+    vector[list(layout.canaries)] = 1
+    if layout.statistics.stop > layout.statistics.start:
+        vector[layout.statistics] = encode_statistics(statistics)
+    for slot in layout.slots:
+        block = blocks.get(slot.block_id)
+        if block is None or block.values.shape != (slot.length,):
+            raise malformed(f"The update has no block {slot.block_id} of {slot.length} values.")
+        vector[slot.offset : slot.flag] = block.values.astype(RING)
+        vector[slot.flag] = block.clipped
+    vector &= (1 << RING_BITS) - 1
+    return vector
+
+
+def read_statistics(layout: BundleLayout, total: Elements) -> LocalStatistics:
+    """Return the totals of the survivors from the sum of bundle 0."""
+    return decode_statistics([int(limb) for limb in total[layout.statistics]])
+
+
+def read_block(slot: BlockSlot, total: Elements) -> NDArray[np.int64]:
+    """Return the signed sums of one block from the sum modulo 2^24."""
+    values = total[slot.offset : slot.flag].astype(np.int64)
+    values[values >= 1 << RING_BITS - 1] -= 1 << RING_BITS
+    return values
+
+
+def read_flag(slot: BlockSlot, total: Elements) -> int:
+    """Return how many survivors clipped the block."""
+    return int(total[slot.flag])
