@@ -1,0 +1,1 @@
+"""The coordinator: a long-running daemon at headquarters that conducts jobs and rounds."""

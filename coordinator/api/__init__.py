@@ -1,0 +1,1 @@
+"""Thin gRPC servicers: they translate messages and call the domain, nothing else."""

@@ -1,0 +1,211 @@
+"""The operator servicer: fleet, models, jobs and blobs for whoever holds an operator certificate."""
+
+# ruff: noqa: N802, ARG002 - names and arguments of the methods are the wire's
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from grpc import aio
+
+from coordinator.api import views
+from coordinator.api.blob_stream import ReceivingBlobs, receive_blob, send_blob
+from coordinator.api.desks import JobDesk, JobDetail
+from coordinator.enrolment.registry import Registry
+from coordinator.fleet.fleet import Fleet
+from coordinator.fleet.status import invited_sites
+from coordinator.jobs.models import record_model
+from coordinator.store.base import Store
+from coordinator.store.records import ModelRecord, SiteRecord, TokenRecord
+from ravan.clock import Clock
+from ravan.codec import fields
+from ravan.codec.references import blob_from_wire, file_from_wire
+from ravan.errors import ErrorReason, StateError, TransferError
+from ravan.ids import JobId
+from ravan.manifest.phases import JobState
+from ravan.manifest.plan import ModelFile
+from ravan.rpc.blob_stream import GO_ON
+from ravan.wire.v1 import operator_service_pb2 as wire
+from ravan.wire.v1 import operator_service_pb2_grpc, transfer_service_pb2
+
+ENDED_JOBS: Final = frozenset({JobState.COMPLETED, JobState.STOPPED, JobState.FAILED})
+
+PROGRESS_INTERVAL_S: Final = 1.0
+"""How often a watched job shows what the sites are doing, beside the changes of the job itself."""
+
+_JOB_FILE_LIMIT: Final = 1 << 20
+_Context = aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorPorts:
+    """Everything that the operator servicer calls."""
+
+    registry: Registry
+    fleet: Fleet
+    store: Store
+    blobs: ReceivingBlobs
+    jobs: JobDesk
+    clock: Clock
+
+
+class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
+    """Translate what operators call."""
+
+    def __init__(self, ports: OperatorPorts) -> None:
+        self._ports = ports
+        self._closing = False
+
+    def close(self) -> None:
+        """End the streams of those who watch jobs, within `PROGRESS_INTERVAL_S`."""
+        self._closing = True
+
+    async def CreateToken(self, request: wire.CreateTokenRequest, context: _Context) -> wire.CreateTokenResponse:
+        """Make a join string."""
+        join_string, expires_at = await self._ports.registry.create_token(request.site, life_s=request.ttl_s)
+        return wire.CreateTokenResponse(join_string=join_string, expires_at=expires_at)
+
+    async def ListSites(self, request: wire.ListSitesRequest, context: _Context) -> wire.ListSitesResponse:
+        """Show the fleet or one site."""
+        views_ = await self._sites(with_invited=True)
+        if not request.name:
+            return wire.ListSitesResponse(sites=views_)
+        found = [view for view in views_ if view.name == request.name]
+        if not found:
+            raise StateError(
+                f"There is no site {fields.text(request.name, 'site name')}.",
+                reason=ErrorReason.NOT_FOUND,
+                next_step="`ravan-coordinator site list` shows all sites.",
+            )
+        return wire.ListSitesResponse(sites=found)
+
+    async def RevokeSite(self, request: wire.RevokeSiteRequest, context: _Context) -> wire.RevokeSiteResponse:
+        """Refuse a site from now on and end its stream."""
+        site = fields.site(request.name)
+        await self._ports.registry.revoke(site)
+        await self._ports.fleet.expel(site)
+        return wire.RevokeSiteResponse()
+
+    async def UploadBlob(
+        self, request_iterator: AsyncIterator[wire.UploadBlobRequest], context: _Context
+    ) -> wire.UploadBlobResponse:
+        """Store content under its hash."""
+        async for request in request_iterator:
+            fields.require(request, "blob")
+            chunks = _chunks(request_iterator)
+            existed = await receive_blob(
+                chunks, request.blob, self._ports.blobs, lambda: context.send_initial_metadata((GO_ON,))
+            )
+            return wire.UploadBlobResponse(existed=existed)
+        raise fields.malformed("The upload is empty.")
+
+    async def DownloadBlob(
+        self, request: wire.DownloadBlobRequest, context: _Context
+    ) -> AsyncIterator[wire.DownloadBlobResponse]:
+        """Send stored content from an offset."""
+        digest = fields.digest(request.sha256, "hash")
+        parts = await asyncio.to_thread(send_blob, self._ports.blobs, digest, request.offset)
+        async for size_bytes, chunk in parts:
+            yield wire.DownloadBlobResponse(size_bytes=size_bytes, chunk=chunk)
+
+    async def AddModel(self, request: wire.AddModelRequest, context: _Context) -> wire.AddModelResponse:
+        """Take in a base model whose files are here already."""
+        model = await self._take_in(fields.text(request.name, "model name"), [file_from_wire(f) for f in request.files])
+        return wire.AddModelResponse(model=views.model_view(model))
+
+    async def ListModels(self, request: wire.ListModelsRequest, context: _Context) -> wire.ListModelsResponse:
+        """Show the base models."""
+        models = await self._ports.store.transact("list_models", lambda transaction: transaction.list_models())
+        return wire.ListModelsResponse(models=[views.model_view(model) for model in models])
+
+    async def SubmitJob(self, request: wire.SubmitJobRequest, context: _Context) -> wire.SubmitJobResponse:
+        """Check a job and start it."""
+        if len(request.job_toml) > _JOB_FILE_LIMIT:
+            raise TransferError("The job file is larger than 1 MiB.", reason=ErrorReason.TOO_LARGE)
+        fields.require(request, "evaluation_data")
+        digest, _ = blob_from_wire(request.evaluation_data)
+        accepted = await self._ports.jobs.submit_job(
+            request.job_toml, digest, fields.text(request.request_id, "request id")
+        )
+        return wire.SubmitJobResponse(job_id=accepted.job_id, notes=accepted.notes)
+
+    async def ListJobs(self, request: wire.ListJobsRequest, context: _Context) -> wire.ListJobsResponse:
+        """Show all jobs in short."""
+        jobs = await self._ports.jobs.jobs()
+        return wire.ListJobsResponse(jobs=[views.job_summary(job) for job in jobs])
+
+    async def GetJob(self, request: wire.GetJobRequest, context: _Context) -> wire.GetJobResponse:
+        """Show one job with its rounds."""
+        return wire.GetJobResponse(job=_job(await self._detail(request.job_id)))
+
+    async def WatchJob(self, request: wire.WatchJobRequest, context: _Context) -> AsyncIterator[wire.WatchJobResponse]:
+        """Show one job whenever it or its sites' progress changes, until it ends."""
+        version, shown = 0, b""
+        while not self._closing:
+            detail = await self._detail(request.job_id)
+            view = wire.WatchJobResponse(job=_job(detail), sites=await self._sites(with_invited=False))
+            content = view.SerializeToString(deterministic=True)
+            if content != shown:
+                shown = content
+                yield view
+            if detail.record.state in ENDED_JOBS:
+                return
+            version = await self._next_version(detail.record.job_id, version)
+
+    async def PauseJob(self, request: wire.PauseJobRequest, context: _Context) -> wire.PauseJobResponse:
+        """Start no further rounds."""
+        await self._ports.jobs.pause_job(fields.text(request.job_id, "job"))
+        return wire.PauseJobResponse()
+
+    async def ResumeJob(self, request: wire.ResumeJobRequest, context: _Context) -> wire.ResumeJobResponse:
+        """Go on with a paused job."""
+        await self._ports.jobs.resume_job(fields.text(request.job_id, "job"))
+        return wire.ResumeJobResponse()
+
+    async def StopJob(self, request: wire.StopJobRequest, context: _Context) -> wire.StopJobResponse:
+        """End a job."""
+        await self._ports.jobs.stop_job(fields.text(request.job_id, "job"))
+        return wire.StopJobResponse()
+
+    async def _detail(self, id_or_name: str) -> JobDetail:
+        return await self._ports.jobs.job_detail(fields.text(id_or_name, "job"))
+
+    async def _next_version(self, job_id: JobId, version: int) -> int:
+        try:
+            async with asyncio.timeout(PROGRESS_INTERVAL_S):
+                return await self._ports.jobs.changed(job_id, version)
+        except TimeoutError:
+            return version
+
+    async def _take_in(self, name: str, files: Sequence[ModelFile]) -> ModelRecord:
+        ports = self._ports
+        model = await asyncio.to_thread(record_model, name, files, ports.blobs, ports.clock.now())
+        await ports.store.transact("put_model", lambda transaction: transaction.put_model(model))
+        return model
+
+    async def _sites(self, *, with_invited: bool) -> list[wire.Site]:
+        sites, tokens = await self._ports.store.transact(
+            "list_sites", lambda transaction: (transaction.list_sites(), transaction.list_open_tokens())
+        )
+        return _site_views(sites, tokens if with_invited else (), self._ports)
+
+
+async def _chunks(requests: AsyncIterator[wire.UploadBlobRequest]) -> AsyncIterator[transfer_service_pb2.Chunk]:
+    async for request in requests:
+        if request.WhichOneof("part") != "chunk":
+            raise fields.malformed("A header may only open an upload.")
+        yield request.chunk
+
+
+def _site_views(sites: Sequence[SiteRecord], tokens: Sequence[TokenRecord], ports: OperatorPorts) -> list[wire.Site]:
+    online = ports.fleet.online()
+    shown = [views.site_view(site, online.get(site.name)) for site in sites]
+    shown += [views.invited_view(name) for name in invited_sites(tokens, sites, ports.clock.now())]
+    return sorted(shown, key=lambda view: view.name)
+
+
+def _job(detail: JobDetail) -> wire.Job:
+    return views.job_view(detail.record, detail.rounds, detail.ready_sites)

@@ -1,0 +1,101 @@
+"""The site servicer: what agents call. The site is always the certificate's, never the request's."""
+
+# ruff: noqa: N802 - names of the methods are the wire's
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+from grpc import aio
+
+from coordinator.api.desks import RoundDesk
+from coordinator.fleet.fleet import Fleet
+from ravan.clock import Clock
+from ravan.codec import enums, fields
+from ravan.codec.instructions import greeting_to_wire, numbered_to_wire
+from ravan.codec.profiles import hardware_from_wire, heartbeat_from_wire, job_profile_from_wire, process_id
+from ravan.codec.secagg_messages import submission_from_wire
+from ravan.ids import JobId
+from ravan.manifest.instructions import Greeting
+from ravan.rpc.caller import calling_site
+from ravan.wire.v1 import site_service_pb2 as wire
+from ravan.wire.v1 import site_service_pb2_grpc
+
+_ROUNDS = (1 << 63) - 1
+
+_Context = aio.ServicerContext[Any, Any]
+
+
+class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
+    """Translate what agents call."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        rounds: RoundDesk,
+        clock: Clock,
+        *,
+        heartbeat_interval_s: int,
+        on_heartbeat: Callable[[], None],
+    ) -> None:
+        self._fleet = fleet
+        self._rounds = rounds
+        self._clock = clock
+        self._heartbeat_interval_s = heartbeat_interval_s
+        self._on_heartbeat = on_heartbeat
+
+    async def Watch(self, request: wire.WatchRequest, context: _Context) -> AsyncIterator[wire.WatchResponse]:
+        """Attach the site, greet it, and stream its instructions."""
+        site = calling_site(context)
+        process = process_id(request.process_id)
+        async with aclosing(self._fleet.watch(site, process, request.after_sequence)) as instructions:
+            async for numbered in instructions:
+                yield self._greet() if numbered is None else numbered_to_wire(numbered)
+
+    async def Heartbeat(self, request: wire.HeartbeatRequest, context: _Context) -> wire.HeartbeatResponse:
+        """Take note of a sign of life."""
+        self._on_heartbeat()
+        await self._fleet.hear(calling_site(context), heartbeat_from_wire(request))
+        return wire.HeartbeatResponse()
+
+    async def ReportHardware(
+        self, request: wire.ReportHardwareRequest, context: _Context
+    ) -> wire.ReportHardwareResponse:
+        """Take a machine's profile."""
+        fields.require(request, "profile")
+        await self._fleet.report_hardware(calling_site(context), hardware_from_wire(request.profile))
+        return wire.ReportHardwareResponse()
+
+    async def ReportJobProfile(
+        self, request: wire.ReportJobProfileRequest, context: _Context
+    ) -> wire.ReportJobProfileResponse:
+        """Take a job's measured cost."""
+        fields.require(request, "profile")
+        job_id = JobId(fields.text(request.job_id, "job id"))
+        await self._rounds.job_profiled(calling_site(context), job_id, job_profile_from_wire(request.profile))
+        return wire.ReportJobProfileResponse()
+
+    async def SubmitSecureAggregation(
+        self, request: wire.SubmitSecureAggregationRequest, context: _Context
+    ) -> wire.SubmitSecureAggregationResponse:
+        """Take a message of secure aggregation."""
+        fields.require(request, "message")
+        await self._rounds.submit_message(calling_site(context), submission_from_wire(request.message))
+        return wire.SubmitSecureAggregationResponse()
+
+    async def LeaveRound(self, request: wire.LeaveRoundRequest, context: _Context) -> wire.LeaveRoundResponse:
+        """Let a site leave a round or a job's preparation."""
+        await self._rounds.left(
+            calling_site(context),
+            JobId(fields.text(request.job_id, "job id")),
+            fields.ranged(request.round, 0, _ROUNDS, "round number"),
+            enums.DROP_REASON.from_wire(request.reason),
+        )
+        return wire.LeaveRoundResponse()
+
+    def _greet(self) -> wire.WatchResponse:
+        return greeting_to_wire(
+            Greeting(heartbeat_interval_s=self._heartbeat_interval_s, coordinator_time=self._clock.now())
+        )

@@ -1,0 +1,63 @@
+"""`init`, `serve` and `config`: a coordinator's beginning and running."""
+
+# ruff: noqa: PLC0415 - commands import what they need when they run
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from coordinator.cli.connection import config_option, config_path
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--host",
+    "hosts",
+    required=True,
+    multiple=True,
+    metavar="NAME",
+    help="Name or address of this machine as agents reach it; may be repeated, the first goes into join strings.",
+)
+def init(folder: Path, hosts: tuple[str, ...]) -> None:
+    """Make a coordinator's data folder.
+
+    It holds keys, certificates, a database and a commented coordinator.toml.
+    """
+    from coordinator.founding import found_coordinator
+
+    path = found_coordinator(folder, hosts, now=time.time())
+    click.echo(f"Created {folder}: keys in pki/, the database, and {path.name}.")
+    click.echo("Keep pki/ secret and backed up: whoever has ca.key can enrol sites.")
+    click.echo(f"Next: ravan-coordinator serve --config {path}")
+
+
+@click.command()
+@config_option
+def serve(config_file: Path | None) -> None:
+    """Run the coordinator until it is told to stop (SIGTERM or Ctrl-C)."""
+    from coordinator.app import run_daemon
+    from coordinator.config import load_config
+
+    run_daemon(load_config(config_path(config_file)))
+
+
+@click.group()
+def config() -> None:
+    """Look at the configuration."""
+
+
+@config.command("check")
+@config_option
+def check_config(config_file: Path | None) -> None:
+    """Read the configuration as the daemon would and say whether it is sound."""
+    from coordinator.config import DataFolder, load_config
+    from coordinator.enrolment.pki import load_pki
+
+    path = config_path(config_file)
+    loaded = load_config(path)
+    load_pki(DataFolder(loaded.server.data_dir).pki)
+    click.echo(f"{path} is sound. Data folder: {loaded.server.data_dir}")

@@ -1,0 +1,165 @@
+"""Tables for people: fleet, models, jobs, rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from coordinator.cli.durations import describe_seconds
+from ravan.codec import enums
+from ravan.manifest.phases import JobState
+from ravan.wire.v1 import operator_service_pb2 as wire
+
+MIB = 1 << 20
+
+
+def show_sites(sites: Sequence[wire.Site], *, now: float) -> None:
+    """Print the fleet."""
+    if not sites:
+        print("No site yet. Invite one: ravan-coordinator token create --site NAME")
+        return
+    rows = [
+        (site.name, site_state(site), _ago(site.last_seen, now), _memory(site), describe_activity(site))
+        for site in sites
+    ]
+    Console().print(_table(("Site", "State", "Last seen", "Memory limit", "Doing"), rows))
+
+
+def show_site_details(site: wire.Site, *, now: float) -> None:
+    """Print one site."""
+    rows = [("State", site_state(site)), ("Last seen", _ago(site.last_seen, now)), ("Doing", describe_activity(site))]
+    if site.certificate_expires_at:
+        rows.append(("Certificate ends in", describe_seconds(site.certificate_expires_at - now)))
+    if site.HasField("hardware"):
+        machine = site.hardware
+        source = enums.LIMIT_SOURCE.from_wire(machine.ram_limit_source)
+        rows += [
+            ("Cores", str(machine.cores)),
+            ("Memory", f"{machine.ram_total_bytes // MIB:,} MiB"),
+            ("Memory limit", f"{machine.ram_limit_bytes // MIB:,} MiB ({source})"),
+            ("Free disk", f"{machine.disk_free_bytes // MIB:,} MiB"),
+            ("AES instructions", "yes" if machine.aes_instructions else "no"),
+            ("Instruction set", machine.cpu_capability),
+            ("Agent", machine.agent_version),
+        ]
+    Console().print(_table((site.name, ""), rows))
+
+
+def show_models(models: Sequence[wire.Model]) -> None:
+    """Print the base models."""
+    if not models:
+        print("No model yet. Take one in: ravan-coordinator model add DIR --name NAME")
+        return
+    rows = [
+        (model.name, model.model_type, f"{model.parameters:,}", str(len(model.files)), model.digest.hex()[:16])
+        for model in models
+    ]
+    Console().print(_table(("Model", "Type", "Parameters", "Files", "Digest"), rows))
+
+
+def show_jobs(jobs: Sequence[wire.Job]) -> None:
+    """Print all jobs."""
+    if not jobs:
+        print("No job yet. Begin with: ravan-coordinator job sample > job.toml")
+        return
+    rows = [(job.job_id, job.name, job_state(job), _share(job, "accuracy"), job.message) for job in jobs]
+    Console().print(_table(("Id", "Name", "State", "Accuracy", ""), rows))
+
+
+def show_job(job: wire.Job) -> None:
+    """Print one job with its rounds."""
+    Console().print(render_job(job, ()))
+
+
+def render_job(job: wire.Job, sites: Iterable[wire.Site]) -> RenderableType:
+    """Return a job, its rounds, and what the given sites are doing, for a terminal."""
+    head = Text(f"{job.name} ({job.job_id}): {job_state(job)}", style="bold")
+    lines = [Text(f"Round {len(job.rounds)} of {job.rounds_planned}, model {job.model}.")]
+    if job.message:
+        lines.append(Text(job.message))
+    if job.HasField("accuracy"):
+        lines.append(Text(f"Accuracy {job.accuracy:.1%}, before training {_share(job, 'accuracy_before')}."))
+    parts: list[RenderableType] = [head, *lines]
+    if job.rounds:
+        heads = ("Round", "Phase", "Sites", "Accuracy", "Loss", "Seconds", "Dropped")
+        parts.append(_table(heads, [_round_row(each) for each in job.rounds]))
+    doing = [(site.name, describe_activity(site)) for site in sites if site.HasField("heartbeat")]
+    if doing:
+        parts.append(_table(("Site", "Doing"), doing))
+    return Group(*parts)
+
+
+def job_state(job: wire.Job) -> str:
+    """Return a job's state as a word."""
+    return enums.JOB_STATE.from_wire(job.state).value
+
+
+def has_ended(job: wire.Job) -> bool:
+    """Tell whether the job is over."""
+    return job_state(job) in {JobState.COMPLETED, JobState.STOPPED, JobState.FAILED}
+
+
+def site_state(site: wire.Site) -> str:
+    """Return a site's state as a word."""
+    return enums.SITE_STATE.from_wire(site.state).value
+
+
+def round_stage(each: wire.Round) -> str:
+    """Return how a round ended, or its phase while it runs."""
+    outcome = enums.ROUND_OUTCOME.from_wire_or_none(each.outcome)
+    return (outcome or enums.ROUND_PHASE.from_wire(each.phase)).value.replace("_", " ")
+
+
+def describe_drop(drop: wire.Drop) -> str:
+    """Return which site left when and why."""
+    phase, reason = enums.ROUND_PHASE.from_wire(drop.phase), enums.DROP_REASON.from_wire(drop.reason)
+    return f"{drop.site} in {phase.value} ({reason.value})"
+
+
+def describe_activity(site: wire.Site) -> str:
+    """Return what a site is doing and how far it is."""
+    if not site.HasField("heartbeat"):
+        return ""
+    beat = site.heartbeat
+    activity = enums.AGENT_ACTIVITY.from_wire(beat.activity).value
+    if not beat.total:
+        return activity
+    if beat.total > MIB:  # bytes; steps never come to a million
+        return f"{activity} {beat.done / beat.total:.0%}"
+    return f"{activity} {beat.done}/{beat.total}"
+
+
+def _round_row(each: wire.Round) -> tuple[str, ...]:
+    return (
+        str(each.number),
+        round_stage(each),
+        f"{len(each.completed)}/{len(each.selected)}",
+        _share(each, "accuracy"),
+        f"{each.loss:.3f}" if each.HasField("loss") else "",
+        f"{sum(time.seconds for time in each.phase_times):.0f}",
+        ", ".join(describe_drop(drop) for drop in each.dropped),
+    )
+
+
+def _share(message: wire.Job | wire.Round, field: str) -> str:
+    return f"{getattr(message, field):.1%}" if message.HasField(field) else ""  # type: ignore[arg-type]
+
+
+def _ago(moment: float, now: float) -> str:
+    return f"{describe_seconds(max(0.0, now - moment))} ago" if moment else "never"
+
+
+def _memory(site: wire.Site) -> str:
+    return f"{site.hardware.ram_limit_bytes // MIB:,} MiB" if site.HasField("hardware") else ""
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))  # plain text: names must not act as markup
+    return table

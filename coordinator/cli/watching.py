@@ -1,0 +1,79 @@
+"""A job as it runs: a live picture on a terminal, lines elsewhere, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+from rich.console import Console
+from rich.live import Live
+
+from coordinator.cli.plain import to_plain
+from coordinator.cli.tables import describe_activity, describe_drop, has_ended, job_state, render_job, round_stage
+from ravan.wire.v1 import operator_service_pb2 as wire
+
+
+async def watch_on_terminal(views: AsyncIterator[wire.WatchJobResponse], console: Console) -> wire.Job | None:
+    """Draw each view over the last; return the job as it was seen last."""
+    job = None
+    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        async for view in views:
+            job = view.job
+            live.update(render_job(job, () if has_ended(job) else view.sites), refresh=True)
+    return job
+
+
+async def watch_in_lines(views: AsyncIterator[wire.WatchJobResponse]) -> wire.Job | None:
+    """Print what changed, a line each; return the job as it was seen last."""
+    narrator = Narrator()
+    job = None
+    async for view in views:
+        job = view.job
+        for line in narrator.tell(view):
+            print(line, flush=True)
+    return job
+
+
+async def watch_as_json(views: AsyncIterator[wire.WatchJobResponse]) -> wire.Job | None:
+    """Print each view as one line of JSON; return the job as it was seen last."""
+    job = None
+    async for view in views:
+        job = view.job
+        print(json.dumps(to_plain(view), sort_keys=True), flush=True)
+    return job
+
+
+class Narrator:
+    """Turn views of a job into lines that say what is new."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+        self._doing = ""
+
+    def tell(self, view: wire.WatchJobResponse) -> list[str]:
+        """Return the lines that this view adds to what was said before."""
+        job = view.job
+        told = [f"{job.name}: {job_state(job)}" + (f". {job.message}" if job.message else "")]
+        if job.HasField("accuracy_before"):
+            told.append(f"Accuracy before training: {job.accuracy_before:.1%}")
+        for each in job.rounds:
+            told += _tell_round(each)
+        lines = [line for line in told if line not in self._said]
+        self._said.update(lines)
+        return lines + self._tell_progress(view)
+
+    def _tell_progress(self, view: wire.WatchJobResponse) -> list[str]:
+        doing = ", ".join(f"{site.name} {describe_activity(site)}" for site in view.sites if site.HasField("heartbeat"))
+        if has_ended(view.job) or not doing or doing == self._doing:
+            return []
+        self._doing = doing
+        return [f"  {doing}"]
+
+
+def _tell_round(each: wire.Round) -> list[str]:
+    lines = [f"Round {each.number}: {round_stage(each)}, {len(each.selected)} sites"]
+    lines += [f"Round {each.number}: lost {describe_drop(drop)}" for drop in each.dropped]
+    if each.HasField("accuracy"):
+        loss = f", loss {each.loss:.3f}" if each.HasField("loss") else ""
+        lines.append(f"Round {each.number}: accuracy {each.accuracy:.1%}{loss}, {len(each.completed)} sites in the sum")
+    return lines

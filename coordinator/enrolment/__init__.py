@@ -1,0 +1,1 @@
+"""Enrolment: the certificate authority, one-time tokens, and the register of who is who."""

@@ -1,0 +1,124 @@
+"""A job's newest version as files for use elsewhere, with a lineage file that says where they come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from ravan.adapters.export import export_peft
+from ravan.adapters.state import decode_state
+from ravan.codec.documents import model_digest
+from ravan.errors import ConfigError, ErrorReason, StateError
+from ravan.manifest.plan import JobPlan
+from ravan.version import VERSION
+
+LINEAGE_FILE: Final = "ravan-lineage.json"
+
+
+class ExportFormat(StrEnum):
+    """What an export is made for."""
+
+    PEFT = "peft"
+    """A plain LoRA adapter that the `peft` package loads."""
+    HEADS = "heads"
+    """The cores and dense blocks themselves, with the plan that the bases follow from."""
+    MERGED = "merged"
+    """The base model with the heads folded in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """What the coordinator knows of a version beside the plan."""
+
+    rounds: int
+    """Committed rounds behind the version."""
+    accuracy: float | None
+    """On the held-out texts, 0 to 1; None when it was never evaluated."""
+    exported_at: float
+    """Seconds since the epoch."""
+
+
+def export_job(
+    plan: JobPlan,
+    state: bytes,
+    out_dir: Path,
+    export_format: ExportFormat,
+    lineage: Lineage,
+    base_model: str | None = None,
+) -> tuple[Path, ...]:
+    """Write one version, given as `encode_state`'s bytes, into `out_dir` and return the files, lineage last.
+
+    `base_model` is where a reader of the adapter finds the base model; the plan's name for it unless given.
+    Raise StateError ALREADY_EXISTS for a folder that is not empty, ConfigError for a format that cannot be had,
+    TransferError MALFORMED for a state that is not the plan's.
+    """
+    blocks = decode_state(plan, state)
+    if export_format is ExportFormat.MERGED:
+        raise ConfigError(
+            "Export as one merged model does not exist yet.",
+            reason=ErrorReason.CONFIG_INVALID,
+            next_step="Use `--format peft`, and merge with the peft package's merge_and_unload.",
+        )
+    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+        raise StateError(
+            f"{out_dir} exists and is not an empty folder.",
+            reason=ErrorReason.ALREADY_EXISTS,
+            next_step="Name a new folder with --out.",
+        )
+    write: Mapping[ExportFormat, Callable[[], object]] = {
+        ExportFormat.PEFT: lambda: export_peft(plan, blocks, out_dir, base_model or plan.model_name),
+        ExportFormat.HEADS: lambda: _write_heads(plan, state, out_dir),
+    }
+    write[export_format]()
+    files = sorted(out_dir.iterdir())
+    _write_json(out_dir / LINEAGE_FILE, _describe(plan, state, export_format, lineage, files))
+    return (*files, out_dir / LINEAGE_FILE)
+
+
+def _write_heads(plan: JobPlan, state: bytes, out_dir: Path) -> None:
+    out_dir.mkdir(parents=True, exist_ok=True)
+    (out_dir / "heads.safetensors").write_bytes(state)
+    _write_json(out_dir / "plan.json", _plain(plan))
+
+
+def _describe(
+    plan: JobPlan, state: bytes, export_format: ExportFormat, lineage: Lineage, files: list[Path]
+) -> dict[str, Any]:
+    return {
+        "product": f"ravan {VERSION}",
+        "format": export_format.value,
+        "job_id": plan.job_id,
+        "job_name": plan.job_name,
+        "run_id": plan.run_id.hex(),
+        "rounds": lineage.rounds,
+        "accuracy": lineage.accuracy,
+        "exported_at": lineage.exported_at,
+        "base_model": plan.model_name,
+        "base_model_digest": model_digest(plan.model_files).hex(),
+        "version_digest": hashlib.sha256(state).hexdigest(),
+        "labels": list(plan.training.labels),
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+    }
+
+
+def _plain(value: object) -> Any:
+    """Return a value of the manifest as JSON holds it: bytes in hexadecimal, enums by value."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return value
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

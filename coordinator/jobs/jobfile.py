@@ -1,0 +1,222 @@
+"""The job file: what an operator writes to have a model fine-tuned. Every key is documented here.
+
+`sample.py` holds a complete file with comments; a test keeps both in step.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, PlainValidator, StringConstraints, model_validator
+
+from coordinator.allocation.policy import AllocationPolicy
+from ravan.configuration import STRICT, read_text
+from ravan.data.tables import TableFormat
+from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_MEMBERS, Suite
+from ravan.manifest.plan import BasisKind, Denominator, Optimiser, Task
+
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+
+MAX_HEADS: Final = 1024
+"""Heads per matrix; far beyond use, and well inside the 16 bits that a block id has for them."""
+
+
+class SuiteName(StrEnum):
+    """Keystreams by the names that job files use."""
+
+    AES_128_CTR = "aes-128-ctr"
+
+    @property
+    def suite(self) -> Suite:
+        """Return the suite's number on the wire."""
+        return Suite[self.name]
+
+
+def _checked_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("must be 1 to 63 lower-case letters, digits, dots, hyphens or underscores")
+    return value
+
+
+def _checked_labels(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(value) < 2 or len(set(value)) < len(value) or any(label != label.strip() or not label for label in value):
+        raise ValueError("must be two or more different names without blanks at their ends")
+    return value
+
+
+def _checked_targets(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value or not all(value):
+        raise ValueError('must name at least one kind of layer, such as ["query", "value"]')
+    return value
+
+
+def _checked_rank(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError('must be "auto" or a whole number from 1')
+
+
+def _checked_seed(value: str) -> str:
+    if value and not re.fullmatch(r"[0-9a-f]{64}", value):
+        raise ValueError("must be 64 hexadecimal digits in lower case, or be left out")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Seconds = Annotated[float, Field(strict=True, gt=0)]
+Positive = Annotated[float, Field(strict=True, gt=0)]
+
+
+class _Table(BaseModel):
+    model_config = STRICT
+
+
+class JobTable(_Table):
+    """`[job]`: what to run, and for how long."""
+
+    name: Name
+    """Name of the job; several jobs may share one, and commands then mean the newest."""
+    rounds: Count
+    """Rounds to run."""
+
+
+class ModelTable(_Table):
+    """`[model]`: the base model."""
+
+    name: Name
+    """Name that `model add` gave it."""
+
+
+class AdapterTable(_Table):
+    """`[adapter]`: the Ravan heads."""
+
+    heads: Annotated[int, Field(strict=True, ge=0, le=MAX_HEADS)] = 4
+    """Heads per adapted matrix; 0 trains the new classifier alone."""
+    rank: Annotated[int | Literal["auto"], PlainValidator(_checked_rank)] = "auto"
+    """r: each head trains r x r numbers; `auto` takes the largest r within the budget of `lora_rank`."""
+    lora_rank: Count = 8
+    """Budget for `rank = "auto"`: no more numbers than plain LoRA of this rank would train."""
+    targets: Annotated[tuple[Text, ...], AfterValidator(_checked_targets)] = ("query", "value")
+    """Linear layers to adapt, by the last parts of their names."""
+    basis: BasisKind = BasisKind.GRAM_SCHMIDT
+    """How the fixed bases are drawn."""
+    seed: Annotated[str, AfterValidator(_checked_seed)] = ""
+    """64 hexadecimal digits from which all bases follow; drawn at random when left out."""
+    train_scales: Annotated[bool, Field(strict=True)] = True
+    """Whether each head's scale is trained beside its core."""
+
+
+class TrainingTable(_Table):
+    """`[training]`: what each site does in a round."""
+
+    task: Task = Task.SEQUENCE_CLASSIFICATION
+    """What the model is trained to do."""
+    data: Name
+    """Name of the `[data.NAME]` table in each site's own configuration."""
+    labels: Annotated[tuple[Text, ...], AfterValidator(_checked_labels)]
+    """Class names as they stand in the data; their order is the order of the model's outputs."""
+    max_length: Count = 64
+    """Tokens per text; longer ones are cut."""
+    batch_size: Count = 32
+    """Texts per step."""
+    steps: Count = 40
+    """Steps per round, the same for every site."""
+    optimiser: Optimiser = Optimiser.ADAMW
+    """Local optimiser; it starts afresh in every round."""
+    learning_rate: Positive = 5e-3
+    """For the heads."""
+    dense_learning_rate: Positive = 2e-2
+    """For the new classifier."""
+    weight_decay: Annotated[float, Field(strict=True, ge=0)] = 0.0
+    """Decoupled weight decay."""
+    learning_rate_decay: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
+    """Factor on both learning rates from one round to the next; below 1, late rounds settle what early ones found."""
+
+
+class RoundTable(_Table):
+    """`[round]`: when a round starts and how long it waits."""
+
+    minimum_sites: Annotated[int, Field(strict=True, ge=BUNDLE_FLOOR, le=MAX_MEMBERS)] | None = None
+    """Ready sites that a round waits for; when left out, as many as `bundle_threshold` needs."""
+    training_deadline_s: Seconds = 1800.0
+    """Seconds that sites have for training."""
+    phase_deadline_s: Seconds = 60.0
+    """Seconds that sites have for each later phase."""
+    denominator: Denominator = Denominator.TRAINERS
+    """Divide a head's sum by the sites that trained it, or by all sites of the round."""
+
+
+class SecureAggregationTable(_Table):
+    """`[secure_aggregation]`: how updates are hidden."""
+
+    bundle_threshold: Annotated[int, Field(strict=True, ge=BUNDLE_FLOOR, le=MAX_MEMBERS)] = 8
+    """Least sites in a sum before anybody may see it; a head with fewer keeps its value for that round."""
+    ring_bits: Literal[24] = 24
+    """Bits of a masked number."""
+    suite: SuiteName = SuiteName.AES_128_CTR
+    """Keystream of the masks."""
+    clip: Positive = 8.0
+    """L2 bound of a block's change in the first round; it widens by itself where sites report clipping."""
+
+
+class EvaluationTable(_Table):
+    """`[evaluation]`: the held-out file at headquarters."""
+
+    data: Text
+    """The file, relative to the job file; `job submit` sends it along. No site ever gets it."""
+    format: TableFormat = TableFormat.CSV
+    """How the file is written."""
+    text: Text = "text"
+    """Column that holds the texts."""
+    label: Text = "label"
+    """Column that holds the labels."""
+
+
+class AllocationTable(_Table):
+    """`[allocation]`: who trains which heads."""
+
+    policy: AllocationPolicy = AllocationPolicy.COVERAGE
+    """`coverage`: each site as many heads, from the top layer down, as its memory and the deadline allow."""
+
+
+class JobFile(_Table):
+    """A whole job file."""
+
+    job: JobTable
+    model: ModelTable
+    adapter: AdapterTable = AdapterTable()
+    training: TrainingTable
+    round: RoundTable = RoundTable()
+    secure_aggregation: SecureAggregationTable = SecureAggregationTable()
+    evaluation: EvaluationTable
+    allocation: AllocationTable = AllocationTable()
+
+    @model_validator(mode="after")
+    def _check_cohort(self) -> JobFile:
+        if self.round.minimum_sites is not None and self.round.minimum_sites < self.secure_aggregation.bundle_threshold:
+            raise ValueError(
+                f"[round] minimum_sites = {self.round.minimum_sites} starts rounds in which nothing can be released, "
+                f"since [secure_aggregation] bundle_threshold is {self.secure_aggregation.bundle_threshold}; "
+                "raise the one or lower the other"
+            )
+        return self
+
+    @property
+    def minimum_sites(self) -> int:
+        """Return how many ready sites a round waits for."""
+        return self.round.minimum_sites or self.secure_aggregation.bundle_threshold
+
+
+def read_job_file(text: str, *, source: str) -> JobFile:
+    """Read the TOML text of a job file, called `source` in sentences; raise ConfigError CONFIG_INVALID."""
+    return read_text(JobFile, text, source=source)
+
+
+def evaluation_path(job: JobFile, job_path: Path) -> Path:
+    """Return where the held-out file lies, relative to the job file; it may not exist."""
+    return job_path.parent / job.evaluation.data

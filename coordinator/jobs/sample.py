@@ -1,0 +1,66 @@
+"""A complete, commented job file, as `job sample` prints it and the documentation shows it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+
+def write_sample() -> str:
+    """Return a job file with every key, its default where it has one, and a comment for each."""
+    return _SAMPLE
+
+
+_SAMPLE: Final = """\
+# A fine-tuning job. Submit it with `ravan-coordinator job submit job.toml`.
+# Keys with `default` in their comment may be left out.
+
+[job]
+name = "work-orders"        # lower-case letters, digits, dots, hyphens, underscores
+rounds = 12                 # rounds to run
+
+[model]
+name = "minilm"             # as given to `ravan-coordinator model add`
+
+[adapter]
+heads = 4                   # heads per adapted matrix; 0 trains the new classifier alone; default 4
+rank = "auto"               # numbers per head are rank x rank; default "auto": the largest within lora_rank's budget
+lora_rank = 8               # budget: train no more numbers than LoRA of this rank would; default 8
+targets = ["query", "value"] # linear layers to adapt, by the last parts of their names; this is the default
+basis = "gram_schmidt"      # or "normal", "shared", "constant"; default "gram_schmidt"
+# seed = "64 hexadecimal digits"  # all bases follow from it; default: drawn at random
+train_scales = true         # train each head's scale beside its core; default true
+
+[training]
+task = "sequence_classification" # default
+data = "orders"             # the [data.orders] table in each site's own agent.toml
+labels = ["engine", "hydraulic", "electrical"] # as they stand in the data; order = the model's outputs
+max_length = 64             # tokens per text, longer ones are cut; default 64
+batch_size = 32             # texts per step; default 32
+steps = 40                  # steps per round, the same for every site; default 40
+optimiser = "adamw"         # starts afresh in every round; default "adamw"
+learning_rate = 0.005       # for the heads; default 0.005
+dense_learning_rate = 0.02  # for the new classifier; default 0.02
+weight_decay = 0.0          # default 0.0
+learning_rate_decay = 1.0   # factor on both rates from one round to the next; default 1.0
+
+[round]
+minimum_sites = 8           # ready sites that a round waits for; default: bundle_threshold
+training_deadline_s = 1800.0 # seconds for training; default 1800
+phase_deadline_s = 60.0     # seconds for each later phase; default 60
+denominator = "trainers"    # divide by the sites that trained a head, or by the whole "cohort"; default "trainers"
+
+[secure_aggregation]
+bundle_threshold = 8        # least sites in a sum before anybody may see it, 3 at the least; default 8
+ring_bits = 24              # bits of a masked number; 24 is the only choice so far
+suite = "aes-128-ctr"       # keystream of the masks; the only choice so far
+clip = 8.0                  # L2 bound of a block's change in round 1, widened where sites clip; default 8.0
+
+[evaluation]
+data = "held-out.csv"       # held-out file, relative to this one; it is sent along and no site gets it
+format = "csv"              # or "jsonl"; default "csv"
+text = "text"               # column with the texts; default "text"
+label = "label"             # column with the labels; default "label"
+
+[allocation]
+policy = "coverage"         # as many heads, from the top, as memory and deadline allow; default "coverage"
+"""

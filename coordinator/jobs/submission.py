@@ -1,0 +1,187 @@
+"""From a job file to a plan: everything that can be wrong is refused here, before anything runs."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from coordinator.evaluation.findings import HeldOutFile, Inventory
+from coordinator.jobs.cohort import check_cohort, describe_cohort
+from coordinator.jobs.jobfile import AdapterTable, JobFile
+from coordinator.store.records import ModelRecord
+from ravan.adapters.basis import basis_digest, check_fits, draw_basis, encode_basis
+from ravan.adapters.budget import largest_rank, rank_for_budget
+from ravan.adapters.state import encode_state, initial_state
+from ravan.data.tables import Examples, read_examples
+from ravan.errors import ConfigError, ErrorReason, ModelError
+from ravan.ids import Digest, JobId, RunId
+from ravan.manifest.plan import (
+    AdapterSettings,
+    BasisKind,
+    DenseParameter,
+    JobPlan,
+    Matrix,
+    ModelFile,
+    TrainingSettings,
+)
+
+Entropy = Callable[[int], bytes]
+"""Returns so many random bytes; `os.urandom` outside tests."""
+
+
+class ModelInspector(Protocol):
+    """Whoever looks into a base model; `ModelWorker` is one."""
+
+    async def inspect(self, files: Sequence[ModelFile], classes: int, targets: tuple[str, ...]) -> Inventory:
+        """Tell what the model offers a job."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftedJob:
+    """A job that passed all checks, before anything of it is stored."""
+
+    plan: JobPlan
+    initial_state: bytes
+    """`encode_state` of the version that the first round starts from."""
+    notes: tuple[str, ...]
+    """Sentences that the operator should read."""
+
+
+def choose_model(job: JobFile, models: Sequence[ModelRecord]) -> ModelRecord:
+    """Return the base model that the job names; raise ModelError MODEL_MISSING, naming those that are there."""
+    by_name = {model.name: model for model in models}
+    if job.model.name in by_name:
+        return by_name[job.model.name]
+    known = f"There are: {', '.join(sorted(by_name))}. " if by_name else "There is none yet. "
+    raise ModelError(
+        f"There is no base model '{job.model.name}' here, as [model] name asks for.",
+        reason=ErrorReason.MODEL_MISSING,
+        next_step=f"{known}Add one with `ravan-coordinator model add DIR --name {job.model.name}`.",
+    )
+
+
+async def draft_job(
+    job: JobFile,
+    *,
+    model: ModelRecord,
+    held_out: HeldOutFile,
+    fleet_size: int,
+    inspector: ModelInspector,
+    entropy: Entropy,
+) -> DraftedJob:
+    """Check a job against its fleet, held-out file and model, and draw up its plan and first version.
+
+    `fleet_size` counts enrolled sites that are not revoked. Raise ConfigError (CONFIG_INVALID, ADAPTER_TOO_LARGE,
+    COHORT_UNREACHABLE), DataError or ModelError with the value that would work.
+    """
+    check_cohort(job, fleet_size)
+    examples = await asyncio.to_thread(_read_held_out, job, held_out)
+    targets = job.adapter.targets if job.adapter.heads else ()
+    inventory = await inspector.inspect(model.files, len(job.training.labels), targets)
+    _check_length(job, inventory)
+    plan = await asyncio.to_thread(_draw_up, job, model, inventory, entropy)
+    notes = (_describe_plan(plan), describe_cohort(job, fleet_size), *_describe_examples(job, examples))
+    return DraftedJob(plan=plan, initial_state=encode_state(plan, initial_state(plan)), notes=notes)
+
+
+def basis_blob(plan: JobPlan, digest: Digest) -> bytes | None:
+    """Draw the bases with this digest anew and serialise them; None when they are not the plan's.
+
+    Takes tens of milliseconds for a small matrix and seconds for a large one: not for an event loop.
+    """
+    for matrix in plan.matrices:
+        if matrix.basis_digest == digest:
+            return encode_basis(draw_basis(plan.adapter, matrix.ordinal, matrix.out_features, matrix.in_features))
+    return None
+
+
+def _read_held_out(job: JobFile, file: HeldOutFile) -> Examples:
+    return read_examples(
+        file.path, file.table_format, file.text_column, file.label_column, job.training.labels, name=file.name
+    )
+
+
+def _draw_up(job: JobFile, model: ModelRecord, inventory: Inventory, entropy: Entropy) -> JobPlan:
+    adapter = _settle_adapter(job.adapter, inventory, entropy)
+    return JobPlan(
+        run_id=RunId(entropy(16)),
+        job_id=JobId(f"{job.job.name}-{entropy(4).hex()}"),
+        job_name=job.job.name,
+        model_name=model.name,
+        model_files=model.files,
+        adapter=adapter,
+        matrices=tuple(_matrix(adapter, ordinal, *linear) for ordinal, linear in enumerate(inventory.linears)),
+        dense=tuple(DenseParameter(ordinal=i, name=name, shape=s) for i, (name, s) in enumerate(inventory.dense)),
+        training=TrainingSettings(**dict(job.training)),
+        denominator=job.round.denominator,
+    )
+
+
+def _settle_adapter(table: AdapterTable, inventory: Inventory, entropy: Entropy) -> AdapterSettings:
+    rank = table.rank if isinstance(table.rank, int) else _affordable_rank(table, inventory)
+    adapter = AdapterSettings(
+        heads=table.heads,
+        rank=rank if table.heads else 0,
+        basis=table.basis,
+        seed=bytes.fromhex(table.seed) or entropy(32),
+        train_scales=table.train_scales,
+    )
+    if table.heads:
+        check_fits(adapter, [(out, inputs, name) for name, out, inputs in inventory.linears])
+    return adapter
+
+
+def _affordable_rank(table: AdapterTable, inventory: Inventory) -> int:
+    """Return the largest rank within the budget of the smallest matrix, or what fits every matrix if that is less."""
+    if not table.heads:
+        return 0
+    crowded = table.heads if table.basis is BasisKind.GRAM_SCHMIDT else 1
+    sizes = [(out, inputs) for _, out, inputs in inventory.linears]
+    budget = min(rank_for_budget(out, inputs, table.lora_rank, table.heads) for out, inputs in sizes)
+    return max(1, min(budget, *(largest_rank(out, inputs, crowded) for out, inputs in sizes)))
+
+
+def _matrix(adapter: AdapterSettings, ordinal: int, name: str, out_features: int, in_features: int) -> Matrix:
+    basis = draw_basis(adapter, ordinal, out_features, in_features)
+    return Matrix(
+        ordinal=ordinal,
+        name=name,
+        out_features=out_features,
+        in_features=in_features,
+        basis_digest=basis_digest(basis),
+    )
+
+
+def _check_length(job: JobFile, inventory: Inventory) -> None:
+    bound = inventory.max_positions
+    if bound is not None and job.training.max_length > bound:
+        raise ConfigError(
+            f"[training] max_length = {job.training.max_length} is more tokens than the model can read.",
+            reason=ErrorReason.CONFIG_INVALID,
+            next_step=f"Set it to {bound} or less.",
+        )
+
+
+def _describe_plan(plan: JobPlan) -> str:
+    dense = sum(math.prod(parameter.shape) for parameter in plan.dense)
+    names = ", ".join(parameter.name for parameter in plan.dense) or "nothing"
+    whole = f"{names} whole ({dense:,} numbers)"
+    if not plan.matrices:
+        return f"Trains {whole} and no heads."
+    rank, heads, matrices = plan.adapter.rank, plan.adapter.heads, len(plan.matrices)
+    count = f"{matrices * heads * rank * rank:,} numbers"
+    return f"Trains {heads} heads of rank {rank} in each of {matrices} matrices ({count}) and {whole}."
+
+
+def _describe_examples(job: JobFile, examples: Examples) -> tuple[str, ...]:
+    absent = [label for i, label in enumerate(job.training.labels) if i not in set(examples.label_ids)]
+    notes = []
+    if examples.rows_without_text:
+        notes.append(f"{job.evaluation.data}: {examples.rows_without_text} rows without text are left out.")
+    if absent:
+        notes.append(f"{job.evaluation.data} has no example of: {', '.join(absent)}.")
+    return tuple(notes)

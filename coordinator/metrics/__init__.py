@@ -1,0 +1,1 @@
+"""What the coordinator tells Prometheus and whoever opens its status page."""

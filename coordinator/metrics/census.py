@@ -1,0 +1,144 @@
+"""Counting what is there when somebody looks: gauges for Prometheus, rows for the status page."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from coordinator.fleet.fleet import Fleet
+from coordinator.fleet.status import SiteStatus, invited_sites, state_of
+from coordinator.metrics.catalog import Catalog
+from coordinator.metrics.status_page import JobRow, SiteRow, StatusFacts, render_status
+from coordinator.store.base import Store, Transaction
+from coordinator.store.records import JobRecord, SiteRecord, TokenRecord
+from ravan.clock import Clock
+from ravan.manifest.liveness import Heartbeat
+from ravan.manifest.phases import JobState, SiteState
+from ravan.version import VERSION
+
+Result = TypeVar("Result")
+
+log = structlog.stdlib.get_logger(__name__)
+
+_PATIENCE_S: Final = 5.0
+_JOBS_SHOWN: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expiries:
+    """When the coordinator's own certificates end, seconds since the Unix epoch."""
+
+    ca: float
+    server: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counts:
+    sites: tuple[tuple[SiteRecord, SiteState], ...]
+    invited: tuple[str, ...]
+    jobs: Sequence[JobRecord]
+
+
+class Census:
+    """Answer the HTTP server's threads with facts from the event loop's objects."""
+
+    def __init__(
+        self, catalog: Catalog, store: Store, fleet: Fleet, clock: Clock, *, data_dir: Path, expiries: Expiries
+    ) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._fleet = fleet
+        self._clock = clock
+        self._data_dir = data_dir
+        self._expiries = expiries
+        self._loop = asyncio.get_running_loop()
+        self.addresses: tuple[tuple[str, str], ...] = ()
+        """What listens where; set when the ports are bound."""
+
+    def refresh_from_thread(self) -> None:
+        """Bring the gauges up to date; called outside the event loop. Old values stay when it does not answer."""
+        self._ask(self.refresh, None)
+
+    def render_from_thread(self) -> str:
+        """Return the status page; called outside the event loop."""
+        facts = StatusFacts(version=VERSION, addresses=self.addresses, sites=(), jobs=())
+        return render_status(self._ask(self.facts, facts))
+
+    async def refresh(self) -> None:
+        """Set every gauge that is counted rather than kept."""
+        counts = await self._count()
+        by_state = Counter(state for _, state in counts.sites)
+        by_state[SiteState.INVITED] = len(counts.invited)
+        for state in SiteState:
+            self._catalog.sites.labels(state).set(by_state[state])
+        jobs = Counter(job.state for job in counts.jobs)
+        for job_state in JobState:
+            self._catalog.jobs.labels(job_state).set(jobs[job_state])
+        self._catalog.disk_free_bytes.set(shutil.disk_usage(self._data_dir).free)
+        self._set_expiries(counts)
+
+    async def facts(self) -> StatusFacts:
+        """Return what the status page shows."""
+        counts = await self._count()
+        online = self._fleet.online()
+        sites = [_site_row(site, state, online.get(site.name)) for site, state in counts.sites]
+        sites += [SiteRow(name=name, state=SiteState.INVITED, doing="") for name in counts.invited]
+        return StatusFacts(
+            version=VERSION,
+            addresses=self.addresses,
+            sites=tuple(sites),
+            jobs=tuple(_job_row(job) for job in counts.jobs[:_JOBS_SHOWN]),
+        )
+
+    async def _count(self) -> _Counts:
+        def work(transaction: Transaction) -> tuple[Sequence[SiteRecord], Sequence[TokenRecord], Sequence[JobRecord]]:
+            return transaction.list_sites(), transaction.list_open_tokens(), transaction.list_jobs()
+
+        sites, tokens, jobs = await self._store.transact("census", work)
+        online, now = self._fleet.online(), self._clock.now()
+        return _Counts(
+            sites=tuple((site, state_of(site, online.get(site.name))) for site in sites),
+            invited=invited_sites(tokens, sites, now),
+            jobs=jobs,
+        )
+
+    def _set_expiries(self, counts: _Counts) -> None:
+        now, gauge = self._clock.now(), self._catalog.certificate_expiry
+        gauge.labels("ca").set(self._expiries.ca - now)
+        gauge.labels("server").set(self._expiries.server - now)
+        ends = [site.certificate_expires_at for site, state in counts.sites if state is not SiteState.REVOKED]
+        if ends:
+            gauge.labels("site").set(min(ends) - now)
+
+    def _ask(self, question: Callable[[], Coroutine[Any, Any, Result]], otherwise: Result) -> Result:
+        try:
+            return asyncio.run_coroutine_threadsafe(question(), self._loop).result(_PATIENCE_S)
+        except Exception:
+            log.warning("the status could not be gathered", exc_info=True)
+            return otherwise
+
+
+def _site_row(site: SiteRecord, state: SiteState, status: SiteStatus | None) -> SiteRow:
+    beat = status.heartbeat if status is not None else None
+    return SiteRow(name=site.name, state=state, doing=_doing(beat) if beat is not None else "")
+
+
+def _doing(beat: Heartbeat) -> str:
+    return f"{beat.activity} {beat.done}/{beat.total}" if beat.total else beat.activity.value
+
+
+def _job_row(job: JobRecord) -> JobRow:
+    return JobRow(
+        name=job.name,
+        state=job.state,
+        rounds=str(job.rounds_planned),
+        accuracy="" if job.accuracy is None else f"{job.accuracy:.1%}",
+        message=job.message,
+    )

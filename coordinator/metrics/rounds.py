@@ -1,0 +1,82 @@
+"""What rounds and jobs tell the metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from typing import Protocol
+
+from coordinator.metrics.catalog import Catalog
+from ravan.clock import Clock
+from ravan.ids import JobId
+from ravan.manifest.phases import DropReason, RoundOutcome, RoundPhase
+
+
+class Measured(Protocol):
+    """How good a model version is."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of held-out examples that it gets right, 0 to 1."""
+        ...
+
+    @property
+    def loss(self) -> float:
+        """Mean held-out loss."""
+        ...
+
+
+class CatalogRoundMetrics:
+    """Write rounds into the catalogue; the conductor's `RoundMetrics`."""
+
+    def __init__(self, catalog: Catalog, clock: Clock) -> None:
+        self._catalog = catalog
+        self._clock = clock
+        self._phases: dict[JobId, RoundPhase] = {}
+
+    def phase_changed(self, job_id: JobId, phase: RoundPhase | None) -> None:
+        """Show how many rounds are in each phase; None: the job has no round."""
+        if phase is None:
+            self._phases.pop(job_id, None)
+        else:
+            self._phases[job_id] = phase
+        counts = Counter(self._phases.values())
+        for each in RoundPhase:
+            self._catalog.round_phase.labels(each).set(counts[each])
+
+    def phase_ended(self, phase: RoundPhase, seconds: float) -> None:
+        """Time a phase."""
+        self._catalog.round_phase_seconds.labels(phase).observe(seconds)
+
+    def round_ended(self, outcome: RoundOutcome) -> None:
+        """Count a round."""
+        self._catalog.rounds.labels(outcome).inc()
+        if outcome is RoundOutcome.COMMITTED:
+            self._catalog.last_commit.set(self._clock.now())
+
+    def site_dropped(self, phase: RoundPhase, reason: DropReason) -> None:
+        """Count a site that left a round."""
+        self._catalog.site_drops.labels(phase, reason).inc()
+
+    def head_cohort(self, survivors: int) -> None:
+        """Take note of a head's survivors; 0 when it was withheld."""
+        self._catalog.head_cohort.observe(survivors)
+
+    def masked_bytes(self, count: int) -> None:
+        """Count the bytes of a staged vector."""
+        self._catalog.masked_bytes.inc(count)
+
+    def unmasked(self, seconds: float) -> None:
+        """Time an unmasking."""
+        self._catalog.unmask_seconds.observe(seconds)
+
+    def model_evaluated(self, job: str, evaluation: Measured) -> None:
+        """Show a job's newest version."""
+        self._catalog.model_accuracy.labels(job).set(evaluation.accuracy)
+        self._catalog.model_loss.labels(job).set(evaluation.loss)
+
+    def job_ended(self, job: str) -> None:
+        """Take a job's gauges away."""
+        for gauge in (self._catalog.model_accuracy, self._catalog.model_loss):
+            with suppress(KeyError):  # a job that was never evaluated has none
+                gauge.remove(job)

@@ -1,0 +1,289 @@
+"""One running round: feeds the machine, stores every step before anyone is told, runs timers and workers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from coordinator.rounds.course import RoundSetup
+from coordinator.rounds.effects import (
+    CombineAndEvaluate,
+    Commit,
+    Effect,
+    EndRound,
+    PhaseClosed,
+    RecordDrop,
+    RunUnmask,
+    SendInstruction,
+    SetDeadline,
+    SignRoster,
+)
+from coordinator.rounds.events import (
+    DeadlinePassed,
+    EvaluationDone,
+    Event,
+    MessageReceived,
+    RosterSigned,
+    RoundBegun,
+    SiteGone,
+    StopRequested,
+    UnmaskDone,
+    UploadAnnounced,
+    UploadArrived,
+    WorkFailed,
+)
+from coordinator.rounds.machine import RoundMachine
+from coordinator.rounds.ports import Job, Timer
+from coordinator.rounds.recording import RoundNotes, record_round
+from coordinator.rounds.results import NewVersion, SummedRound
+from coordinator.rounds.services import Services
+from coordinator.rounds.states import RoundState
+from coordinator.rounds.storing import store_step
+from coordinator.store.records import JobRecord, RoundRecord
+from ravan.codec.secagg_messages import Submission
+from ravan.errors import ErrorReason, ProtocolError, RavanError
+from ravan.ids import SiteId
+from ravan.manifest.instructions import RoundRef
+from ravan.manifest.liveness import Heartbeat
+from ravan.manifest.phases import DropReason, RoundOutcome
+from ravan.secagg.messages import MaskedHeader
+from ravan.secagg.unmask import UnmaskJob
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class ActiveRound:
+    """Run one round to its end; `ended` tells when, `record` and `summed` what came of it."""
+
+    def __init__(
+        self,
+        services: Services,
+        job: Job,
+        setup: RoundSetup,
+        notes: RoundNotes,
+        adopt: Callable[[NewVersion], JobRecord],
+    ) -> None:
+        """Plan the round; `adopt` returns the job's record with the new version, stored as the round commits.
+
+        Raise ProtocolError when the assignment breaks a rule of secure aggregation.
+        """
+        self.machine = RoundMachine(setup)
+        self.ended = asyncio.Event()
+        self.detail = ""
+        """Why the round did not commit, one sentence."""
+        self.failure: BaseException | None = None
+        """What kept a step from being stored; the round then stands still."""
+        self._services = services
+        self._job = job
+        self._notes = notes
+        self._adopt = adopt
+        self._payloads: dict[int, Path] = {}
+        self._timer: Timer | None = None
+        # Steps are stored in the order in which the machine took them.
+        self._turn = asyncio.Lock()
+        self._log = log.bind(job=job.plan.job_name, round=setup.assignment.round_number)
+
+    @property
+    def number(self) -> int:
+        """Return the round's number."""
+        return self.machine.setup.assignment.round_number
+
+    @property
+    def record(self) -> RoundRecord:
+        """Return the round as it stands."""
+        return record_round(self.machine, self._notes)
+
+    @property
+    def summed(self) -> SummedRound | None:
+        """Return the unmasked sums, once there are any."""
+        return self._notes.summed
+
+    async def begin(self) -> None:
+        """Ask the selected sites to train."""
+        members = self.machine.setup.assignment.members
+        self._log.info("round begins", sites=[member.site for member in members])
+        await self._handle(RoundBegun(at=self._now()))
+
+    async def take_message(self, site: SiteId, submission: Submission) -> None:
+        """Take a message of secure aggregation; a site that breaks a rule of the protocol is dropped."""
+        event = MessageReceived(
+            at=self._now(),
+            site=site,
+            reference=submission.round,
+            index=submission.index,
+            message=submission.message,
+        )
+        await self._handle_of(site, event)
+
+    async def announce_upload(self, site: SiteId, reference: RoundRef, header: MaskedHeader) -> None:
+        """Check a header before its payload is staged."""
+        await self._handle_of(site, UploadAnnounced(at=self._now(), site=site, reference=reference, header=header))
+
+    async def take_upload(self, site: SiteId, reference: RoundRef, header: MaskedHeader, path: Path) -> None:
+        """Take a payload that is staged whole."""
+        await self._handle_of(site, UploadArrived(at=self._now(), site=site, reference=reference, header=header))
+        if header.index not in self._payloads:
+            self._payloads[header.index] = path
+            self._notes.uploads[site] = header.size_bytes
+            self._services.metrics.masked_bytes(header.size_bytes)
+
+    async def lose(self, site: SiteId, reason: DropReason) -> None:
+        """Go on without a site; one that is not in the round changes nothing."""
+        if self.machine.takes_part(site):
+            await self._handle(SiteGone(at=self._now(), site=site, reason=reason))
+
+    async def stop(self) -> None:
+        """End the round at an operator's wish."""
+        await self._handle(StopRequested(at=self._now()), unless_ended=True)
+
+    def note_cost(self, site: SiteId, heartbeat: Heartbeat) -> None:
+        """Keep what the round costs a site, for the record."""
+        if heartbeat.round_number == self.number and self.machine.takes_part(site):
+            self._notes.costs[site] = heartbeat
+
+    def close(self) -> None:
+        """Let go of the timer; the round stays as it is stored."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _now(self) -> float:
+        return self._services.clock.now()
+
+    async def _handle_of(self, site: SiteId, event: Event) -> None:
+        try:
+            await self._handle(event)
+        except ProtocolError as error:
+            self._log.warning("a site broke the protocol", site=site, error=str(error))
+            await self.lose(site, DropReason.PROTOCOL)
+            raise
+
+    async def _handle(self, event: Event, *, unless_ended: bool = False) -> None:
+        async with self._turn:
+            if self.failure is not None or (unless_ended and self.ended.is_set()):
+                return
+            effects = self.machine.handle(event)
+            for effect in effects:
+                if isinstance(effect, SignRoster):
+                    document, digest = self._services.signatory.sign_roster(effect.roster)
+                    effects += self.machine.handle(RosterSigned(at=event.at, document=document, digest=digest))
+            if effects:
+                await self._carry_out(effects)
+
+    async def _carry_out(self, effects: Sequence[Effect]) -> None:
+        job = None
+        for effect in effects:
+            if isinstance(effect, CombineAndEvaluate):
+                self._notes.summed = effect.summed
+            elif isinstance(effect, Commit):
+                self._notes.version = effect.version
+                job = self._adopt(effect.version)
+        record = self.record
+        try:
+            await self._services.store.transact(
+                "advance_round", lambda transaction: store_step(transaction, effects, record, job)
+            )
+        except Exception as error:
+            self._stand_still(error)
+            raise
+        for effect in effects:
+            self._perform(effect)
+        for site in {effect.site for effect in effects if isinstance(effect, SendInstruction)}:
+            self._services.mailbox.wake(site)
+        self._services.metrics.phase_changed(self._job.job_id, None if self.ended.is_set() else self.machine.phase)
+        self._services.changes.note(self._job.job_id)
+
+    def _perform(self, effect: Effect) -> None:
+        services = self._services
+        match effect:
+            case SetDeadline(state=state, at=at):
+                self._set_timer(state, at)
+            case RunUnmask(job=work):
+                services.errands.start(self._unmask(work), "unmask")
+            case CombineAndEvaluate(summed=summed):
+                services.errands.start(self._make_version(summed), "evaluate")
+            case PhaseClosed(phase=phase, seconds=seconds, sites=sites):
+                services.metrics.phase_ended(phase, seconds)
+                self._log.info("phase closed", phase=phase.value, sites=sites, seconds=round(seconds, 3))
+            case RecordDrop(site=site, phase=phase, reason=reason):
+                services.metrics.site_dropped(phase, reason)
+                services.candidates.release(site, self._job.job_id)
+                self._log.warning("site dropped", site=site, phase=phase.value, reason=reason.value)
+            case Commit(version=version):
+                self._report(version)
+            case EndRound(outcome=outcome, detail=detail):
+                self._end(outcome, detail)
+            case _:
+                pass
+
+    def _set_timer(self, state: RoundState, at: float | None) -> None:
+        self.close()
+        if at is not None:
+            self._timer = self._services.timers.call_at(at, lambda: self._ring(state))
+
+    def _ring(self, state: RoundState) -> None:
+        event = DeadlinePassed(at=self._now(), state=state)
+        self._services.errands.start(self._handle(event), f"deadline of {state}")
+
+    def _report(self, version: NewVersion) -> None:
+        self._services.metrics.model_evaluated(self._job.plan.job_name, version.evaluation)
+        for survivors in self.record.cohorts.values():
+            self._services.metrics.head_cohort(survivors)
+
+    def _end(self, outcome: RoundOutcome, detail: str) -> None:
+        self.detail = self.detail or detail
+        self._services.metrics.round_ended(outcome)
+        self._log.info("round ended", outcome=outcome.value, accuracy=self.record.accuracy, detail=self.detail)
+        self._release()
+
+    def _stand_still(self, error: BaseException) -> None:
+        self._log_failure("a step of the round could not be stored", error)
+        self.failure = error
+        self.close()
+        self._release()
+
+    def _release(self) -> None:
+        for member in self.machine.setup.assignment.members:
+            self._services.candidates.release(member.site, self._job.job_id)
+        self.ended.set()
+
+    def _log_failure(self, what: str, error: BaseException) -> None:
+        # A refusal explains itself; a trace is for what nobody foresaw.
+        trace = None if isinstance(error, RavanError) else error
+        self._log.error(what, error=str(error), exc_info=trace)
+
+    # Workers
+
+    async def _unmask(self, work: UnmaskJob) -> None:
+        try:
+            payloads = {index: self._payloads[index] for index in work.survivor_set.survivors}
+            summed = await self._services.workshop.unmask(self._job, work, payloads)
+        except Exception as error:
+            await self._give_up(error)
+            return
+        self._services.metrics.unmasked(summed.seconds)
+        await self._handle(UnmaskDone(at=self._now(), summed=summed), unless_ended=True)
+
+    async def _make_version(self, summed: SummedRound) -> None:
+        workshop = self._services.workshop
+        try:
+            before = self.machine.setup.assignment.state_digest
+            digest = await workshop.combine(self._job, before, summed.total)
+            evaluation = await workshop.evaluate(self._job, digest)
+        except Exception as error:
+            await self._give_up(error)
+            return
+        version = NewVersion(state_digest=digest, evaluation=evaluation)
+        await self._handle(EvaluationDone(at=self._now(), version=version), unless_ended=True)
+
+    async def _give_up(self, error: Exception) -> None:
+        self._log_failure("a worker gave up", error)
+        canary = isinstance(error, RavanError) and error.reason is ErrorReason.CANARY_MISMATCH
+        outcome = RoundOutcome.CANARY_MISMATCH if canary else RoundOutcome.INTERNAL
+        self.detail = f"{error} {error.next_step}".strip() if isinstance(error, RavanError) else _SEE_LOG
+        await self._handle(WorkFailed(at=self._now(), outcome=outcome), unless_ended=True)
+
+
+_SEE_LOG = "The coordinator failed in this round; its log has the trace."

@@ -1,0 +1,354 @@
+"""The rounds' front desk: what the fleet, the sites and the operators ask of jobs and rounds.
+
+It finds the job or round that is meant and hands over; it decides nothing about rounds itself. After
+a restart rounds that were running are recorded as interrupted, and their jobs go on with a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from coordinator.jobs.jobfile import read_job_file
+from coordinator.jobs.submission import choose_model
+from coordinator.rounds.active_round import ActiveRound
+from coordinator.rounds.job_runner import ENDED, JobRunner
+from coordinator.rounds.ports import Job
+from coordinator.rounds.selection import SETTLE_S
+from coordinator.rounds.services import Services
+from coordinator.rounds.storing import store_interruption, store_preparation
+from coordinator.store.base import Transaction
+from coordinator.store.records import JobProfileRecord, JobRecord, RoundRecord
+from ravan.codec.documents import model_digest
+from ravan.codec.secagg_messages import Submission
+from ravan.errors import ErrorReason, StateError
+from ravan.ids import Digest, JobId, SiteId
+from ravan.manifest.instructions import RoundRef
+from ravan.manifest.liveness import Heartbeat
+from ravan.manifest.phases import DropReason, JobState
+from ravan.manifest.plan import JobPlan
+from ravan.manifest.profile import HardwareProfile, JobProfile
+from ravan.secagg.messages import MaskedHeader
+
+log = structlog.stdlib.get_logger(__name__)
+
+_SUBMITTED = "job file"
+
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """Answer to a submitted job."""
+
+    job_id: JobId
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDetail:
+    """One job as operators see it; the record's message says what it waits for."""
+
+    record: JobRecord
+    rounds: tuple[RoundRecord, ...]
+    ready_sites: tuple[SiteId, ...]
+
+
+class Conductor:
+    """Run all jobs; made once a process, on the event loop that calls it."""
+
+    def __init__(self, services: Services, *, settle_s: float = SETTLE_S) -> None:
+        self._services = services
+        self._settle_s = settle_s
+        self._runners: dict[JobId, JobRunner] = {}
+        self._submitting = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Take up the jobs that have not ended."""
+        for record in await self._services.store.transact("recover_jobs", self._recover):
+            self._add_runner(self._reopen(record), record)
+
+    async def stop(self) -> None:
+        """Stop where everything is; nothing is lost but the rounds in progress."""
+        await asyncio.gather(*(runner.close() for runner in self._runners.values()))
+        await self._services.errands.stop()
+
+    # Operators
+
+    async def submit_job(self, job_toml: str, evaluation_digest: Digest, request_id: str) -> Accepted:
+        """Check a job and start it; the same request id gets the first answer, without its notes."""
+        async with self._submitting:
+            known = await self._read("find_job", lambda transaction: transaction.find_job_by_request(request_id))
+            if known is not None:
+                return Accepted(job_id=known.job_id, notes=())
+            return await self._plan_job(job_toml, evaluation_digest, request_id)
+
+    async def pause_job(self, id_or_name: str) -> None:
+        """Start no further rounds; one that runs is finished."""
+        runner = await self._find_running(id_or_name)
+        if runner.record.state is not JobState.PAUSED:
+            await runner.pause()
+
+    async def resume_job(self, id_or_name: str) -> None:
+        """Go on with a paused job."""
+        runner = await self._find_running(id_or_name)
+        if runner.record.state is JobState.PAUSED:
+            await runner.resume()
+
+    async def stop_job(self, id_or_name: str) -> None:
+        """End a job; committed versions stay. A job that has ended already stays as it is."""
+        record = await self._find(id_or_name)
+        runner = self._runners.get(record.job_id)
+        if runner is not None:
+            await runner.stop()
+
+    async def jobs(self) -> Sequence[JobRecord]:
+        """Return all jobs, newest first."""
+        records = await self._read("list_jobs", lambda transaction: transaction.list_jobs())
+        return [self._newest(record) for record in records]
+
+    async def job_detail(self, id_or_name: str) -> JobDetail:
+        """Return one job with its rounds; raise StateError (NOT_FOUND)."""
+        record = await self._find(id_or_name)
+        rounds = await self._read("list_rounds", lambda transaction: transaction.list_rounds(record.job_id))
+        lineup = self._services.candidates.line_up(record.job_id)
+        ready = tuple(sorted(lineup.ready + lineup.busy))
+        return JobDetail(record=self._newest(record), rounds=tuple(rounds), ready_sites=ready)
+
+    async def changed(self, job_id: JobId, version: int) -> int:
+        """Wait until the job's version is beyond this one, and return it; versions start at 1."""
+        return await self._services.changes.beyond(job_id, version)
+
+    # The fleet
+
+    async def site_attached(self, site: SiteId, process_id: bytes) -> None:
+        """Ask a site to prepare every active job that this process has not prepared."""
+        candidates = self._services.candidates
+        before = candidates.attach(site, process_id)
+        if before is not None and before != process_id:
+            await self._lose(site, DropReason.RESTARTED)
+        for runner in self._active():
+            if candidates.needs_preparation(site, runner.job.job_id):
+                await self._prepare(runner, site)
+        self._nudge()
+
+    async def site_lost(self, site: SiteId) -> None:
+        """Go on without a site."""
+        self._services.candidates.lose(site)
+        await self._lose(site, DropReason.DISCONNECTED)
+        self._nudge()
+
+    async def hardware_reported(self, site: SiteId, profile: HardwareProfile) -> None:  # noqa: ARG002 - it is stored
+        """Look again: the next allocation is made from the stored report."""
+        for runner in self._active():
+            lineup = self._services.candidates.line_up(runner.job.job_id)
+            if site in dict(lineup.barred):
+                await self._prepare(runner, site)
+        self._nudge()
+
+    async def heartbeat(self, site: SiteId, heartbeat: Heartbeat) -> None:
+        """Keep what a round costs the site."""
+        active = self._round_of(site)
+        if active is not None:
+            active.note_cost(site, heartbeat)
+
+    # The sites
+
+    async def job_profiled(self, site: SiteId, job_id: JobId, profile: JobProfile) -> None:
+        """Take a site's measurement of a job; it is ready from now on."""
+        runner = self._runners.get(job_id)
+        if runner is None or profile.plan_digest != runner.job.plan_digest:
+            raise _behind(f"Job {job_id} does not run with the plan that {site} measured.")
+        record = JobProfileRecord(job_id=job_id, site=site, profile=profile)
+        await self._services.store.transact("put_job_profile", lambda transaction: transaction.put_job_profile(record))
+        self._services.candidates.make_ready(site, job_id)
+        self._services.changes.note(job_id)
+        self._nudge()
+
+    async def left(self, site: SiteId, job_id: JobId, round_number: int, reason: DropReason) -> None:
+        """Go on without a site that cannot finish a round, or (round 0) cannot prepare the job."""
+        runner = self._runners.get(job_id)
+        if runner is None:
+            return
+        if round_number == 0:
+            log.warning("site cannot prepare a job", site=site, job=runner.record.name, reason=reason.value)
+            self._services.candidates.bar(site, job_id, reason)
+            self._services.changes.note(job_id)
+            self._nudge()
+        elif runner.round is not None and runner.round.number == round_number:
+            await runner.round.lose(site, reason)
+
+    async def submit_message(self, site: SiteId, submission: Submission) -> None:
+        """Take a message of secure aggregation; raise IdentityError for another site's member index."""
+        await self._find_round(submission.round).take_message(site, submission)
+
+    async def announce(self, site: SiteId, round_ref: RoundRef, header: MaskedHeader) -> None:
+        """Check a masked vector's header before it is staged; raise RavanError to refuse it."""
+        await self._find_round(round_ref).announce_upload(site, round_ref, header)
+
+    async def arrived(self, site: SiteId, round_ref: RoundRef, header: MaskedHeader, path: Path) -> None:
+        """Take a masked vector that is staged whole."""
+        await self._find_round(round_ref).take_upload(site, round_ref, header, path)
+
+    # Transfers
+
+    def plans(self) -> tuple[JobPlan, ...]:
+        """Return the plans of the jobs that run, whose bases a site may ask for."""
+        return tuple(runner.job.plan for runner in self._active())
+
+    async def may_download(self, digest: Digest) -> bool:
+        """Tell whether a site may fetch this blob: a model file, basis or version of a job that runs."""
+        for runner in self._active():
+            plan, active = runner.job.plan, runner.round
+            served = {file.sha256 for file in plan.model_files} | {matrix.basis_digest for matrix in plan.matrices}
+            versions = {runner.record.state_digest}
+            if active is not None:
+                versions.add(active.machine.setup.assignment.state_digest)
+            if digest in served | versions:
+                return True
+        return False
+
+    # Steps
+
+    async def _plan_job(self, job_toml: str, evaluation_digest: Digest, request_id: str) -> Accepted:
+        file = read_job_file(job_toml, source=_SUBMITTED)
+        models, sites = await self._read(
+            "read_submission", lambda transaction: (transaction.list_models(), transaction.list_sites())
+        )
+        model = choose_model(file, models)
+        fleet = sum(site.revoked_at is None for site in sites)
+        services = self._services
+        planned = await services.workshop.plan(file, model=model, evaluation_digest=evaluation_digest, fleet_size=fleet)
+        document, _ = services.signatory.sign_plan(planned.plan)
+        record = JobRecord(
+            job_id=planned.plan.job_id,
+            name=planned.plan.job_name,
+            state=JobState.PREPARING,
+            message="",
+            submitted_at=services.clock.now(),
+            request_id=request_id,
+            job_toml=job_toml,
+            plan=document,
+            model=model.name,
+            evaluation_digest=evaluation_digest,
+            rounds_planned=file.job.rounds,
+            state_digest=planned.state_digest,
+        )
+        await self._launch(record)
+        return Accepted(job_id=record.job_id, notes=planned.notes)
+
+    async def _launch(self, record: JobRecord) -> None:
+        services = self._services
+        job = self._reopen(record)
+        sites = services.candidates.online()
+
+        def work(transaction: Transaction) -> None:
+            transaction.put_job(record)
+            store_preparation(transaction, record, job.plan.run_id, sites)
+
+        await services.store.transact("start_job", work)
+        for site in sites:
+            services.candidates.prepare(site, record.job_id)
+            services.mailbox.wake(site)
+        log.info("job submitted", job=record.name, job_id=record.job_id, rounds=record.rounds_planned)
+        self._add_runner(job, record)
+
+    def _reopen(self, record: JobRecord) -> Job:
+        plan, plan_digest = self._services.signatory.open_plan(record.plan)
+        return Job(
+            job_id=record.job_id,
+            file=read_job_file(record.job_toml, source=_SUBMITTED),
+            plan=plan,
+            plan_digest=plan_digest,
+            model_digest=model_digest(plan.model_files),
+            evaluation_digest=record.evaluation_digest,
+        )
+
+    def _add_runner(self, job: Job, record: JobRecord) -> None:
+        runner = JobRunner(self._services, job, record, on_release=self._nudge, settle_s=self._settle_s)
+        self._runners[job.job_id] = runner
+        runner.start()
+        self._services.changes.note(job.job_id)
+
+    def _recover(self, transaction: Transaction) -> list[JobRecord]:
+        active = [record for record in reversed(transaction.list_jobs()) if record.state not in ENDED]
+        for record in active:
+            transaction.drop_instructions(record.job_id)
+            plan, _ = self._services.signatory.open_plan(record.plan)
+            for open_round in transaction.list_rounds(record.job_id):
+                if open_round.outcome is None:
+                    store_interruption(transaction, record.job_id, plan.run_id, open_round)
+        return active
+
+    async def _prepare(self, runner: JobRunner, site: SiteId) -> None:
+        record, run_id = runner.record, runner.job.plan.run_id
+        self._services.candidates.prepare(site, record.job_id)
+        await self._services.store.transact(
+            "prepare_site", lambda transaction: store_preparation(transaction, record, run_id, [site])
+        )
+        self._services.mailbox.wake(site)
+
+    async def _lose(self, site: SiteId, reason: DropReason) -> None:
+        active = self._round_of(site)
+        if active is not None:
+            await active.lose(site, reason)
+
+    def _round_of(self, site: SiteId) -> ActiveRound | None:
+        rounds = (runner.round for runner in self._runners.values())
+        return next((active for active in rounds if active is not None and active.machine.takes_part(site)), None)
+
+    def _find_round(self, reference: RoundRef) -> ActiveRound:
+        for runner in self._runners.values():
+            same_run = runner.job.plan.run_id == reference.run_id
+            if same_run and runner.round is not None and runner.round.number == reference.round_number:
+                return runner.round
+        raise _behind(f"Round {reference.round_number} of this run is not in progress.")
+
+    def _active(self) -> list[JobRunner]:
+        return [runner for runner in list(self._runners.values()) if runner.record.state not in ENDED]
+
+    def _nudge(self) -> None:
+        for runner in self._active():
+            runner.nudge()
+
+    async def _find(self, id_or_name: str) -> JobRecord:
+        record = await self._read("find_job", lambda transaction: transaction.find_job(id_or_name))
+        if record is None:
+            raise StateError(
+                f"There is no job {id_or_name!r}.",
+                reason=ErrorReason.NOT_FOUND,
+                next_step="List the jobs with `ravan-coordinator job list`.",
+            )
+        return record
+
+    def _newest(self, record: JobRecord) -> JobRecord:
+        """Show a pause that a full disk kept from being stored."""
+        runner = self._runners.get(record.job_id)
+        if runner is None or runner.record.state is not JobState.PAUSED:
+            return record
+        return replace(record, state=runner.record.state, message=runner.record.message)
+
+    async def _find_running(self, id_or_name: str) -> JobRunner:
+        record = await self._find(id_or_name)
+        runner = self._runners.get(record.job_id)
+        if runner is None or runner.record.state in ENDED:
+            raise StateError(
+                f"Job {record.name} has ended ({record.state}).",
+                reason=ErrorReason.WRONG_STATE,
+                next_step="Submit the job file again to start a new job.",
+            )
+        return runner
+
+    async def _read(self, name: str, work: Callable[[Transaction], _Read]) -> _Read:
+        return await self._services.store.transact(name, work)
+
+
+def _behind(sentence: str) -> StateError:
+    return StateError(
+        sentence, reason=ErrorReason.WRONG_STATE, next_step="Drop the message and wait for the next instruction."
+    )

@@ -1,0 +1,151 @@
+"""Where a round stands, and the steps from which everything that happens in it is made.
+
+Mutable and pure: the machine decides what to do, the course keeps state, time, attendance and the
+effects that are due.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from coordinator.rounds.attendance import Attendance
+from coordinator.rounds.effects import Effect, EndRound, PhaseClosed, RecordDrop, SendInstruction, SetDeadline
+from coordinator.rounds.states import PHASE_OF, RoundState
+from ravan.ids import Digest
+from ravan.manifest.assignment import Assignment
+from ravan.manifest.documents import SignedDocument
+from ravan.manifest.instructions import Instruction, RoundRef, RoundResult
+from ravan.manifest.phases import DropReason, RoundOutcome, RoundPhase
+from ravan.manifest.roster import Roster
+from ravan.secagg.coordinator import CoordinatorRound
+from ravan.secagg.messages import KeyAdvertisement, SurvivorSet
+
+NO_DIGEST: Final = Digest(b"")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundSetup:
+    """What a round starts from."""
+
+    assignment: Assignment
+    document: SignedDocument
+    """The signed assignment."""
+    digest: Digest
+    training_deadline_s: float
+    phase_deadline_s: float
+    """For each phase after training in which sites answer."""
+
+
+class RoundCourse:
+    """Keep a round's state and change it one step at a time."""
+
+    def __init__(self, setup: RoundSetup) -> None:
+        """Plan the round; raise ProtocolError when the assignment breaks a rule of secure aggregation."""
+        self.setup = setup
+        self.secagg = CoordinatorRound(assignment=setup.assignment, assignment_digest=setup.digest)
+        self.attendance = Attendance(setup.assignment)
+        self.advertisements: dict[int, KeyAdvertisement] = {}
+        self.roster: Roster | None = None
+        self.roster_digest = NO_DIGEST
+        self.survivor_set: SurvivorSet | None = None
+        self.unmasked = False
+        self.state = RoundState.PLANNED
+        self.deadline_at: float | None = None
+        self.phase_seconds: dict[RoundPhase, float] = {}
+        self.outcome: RoundOutcome | None = None
+        self.effects: list[Effect] = []
+        self.now = 0.0
+        self._phase_began = 0.0
+        self._answered: set[int] = set()
+
+    @property
+    def phase(self) -> RoundPhase:
+        """Return the phase that operators see."""
+        return PHASE_OF[self.state]
+
+    @property
+    def reachable(self) -> int:
+        """Return how many answers this phase has or can still get."""
+        answered = self._answered
+        if self.state is RoundState.TRAINING:
+            answered = answered - self.attendance.absent
+        return len(answered | set(self.secagg.missing))
+
+    @property
+    def needed(self) -> int:
+        """Return how many answers this phase must get."""
+        least = self.setup.assignment.bundle_threshold
+        if self.roster is None:
+            return least
+        if self.state in {RoundState.CONFIRMING, RoundState.REVEALING}:
+            return self.roster.threshold
+        return max(least, self.roster.threshold)
+
+    @property
+    def reference(self) -> RoundRef:
+        """Return the round's name as instructions carry it."""
+        assignment = self.setup.assignment
+        return RoundRef(
+            run_id=assignment.run_id,
+            round_number=assignment.round_number,
+            assignment_digest=self.setup.digest,
+            roster_digest=self.roster_digest,
+        )
+
+    def begin(self) -> None:
+        """Start the clock of the first phase."""
+        self._phase_began = self.now
+
+    def note_answer(self, index: int) -> None:
+        """Count a member's answer in this phase."""
+        self._answered.add(index)
+
+    def enter(self, state: RoundState, deadline_s: float | None = None) -> None:
+        """Go to a state; close the phase when it belongs to another."""
+        self._leave_phase(PHASE_OF[state])
+        self.state = state
+        self._answered = set()
+        self.deadline_at = None if deadline_s is None else self.now + deadline_s
+        self.effects.append(SetDeadline(state=state, at=self.deadline_at))
+        for index in self.attendance.absent:
+            self.secagg.lost(index)
+
+    def drop(self, index: int, reason: DropReason) -> None:
+        """Record that a member is out, tell it, and expect nothing more of it."""
+        self.attendance.leave(index, self.phase, reason)
+        self.secagg.lost(index)
+        self.effects.append(RecordDrop(site=self.attendance.site(index), phase=self.phase, reason=reason))
+        self.send(index, self._result(RoundOutcome.INTERRUPTED, NO_DIGEST, dropped=True))
+
+    def end(self, outcome: RoundOutcome, detail: str = "", *, state_digest: Digest = NO_DIGEST) -> None:
+        """End the round and tell everyone who is still in it."""
+        self.outcome = outcome
+        self.enter(RoundState.ENDED)
+        for index in self.attendance.present:
+            self.send(index, self._result(outcome, state_digest, dropped=False))
+        self.effects.append(EndRound(outcome=outcome, detail=detail))
+
+    def send(self, index: int, instruction: Instruction) -> None:
+        """Tell a member what to do."""
+        self.effects.append(SendInstruction(site=self.attendance.site(index), instruction=instruction))
+
+    def _leave_phase(self, following: RoundPhase) -> None:
+        phase = self.phase
+        if phase is following:
+            return
+        # A clock that is set back must not make a phase shorter than nothing.
+        seconds = max(0.0, self.now - self._phase_began)
+        self.phase_seconds[phase] = seconds
+        self._phase_began = self.now
+        self.effects.append(PhaseClosed(phase=phase, seconds=seconds, sites=len(self.attendance.present)))
+
+    def _result(self, outcome: RoundOutcome, state_digest: Digest, *, dropped: bool) -> RoundResult:
+        assignment: Assignment = self.setup.assignment
+        return RoundResult(
+            run_id=assignment.run_id,
+            round_number=assignment.round_number,
+            outcome=outcome,
+            state_digest=state_digest,
+            dropped=dropped,
+        )

@@ -1,0 +1,322 @@
+"""One active job: waits for sites, starts one round after another, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from coordinator.allocation.policy import SiteCapacity
+from coordinator.rounds.active_round import ActiveRound
+from coordinator.rounds.assigning import first_clips, following_clips, write_assignment
+from coordinator.rounds.course import RoundSetup
+from coordinator.rounds.ports import Job, Timer
+from coordinator.rounds.recording import RoundNotes
+from coordinator.rounds.results import NewVersion
+from coordinator.rounds.selection import SETTLE_S, Selection, Waiting, count_committed, select
+from coordinator.rounds.services import Services
+from coordinator.rounds.storing import store_interruption, store_job_end
+from coordinator.store.base import Transaction
+from coordinator.store.records import JobProfileRecord, JobRecord, RoundRecord, SiteRecord
+from ravan.errors import RavanError, ResourceError
+from ravan.ids import BlockId, SiteId
+from ravan.manifest.phases import JobState, RoundOutcome
+
+log = structlog.stdlib.get_logger(__name__)
+
+ENDED: Final = frozenset({JobState.COMPLETED, JobState.STOPPED, JobState.FAILED})
+"""States that a job does not leave."""
+
+FAILURES_IN_A_ROW: Final = 5
+"""Rounds without a new version, one after another, before the job pauses for an operator to look."""
+
+FIRST_PAUSE_S: Final = 2.0
+"""Wait after a round without a new version; doubles with each further one."""
+
+
+class JobRunner:
+    """Run one job in a task of its own; the only writer of the job's record."""
+
+    def __init__(
+        self,
+        services: Services,
+        job: Job,
+        record: JobRecord,
+        *,
+        on_release: Callable[[], None],
+        settle_s: float = SETTLE_S,
+    ) -> None:
+        """Take over a job in the state of its record; `on_release` hears that a round let go of its sites."""
+        self.job = job
+        self.record = record
+        self.round: ActiveRound | None = None
+        self._services = services
+        self._on_release = on_release
+        self._settle_s = settle_s
+        self._nudged = asyncio.Event()
+        self._stopped = False
+        self._task: asyncio.Task[None] | None = None
+        self._timer: Timer | None = None
+        self._enough_since: float | None = None
+        self._failures = 0
+        self._resume_at = 0.0
+        self._setback = ""
+        self._clips: Mapping[BlockId, float] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run(), name=f"job {self.record.name}")
+
+    async def close(self) -> None:
+        """Stop where it is; the next start of the coordinator goes on from the store."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._cancel_timer()
+        if self.round is not None:
+            self.round.close()
+
+    def nudge(self) -> None:
+        """Look again whether a round can start."""
+        self._nudged.set()
+
+    async def pause(self) -> None:
+        """Start no further rounds; one that runs is finished."""
+        await self._save(state=JobState.PAUSED, message="Paused by an operator; `job resume` goes on.")
+
+    async def resume(self) -> None:
+        """Go on; where that cannot be stored the job stays paused, so that the next attempt counts."""
+        self._failures, self._resume_at = 0, 0.0
+        before = self.record
+        try:
+            await self._save(state=JobState.RUNNING, message="")
+        except ResourceError:
+            self.record = replace(self.record, state=before.state, message=before.message)
+            raise
+        self.nudge()
+
+    async def stop(self) -> None:
+        """End the job and wait until it has."""
+        self._stopped = True
+        if self.round is not None:
+            await self.round.stop()
+        self.nudge()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            while self.record.state not in ENDED:
+                try:
+                    await self._take_turn()
+                except ResourceError as error:
+                    await self._pause_for(error)
+        except RavanError as error:
+            log.warning("job failed", job=self.record.name, error=str(error))
+            await self._fail(f"{error} {error.next_step}".strip())
+        except Exception:
+            log.exception("job failed", job=self.record.name)
+            await self._fail("The coordinator failed; its log has the trace.")
+
+    async def _measure_start(self) -> None:
+        if self.record.accuracy_before is not None:
+            return
+        evaluation = await self._services.workshop.evaluate(self.job, self.record.state_digest)
+        self._services.metrics.model_evaluated(self.record.name, evaluation)
+        await self._save(accuracy_before=evaluation.accuracy, accuracy=evaluation.accuracy)
+
+    async def _take_turn(self) -> None:
+        self._nudged.clear()
+        if self._stopped:
+            await self._finish(JobState.STOPPED, "Stopped by an operator.")
+            return
+        if self.record.state is JobState.PAUSED:
+            await self._nudged.wait()
+            return
+        await self._measure_start()
+        sites, profiles, rounds = await self._services.store.transact("read_fleet", self._read_fleet)
+        if count_committed(rounds) >= self.record.rounds_planned:
+            await self._finish(JobState.COMPLETED, "")
+            return
+        # Nothing may be awaited from here until the sites are engaged: other jobs choose among the same sites.
+        selection = self._select(sites, profiles, rounds)
+        if isinstance(selection, Selection):
+            await self._run_round(selection, sites, rounds)
+        else:
+            await self._say(selection.sentence)
+            await self._nudged.wait()
+
+    def _read_fleet(
+        self, transaction: Transaction
+    ) -> tuple[dict[SiteId, SiteRecord], dict[SiteId, JobProfileRecord], Sequence[RoundRecord]]:
+        rounds = transaction.list_rounds(self.job.job_id)
+        for left_open in (record for record in rounds if record.outcome is None):
+            store_interruption(transaction, self.job.job_id, self.job.plan.run_id, left_open)
+        sites = {site.name: site for site in transaction.list_sites() if site.revoked_at is None}
+        profiles = {profile.site: profile for profile in transaction.list_job_profiles(self.job.job_id)}
+        return sites, profiles, rounds
+
+    def _select(
+        self,
+        sites: Mapping[SiteId, SiteRecord],
+        profiles: Mapping[SiteId, JobProfileRecord],
+        rounds: Sequence[RoundRecord],
+    ) -> Selection | Waiting:
+        fleet = {
+            name: SiteCapacity(hardware=site.hardware, job=profiles[name].profile)
+            for name, site in sites.items()
+            if site.hardware is not None and name in profiles
+        }
+        lineup = self._services.candidates.line_up(self.job.job_id)
+        selection = select(self.job, lineup, fleet, rounds)
+        now = self._services.clock.now()
+        if isinstance(selection, Waiting):
+            self._enough_since = None
+            return selection
+        if now < self._resume_at:
+            self._wake_at(self._resume_at)
+            return Waiting(sentence=self._setback)
+        since = self._enough_since = now if self._enough_since is None else self._enough_since
+        if lineup.preparing and now < since + self._settle_s:
+            self._wake_at(since + self._settle_s)
+            return Waiting(sentence=f"Enough sites are ready; waits a little for {', '.join(lineup.preparing)}.")
+        return selection
+
+    async def _run_round(
+        self, selection: Selection, sites: Mapping[SiteId, SiteRecord], rounds: Sequence[RoundRecord]
+    ) -> None:
+        services, job = self._services, self.job
+        services.candidates.engage(selection.sites, job.job_id)
+        self._cancel_timer()
+        self._enough_since = None
+        before = self.record
+        number = rounds[-1].number + 1 if rounds else 1
+        self.round = self._open_round(selection, sites, number, self._clips or _last_clips(rounds))
+        if self.record.state is JobState.PREPARING or self.record.message:
+            await self._save(state=JobState.RUNNING, message="")
+        await self.round.begin()
+        await self.round.ended.wait()
+        ended, self.round = self.round, None
+        if ended.failure is not None:
+            # A version whose commit was not stored is nobody's.
+            self.record = replace(self.record, state_digest=before.state_digest, accuracy=before.accuracy)
+        self._on_release()
+        await self._conclude(ended)
+
+    def _open_round(
+        self,
+        selection: Selection,
+        sites: Mapping[SiteId, SiteRecord],
+        number: int,
+        clips: Mapping[BlockId, float] | None,
+    ) -> ActiveRound:
+        services, job = self._services, self.job
+        assignment = write_assignment(
+            job,
+            selection,
+            number=number,
+            state_digest=self.record.state_digest,
+            identity_keys={name: site.identity_key for name, site in sites.items()},
+            clips=clips or first_clips(job),
+        )
+        document, digest = services.signatory.sign_assignment(assignment)
+        setup = RoundSetup(
+            assignment=assignment,
+            document=document,
+            digest=digest,
+            training_deadline_s=job.file.round.training_deadline_s,
+            phase_deadline_s=job.file.round.phase_deadline_s,
+        )
+        limits = {name: site.hardware.ram_limit_bytes for name, site in sites.items() if site.hardware is not None}
+        notes = RoundNotes(started_at=services.clock.now(), ram_limits=limits)
+        return ActiveRound(services, job, setup, notes, self._adopt)
+
+    def _adopt(self, version: NewVersion) -> JobRecord:
+        accuracy = version.evaluation.accuracy
+        self.record = replace(self.record, state_digest=version.state_digest, accuracy=accuracy)
+        return self.record
+
+    async def _conclude(self, ended: ActiveRound) -> None:
+        if ended.failure is not None:
+            raise ended.failure
+        number = ended.number
+        await asyncio.to_thread(self._services.uploads.discard_round, self.job.plan.run_id, number + 1)
+        if ended.machine.outcome is RoundOutcome.COMMITTED and ended.summed is not None:
+            self._failures = 0
+            self._clips = following_clips(ended.record.clips, ended.summed.total)
+        elif not self._stopped and self.record.state is not JobState.PAUSED:
+            await self._hold_back(number, ended.detail)
+
+    async def _hold_back(self, number: int, detail: str) -> None:
+        self._failures += 1
+        self._resume_at = self._services.clock.now() + FIRST_PAUSE_S * 2 ** (self._failures - 1)
+        self._setback = f"Round {number} made no new version. {detail}".strip()
+        if self._failures < FAILURES_IN_A_ROW:
+            await self._say(self._setback)
+        else:
+            advice = f"{self._failures} rounds in a row failed; look at the sites, then `job resume`."
+            await self._save(state=JobState.PAUSED, message=f"{self._setback} {advice}")
+
+    async def _pause_for(self, error: ResourceError) -> None:
+        """Wait for an operator to make room; that the job waits is stored when there is room for that."""
+        log.error("job paused", job=self.record.name, error=str(error))
+        sentence = f"{error} {error.next_step} Then `job resume`."
+        try:
+            await self._save(state=JobState.PAUSED, message=sentence)
+        except ResourceError:
+            self._services.changes.note(self.job.job_id)
+
+    async def _fail(self, sentence: str) -> None:
+        try:
+            await self._finish(JobState.FAILED, sentence)
+        except Exception:
+            log.exception("the end of a job could not be stored", job=self.record.name)
+
+    async def _finish(self, state: JobState, message: str) -> None:
+        services, job = self._services, self.job
+        self.record = replace(self.record, state=state, message=message)
+        record = self.record
+
+        def work(transaction: Transaction) -> set[SiteId]:
+            rounds = transaction.list_rounds(job.job_id)
+            enrolled = {site.name for site in transaction.list_sites() if site.revoked_at is None}
+            told = enrolled & {p.site for p in transaction.list_job_profiles(job.job_id)} | set(
+                services.candidates.online()
+            )
+            store_job_end(transaction, record, job.plan.run_id, rounds[-1] if rounds else None, sorted(told))
+            return told
+
+        told = await services.store.transact("end_job", work)
+        await asyncio.to_thread(services.uploads.discard_run, job.plan.run_id)
+        services.candidates.forget_job(job.job_id)
+        services.metrics.job_ended(record.name)
+        services.changes.note(job.job_id)
+        log.info("job ended", job=record.name, state=state.value, message=message)
+        for site in told:
+            services.mailbox.wake(site)
+
+    async def _say(self, sentence: str) -> None:
+        if sentence != self.record.message:
+            await self._save(message=sentence)
+
+    async def _save(self, **changes: object) -> None:
+        self.record = record = replace(self.record, **changes)  # type: ignore[arg-type] # fields of the record
+        await self._services.store.transact("put_job", lambda transaction: transaction.put_job(record))
+        self._services.changes.note(self.job.job_id)
+
+    def _wake_at(self, at: float) -> None:
+        self._cancel_timer()
+        self._timer = self._services.timers.call_at(at, self.nudge)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _last_clips(rounds: Sequence[RoundRecord]) -> Mapping[BlockId, float] | None:
+    # After a restart the summed flags are gone; the clips themselves are on record.
+    return rounds[-1].clips if rounds and rounds[-1].clips else None

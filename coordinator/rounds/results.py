@@ -1,0 +1,37 @@
+"""What the workers of a round hand back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ravan.ids import Digest
+from ravan.secagg.combine import RoundSum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummedRound:
+    """The unmasked sums of a round."""
+
+    total: RoundSum
+    sums_digest: Digest
+    """Blob with the integer sums and the facts to recompute them from."""
+    seconds: float
+    """How long unmasking took."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """A model version measured on the held-out examples."""
+
+    accuracy: float
+    """Share of right answers, 0 to 1."""
+    loss: float
+    """Mean cross-entropy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVersion:
+    """A combined and measured model version, stored as a blob, not yet committed."""
+
+    state_digest: Digest
+    evaluation: Evaluation

@@ -1,0 +1,79 @@
+"""What a round's and a job's steps write into one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from coordinator.rounds.effects import Effect, EndRound, RecordDrop, SendInstruction
+from coordinator.store.base import Transaction
+from coordinator.store.records import JobRecord, RoundRecord
+from ravan.ids import JobId, RunId, SiteId
+from ravan.manifest.instructions import JobEnded, Prepare, RoundResult
+from ravan.manifest.phases import RoundOutcome, RoundPhase
+
+
+def store_step(transaction: Transaction, effects: Sequence[Effect], record: RoundRecord, job: JobRecord | None) -> None:
+    """Write one step of a round: its record, the instructions that follow, and the job when it changed."""
+    job_id, number = record.job_id, record.number
+    if any(isinstance(effect, EndRound) for effect in effects):
+        transaction.drop_instructions(job_id, before_round=number)
+        dropped = {drop.site for drop in record.dropped}
+        for site in record.selected:
+            if site not in dropped:
+                transaction.drop_instructions(job_id, before_round=number + 1, site=site)
+    for effect in effects:
+        if isinstance(effect, RecordDrop):
+            transaction.drop_instructions(job_id, before_round=number + 1, site=effect.site)
+        elif isinstance(effect, SendInstruction):
+            transaction.add_instruction(effect.site, effect.instruction, job_id=job_id, round_number=number)
+    transaction.put_round(record)
+    if job is not None:
+        transaction.put_job(job)
+
+
+def store_preparation(transaction: Transaction, job: JobRecord, run_id: RunId, sites: Iterable[SiteId]) -> None:
+    """Ask sites to prepare a job, in place of whatever they were told of it but the result of their last round."""
+    for site in sites:
+        told = [numbered.instruction for numbered in transaction.instructions_after(site, 0)]
+        results = [each for each in told if isinstance(each, RoundResult) and each.run_id == run_id]
+        transaction.drop_instructions(job.job_id, site=site)
+        # A process that was cut off is still in that round for itself, and prepares nothing before it knows better.
+        for result in results[-1:]:
+            transaction.add_instruction(site, result, job_id=job.job_id, round_number=result.round_number)
+        transaction.add_instruction(site, Prepare(plan=job.plan), job_id=job.job_id, round_number=0)
+
+
+def store_interruption(transaction: Transaction, job_id: JobId, run_id: RunId, record: RoundRecord) -> None:
+    """End a round that stands still, as after a restart or a full disk, and tell its sites."""
+    ended = replace(record, phase=RoundPhase.ENDED, outcome=RoundOutcome.INTERRUPTED, deadline_at=0.0)
+    transaction.put_round(ended)
+    _store_results(transaction, job_id, run_id, ended)
+
+
+def store_job_end(
+    transaction: Transaction, job: JobRecord, run_id: RunId, last: RoundRecord | None, sites: Iterable[SiteId]
+) -> None:
+    """Write a job's end and tell the sites, with the last round's result for those who have not read it."""
+    transaction.drop_instructions(job.job_id)
+    if last is not None:
+        _store_results(transaction, job.job_id, run_id, last)
+    for site in sites:
+        ended = JobEnded(job_id=job.job_id, state=job.state)
+        transaction.add_instruction(site, ended, job_id=job.job_id, round_number=0)
+    transaction.put_job(job)
+
+
+def _store_results(transaction: Transaction, job_id: JobId, run_id: RunId, record: RoundRecord) -> None:
+    if record.outcome is None:
+        return
+    dropped = {drop.site for drop in record.dropped}
+    for site in record.selected:
+        result = RoundResult(
+            run_id=run_id,
+            round_number=record.number,
+            outcome=record.outcome,
+            state_digest=record.state_digest,
+            dropped=site in dropped,
+        )
+        transaction.add_instruction(site, result, job_id=job_id, round_number=record.number)

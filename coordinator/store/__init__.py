@@ -1,0 +1,1 @@
+"""What the coordinator remembers: records in a database, blobs in a folder named by content."""

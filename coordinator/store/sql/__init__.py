@@ -1,0 +1,1 @@
+"""The database: SQLite in WAL mode through SQLAlchemy Core, one writer thread, Alembic migrations."""

@@ -1,0 +1,54 @@
+"""The database's schema: brought up to date on opening, refused when a newer release wrote it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, inspect, text
+
+from ravan.errors import ErrorReason, StateError
+
+REVISION: Final = "0001"
+"""Newest migration of this release."""
+
+KNOWN: Final = frozenset({REVISION})
+"""Every migration of this release; a database at any other revision is from a newer one."""
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
+def revision_of(connection: Connection) -> str | None:
+    """Return the revision that the database is at, or None for an empty one."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def upgrade_schema(connection: Connection) -> bool:
+    """Bring the schema up to date within the caller's transaction; tell whether there was anything to do.
+
+    Raises StateError (WRONG_STATE) when a newer release has written the database.
+    """
+    revision = revision_of(connection)
+    if revision == REVISION:
+        return False
+    if revision is not None and revision not in KNOWN:
+        raise StateError(
+            f"The database was written by a newer release (schema {revision}; this one knows up to {REVISION}).",
+            reason=ErrorReason.WRONG_STATE,
+            next_step="Install that release or a newer one, or restore a backup that this release has made.",
+        )
+    _migrate(connection)
+    return True
+
+
+def _migrate(connection: Connection) -> None:
+    # imported here since it takes longer than all the rest, and an up-to-date database needs none of it
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

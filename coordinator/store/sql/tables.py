@@ -1,0 +1,128 @@
+"""Tables as the newest migration leaves them: columns for what is looked up, JSON for what is only read whole."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+)
+
+METADATA: Final = MetaData(
+    naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s", "fk": "fk_%(table_name)s_%(column_0_name)s"}
+)
+
+TOKENS: Final = Table(
+    "tokens",
+    METADATA,
+    Column("token_id", Text, primary_key=True),
+    Column("secret_hash", LargeBinary, nullable=False),
+    Column("site", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("used_at", Float),
+    Column("keys_hash", LargeBinary),
+)
+
+SITES: Final = Table(
+    "sites",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("identity_key", LargeBinary, nullable=False),
+    Column("certificate_pem", LargeBinary, nullable=False),
+    Column("certificate_serial", Text, nullable=False),
+    Column("certificate_expires_at", Float, nullable=False),
+    Column("enrolled_at", Float, nullable=False),
+    Column("last_seen", Float, nullable=False),
+    Column("revoked_at", Float),
+    Column("hardware", JSON(none_as_null=True)),
+)
+
+MODELS: Final = Table(
+    "models",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("files", JSON, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("model_type", Text, nullable=False),
+    Column("parameters", Integer, nullable=False),
+    Column("added_at", Float, nullable=False),
+)
+
+JOBS: Final = Table(
+    "jobs",
+    METADATA,
+    Column("job_id", Text, primary_key=True),
+    Column("name", Text, nullable=False, index=True),
+    Column("state", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("submitted_at", Float, nullable=False),
+    Column("request_id", Text, nullable=False, unique=True),
+    Column("job_toml", Text, nullable=False),
+    Column("plan_payload", LargeBinary, nullable=False),
+    Column("plan_signature", LargeBinary, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("evaluation_digest", LargeBinary, nullable=False),
+    Column("rounds_planned", Integer, nullable=False),
+    Column("state_digest", LargeBinary, nullable=False),
+    Column("accuracy_before", Float),
+    Column("accuracy", Float),
+)
+
+JOB_PROFILES: Final = Table(
+    "job_profiles",
+    METADATA,
+    Column("job_id", Text, ForeignKey("jobs.job_id"), nullable=False),
+    Column("site", Text, nullable=False),
+    Column("profile", JSON, nullable=False),
+    PrimaryKeyConstraint("job_id", "site"),
+)
+
+ROUNDS: Final = Table(
+    "rounds",
+    METADATA,
+    Column("job_id", Text, ForeignKey("jobs.job_id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("phase", Text, nullable=False),
+    Column("outcome", Text),
+    Column("started_at", Float, nullable=False),
+    Column("deadline_at", Float, nullable=False),
+    Column("accuracy", Float),
+    Column("loss", Float),
+    Column("clip_rate", Float),
+    Column("training_loss", Float),
+    Column("state_digest", LargeBinary, nullable=False),
+    Column("sums_digest", LargeBinary, nullable=False),
+    Column("details", JSON, nullable=False),
+    PrimaryKeyConstraint("job_id", "number"),
+)
+
+INSTRUCTIONS: Final = Table(
+    "instructions",
+    METADATA,
+    Column("site", Text, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("round_number", Integer, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("site", "sequence"),
+    Index("ix_instructions_job_id", "job_id", "round_number"),
+)
+
+SEQUENCES: Final = Table(
+    "instruction_sequences",
+    METADATA,
+    Column("site", Text, primary_key=True),
+    # stays when instructions go: a number must never come twice, or an agent would skip an instruction
+    Column("last", Integer, nullable=False),
+)

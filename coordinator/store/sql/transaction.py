@@ -1,0 +1,162 @@
+"""One transaction on the database: every statement that the coordinator sends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, delete, select
+from sqlalchemy.dialects.sqlite import insert
+
+from coordinator.store.records import (
+    JobProfileRecord,
+    JobRecord,
+    ModelRecord,
+    RoundRecord,
+    SiteRecord,
+    TokenRecord,
+)
+from coordinator.store.sql import rows
+from coordinator.store.sql.tables import INSTRUCTIONS, JOB_PROFILES, JOBS, MODELS, ROUNDS, SEQUENCES, SITES, TOKENS
+from ravan.codec.instructions import decode_instruction, encode_instruction
+from ravan.ids import JobId, SiteId
+from ravan.manifest.instructions import Instruction, Numbered
+
+
+class SqlTransaction:
+    """Reads and writes of one open transaction; see `coordinator.store.base.Transaction`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def put_token(self, token: TokenRecord) -> None:
+        """Insert or replace by id."""
+        self._put(TOKENS, rows.token_to_row(token))
+
+    def get_token(self, token_id: str) -> TokenRecord | None:
+        """Return the token of this id."""
+        row = self._first(select(TOKENS).where(TOKENS.c.token_id == token_id))
+        return None if row is None else rows.token_from_row(row)
+
+    def list_open_tokens(self) -> Sequence[TokenRecord]:
+        """Return tokens that nobody has used, oldest first; expired ones too, as the store has no clock."""
+        unused = select(TOKENS).where(TOKENS.c.used_at.is_(None)).order_by(TOKENS.c.created_at, TOKENS.c.token_id)
+        return [rows.token_from_row(row) for row in self._all(unused)]
+
+    def put_site(self, site: SiteRecord) -> None:
+        """Insert or replace by name."""
+        self._put(SITES, rows.site_to_row(site))
+
+    def get_site(self, name: SiteId) -> SiteRecord | None:
+        """Return the site of this name."""
+        row = self._first(select(SITES).where(SITES.c.name == name))
+        return None if row is None else rows.site_from_row(row)
+
+    def list_sites(self) -> Sequence[SiteRecord]:
+        """Return all sites by name, revoked ones too."""
+        return [rows.site_from_row(row) for row in self._all(select(SITES).order_by(SITES.c.name))]
+
+    def put_model(self, model: ModelRecord) -> None:
+        """Insert or replace by name."""
+        self._put(MODELS, rows.model_to_row(model))
+
+    def list_models(self) -> Sequence[ModelRecord]:
+        """Return all models by name."""
+        return [rows.model_from_row(row) for row in self._all(select(MODELS).order_by(MODELS.c.name))]
+
+    def put_job(self, job: JobRecord) -> None:
+        """Insert or replace by id."""
+        self._put(JOBS, rows.job_to_row(job))
+
+    def get_job(self, job_id: JobId) -> JobRecord | None:
+        """Return the job of this id."""
+        return self._job(select(JOBS).where(JOBS.c.job_id == job_id))
+
+    def find_job(self, id_or_name: str) -> JobRecord | None:
+        """Return the job of this id, else the newest of this name."""
+        named = select(JOBS).where(JOBS.c.name == id_or_name)
+        return self.get_job(JobId(id_or_name)) or self._job(_newest_first(named))
+
+    def find_job_by_request(self, request_id: str) -> JobRecord | None:
+        """Return the job that this request made."""
+        return self._job(select(JOBS).where(JOBS.c.request_id == request_id))
+
+    def list_jobs(self) -> Sequence[JobRecord]:
+        """Return all jobs, newest first."""
+        return [rows.job_from_row(row) for row in self._all(_newest_first(select(JOBS)))]
+
+    def put_job_profile(self, profile: JobProfileRecord) -> None:
+        """Insert or replace by job and site."""
+        self._put(JOB_PROFILES, rows.job_profile_to_row(profile))
+
+    def list_job_profiles(self, job_id: JobId) -> Sequence[JobProfileRecord]:
+        """Return the job's profiles by site."""
+        profiles = select(JOB_PROFILES).where(JOB_PROFILES.c.job_id == job_id).order_by(JOB_PROFILES.c.site)
+        return [rows.job_profile_from_row(row) for row in self._all(profiles)]
+
+    def put_round(self, record: RoundRecord) -> None:
+        """Insert or replace by job and number."""
+        self._put(ROUNDS, rows.round_to_row(record))
+
+    def list_rounds(self, job_id: JobId) -> Sequence[RoundRecord]:
+        """Return the job's rounds by number."""
+        found = select(ROUNDS).where(ROUNDS.c.job_id == job_id).order_by(ROUNDS.c.number)
+        return [rows.round_from_row(row) for row in self._all(found)]
+
+    def add_instruction(self, site: SiteId, instruction: Instruction, *, job_id: JobId, round_number: int) -> int:
+        """Append to the site's stream and return its sequence number."""
+        sequence = self._next_sequence(site)
+        self._connection.execute(
+            insert(INSTRUCTIONS).values(
+                site=site,
+                sequence=sequence,
+                job_id=job_id,
+                round_number=round_number,
+                payload=encode_instruction(instruction),
+            )
+        )
+        return sequence
+
+    def instructions_after(self, site: SiteId, sequence: int) -> Sequence[Numbered]:
+        """Return the site's instructions with a higher number, in order."""
+        columns, own = INSTRUCTIONS.c, INSTRUCTIONS.c.site == site
+        later = select(columns.sequence, columns.payload).where(own, columns.sequence > sequence)
+        return [
+            Numbered(sequence=row["sequence"], instruction=decode_instruction(row["payload"]))
+            for row in self._all(later.order_by(columns.sequence))
+        ]
+
+    def drop_instructions(self, job_id: JobId, *, before_round: int | None = None, site: SiteId | None = None) -> None:
+        """Forget a job's instructions: all, or those of rounds 1 to before `before_round`; of one site or of all."""
+        conditions = [INSTRUCTIONS.c.job_id == job_id]
+        if before_round is not None:
+            conditions.append(INSTRUCTIONS.c.round_number.between(1, before_round - 1))
+        if site is not None:
+            conditions.append(INSTRUCTIONS.c.site == site)
+        self._connection.execute(delete(INSTRUCTIONS).where(*conditions))
+
+    def _next_sequence(self, site: SiteId) -> int:
+        counter = insert(SEQUENCES).values(site=site, last=1)
+        advanced = counter.on_conflict_do_update(set_={"last": SEQUENCES.c.last + 1}).returning(SEQUENCES.c.last)
+        return int(self._connection.execute(advanced).scalar_one())
+
+    def _put(self, table: Table, row: rows.Row) -> None:
+        # an update in place: REPLACE would delete a row that others refer to
+        statement = insert(table).values(row).on_conflict_do_update(index_elements=table.primary_key, set_=row)
+        self._connection.execute(statement)
+
+    def _job(self, query: Select[Any]) -> JobRecord | None:
+        row = self._first(query)
+        return None if row is None else rows.job_from_row(row)
+
+    def _first(self, query: Select[Any]) -> rows.Row | None:
+        return next(iter(self._all(query.limit(1))), None)
+
+    def _all(self, query: Select[Any]) -> Sequence[rows.Row]:
+        result = self._connection.execute(query)
+        columns = tuple(result.keys())
+        return [dict(zip(columns, row, strict=True)) for row in result]
+
+
+def _newest_first(query: Select[Any]) -> Select[Any]:
+    return query.order_by(JOBS.c.submitted_at.desc(), JOBS.c.job_id.desc())
