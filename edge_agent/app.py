@@ -1,0 +1,137 @@
+"""The agent's composition root: reads the identity, builds all parts, runs until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from edge_agent.config import AgentFile
+from edge_agent.hardware.limits import LimitReader
+from edge_agent.hardware.probe import HardwareProbe, training_threads
+from edge_agent.identity.keystore import Identity, load_identity
+from edge_agent.identity.lock import hold_identity
+from edge_agent.secure.keeping import QuantisedKeeper
+from edge_agent.session.acceptance import SiteTerms
+from edge_agent.session.acquaintance_file import AcquaintanceFile
+from edge_agent.session.activity import ActivityBoard
+from edge_agent.session.client import AgentSession
+from edge_agent.session.connection import Coordinator
+from edge_agent.session.job_desk import JobDesk
+from edge_agent.session.lane import Lane
+from edge_agent.session.ledger import RoundLedger
+from edge_agent.session.machine import SessionMachine
+from edge_agent.session.round_desk import RoundDesk, RoundSettings
+from ravan.clock import SystemClock
+from ravan.identity.keyfiles import make_private_folder
+from ravan.identity.keys import raw_public
+from ravan.version import VERSION
+
+log = structlog.stdlib.get_logger(__name__)
+
+_PROCESS_ID_BYTES: Final = 16
+
+
+def run_agent(config: AgentFile, keep_quantised: Path | None) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C; raise RavanError when it cannot start or may not go on."""
+    # Nothing here may reach a model hub, and the tokenizer's own threads would compete with training.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    identity = load_identity(config.agent.identity_dir)
+    with hold_identity(config.agent.identity_dir):
+        asyncio.run(_run(config, identity, keep_quantised))
+
+
+async def _run(config: AgentFile, identity: Identity, keep_quantised: Path | None) -> None:
+    stop = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        # Windows has no such handlers on its loop; there Ctrl-C ends the process as usual.
+        with suppress(NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    log.info("ravan-agent started", version=VERSION, site=identity.site, coordinator=identity.address.host)
+    if keep_quantised is not None:
+        log.warning(
+            "this site's updates will be written in the clear, as --keep-quantised asks", to=str(keep_quantised)
+        )
+    coordinator = Coordinator(identity)
+    try:
+        await build_session(config, identity, coordinator, keep_quantised).run(stop)
+    finally:
+        await coordinator.close()
+    log.info("ravan-agent ended")
+
+
+def build_session(
+    config: AgentFile, identity: Identity, coordinator: Coordinator, keep_quantised: Path | None
+) -> AgentSession:
+    """Join all parts of a session; must run on the session's event loop."""
+    process_id = os.urandom(_PROCESS_ID_BYTES)
+    state_dir = config.agent.state_dir
+    rounds_dir = state_dir / "rounds"
+    # An earlier process's rounds are not continued, so nothing there is of use to anybody.
+    shutil.rmtree(rounds_dir, ignore_errors=True)
+    make_private_folder(state_dir)
+    ledger = RoundLedger(state_dir / "rounds.json")
+    acquaintances = AcquaintanceFile(state_dir)
+    acquaintances.read()  # a damaged file is said now, not at the first round
+    limits = LimitReader(configured_mb=config.agent.ram_limit_mb)
+    downloads = coordinator.downloads(config.agent.cache_dir / "blobs")
+    lane = Lane()
+    board = ActivityBoard(process_id, asyncio.get_running_loop())
+    jobs = JobDesk(
+        config=config,
+        threads=training_threads(config.agent.threads),
+        downloads=downloads,
+        lane=lane,
+        board=board,
+        limits=limits,
+    )
+    settings = RoundSettings(
+        identity_key=identity.identity_key,
+        minimum_bundle_threshold=config.policy.minimum_bundle_threshold,
+        folder=rounds_dir,
+        upload_kib_per_s=config.agent.upload_kib_per_s,
+        keeper=QuantisedKeeper(keep_quantised) if keep_quantised is not None else None,
+    )
+    rounds = RoundDesk(
+        settings=settings,
+        coordinator=coordinator,
+        jobs=jobs,
+        downloads=downloads,
+        uploads=coordinator.uploads(),
+        lane=lane,
+        board=board,
+        limits=limits,
+    )
+    return AgentSession(
+        process_id=process_id,
+        manifest_key=identity.manifest_key,
+        machine=SessionMachine(site_terms(config, identity), ledger.rounds),
+        ledger=ledger,
+        acquaintances=acquaintances,
+        coordinator=coordinator,
+        jobs=jobs,
+        rounds=rounds,
+        lane=lane,
+        board=board,
+        probe=HardwareProbe(limits, config.agent.cache_dir),
+        clock=SystemClock(),
+    )
+
+
+def site_terms(config: AgentFile, identity: Identity) -> SiteTerms:
+    """Return what the site agrees to."""
+    return SiteTerms(
+        site=identity.site,
+        identity_key=raw_public(identity.identity_key),
+        minimum_bundle_threshold=config.policy.minimum_bundle_threshold,
+        allowed_models=frozenset(config.policy.allowed_models),
+        allowed_jobs=frozenset(config.policy.allowed_jobs),
+        minimum_steps=config.policy.minimum_steps,
+    )

@@ -1,0 +1,149 @@
+"""The agent's configuration file: its keys, its defaults, and the commented text that `enroll` writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from ravan.configuration import STRICT, load_file, nearest_name
+from ravan.data.tables import TableFormat
+from ravan.errors import DataError, ErrorReason
+from ravan.logs import LogTable
+from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_MEMBERS
+
+FILE_NAME: Final = "agent.toml"
+CREATE_COMMAND: Final = "ravan-agent enroll JOIN_STRING --dir DIR"
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def _model_digest(text: str) -> str:
+    if not _DIGEST.fullmatch(text):
+        raise ValueError("a model's digest is 64 lower-case hexadecimal digits")
+    return text
+
+
+class AgentTable(BaseModel):
+    """The process and its folders, and what of the PC it may use."""
+
+    model_config = STRICT
+
+    identity_dir: Path = Path("identity")
+    """Keys and certificate; relative to the configuration file, like the other folders."""
+    cache_dir: Path = Path("cache")
+    """Base models and model versions, by hash."""
+    state_dir: Path = Path("state")
+    """Measurements, masked updates on their way, and the rounds that this site took part in."""
+    threads: int = Field(default=0, ge=0, le=1024)
+    """Processor threads for training; 0 takes half of the cores."""
+    ram_limit_mb: int = Field(default=0, ge=0)
+    """Most memory of the agent in MiB; 0 leaves it to the system's own limits."""
+    upload_kib_per_s: int = Field(default=0, ge=0)
+    """Most KiB a second that uploads may take; 0 means no limit."""
+
+
+class PolicyTable(BaseModel):
+    """What this site agrees to."""
+
+    model_config = STRICT
+
+    minimum_bundle_threshold: int = Field(default=BUNDLE_FLOOR, ge=BUNDLE_FLOOR, le=MAX_MEMBERS)
+    """Least sites whose sum may be unmasked; a job that asks for fewer is refused."""
+    allowed_models: tuple[Annotated[str, AfterValidator(_model_digest)], ...] = ()
+    """Digests of base models in hex; empty allows any."""
+    allowed_jobs: tuple[str, ...] = ()
+    """Names of jobs; empty allows any."""
+    minimum_steps: int = Field(default=1, ge=1)
+    """Least training steps in a round; a job that asks for fewer is refused."""
+
+
+class DataTable(BaseModel):
+    """One data file of the site."""
+
+    model_config = STRICT
+
+    path: Path
+    """Relative to the configuration file."""
+    format: TableFormat
+    text: str = Field(min_length=1)
+    """Name of the column that holds the texts."""
+    label: str = Field(min_length=1)
+    """Name of the column that holds the labels."""
+
+
+class AgentFile(BaseModel):
+    """A whole `agent.toml`."""
+
+    model_config = STRICT
+
+    agent: AgentTable = AgentTable()
+    policy: PolicyTable = PolicyTable()
+    data: dict[str, DataTable] = {}
+    log: LogTable = LogTable()
+
+    def data_table(self, name: str) -> DataTable:
+        """Return what the site has under a name that a job asks for; raise DataError DATA_MISSING."""
+        if name not in self.data:
+            raise DataError(
+                f"A job asks for the data '{name}', but this site's configuration has no [data.{name}].",
+                reason=ErrorReason.DATA_MISSING,
+                next_step=f"Add such a table with path, format, text and label. {nearest_name(name, self.data)}",
+            )
+        return self.data[name]
+
+
+def load_config(path: Path, environment: Mapping[str, str] | None = None) -> AgentFile:
+    """Read the file; all paths in the result are absolute. Raises ConfigError."""
+    config = load_file(AgentFile, path, create_with=CREATE_COMMAND, environment=environment)
+    base = path.absolute().parent
+    folders = {key: base / getattr(config.agent, key) for key in ("identity_dir", "cache_dir", "state_dir")}
+    tables = {name: table.model_copy(update={"path": base / table.path}) for name, table in config.data.items()}
+    return config.model_copy(update={"agent": config.agent.model_copy(update=folders), "data": tables})
+
+
+SAMPLE: Final = """\
+# Configuration of ravan-agent. Keys that are commented out show their defaults.
+# An environment variable RAVAN_TABLE_KEY wins over the file: RAVAN_AGENT_THREADS=2.
+# Check it with: ravan-agent config check --config THIS_FILE
+
+[agent]
+# Folders of keys, downloaded models and unfinished work, relative to this file.
+# identity_dir = "identity"
+# cache_dir = "cache"
+# state_dir = "state"
+# Processor threads for training. 0 takes half of the cores, so that the PC stays usable.
+# threads = 0
+# Most memory of the agent in MiB. 0 leaves it to the system's own limits. The coordinator gives the PC as
+# much to train as fits.
+# ram_limit_mb = 0
+# Most KiB a second that uploads may take. 0 means no limit.
+# upload_kib_per_s = 0
+
+[policy]
+# Least number of sites whose updates are added up before anybody sees the sum. At least 3.
+# minimum_bundle_threshold = 3
+# Base models that may be trained here, by digest, and jobs, by name. Empty lists allow all.
+# allowed_models = []
+# allowed_jobs = []
+# Least training steps in a round. After few steps an update shows more of the few examples behind it.
+# minimum_steps = 1
+
+[log]
+# "text" for people, "json" for collectors, "auto" chooses by whether the output is a terminal.
+# format = "auto"
+# "debug", "info" or "warning".
+# level = "info"
+
+# The data of this site, one table for each name that jobs ask for. Files are read here and never leave the PC.
+# [data.work-orders]
+# path = "/path/to/work-orders.csv"
+# "csv" (comma-separated, UTF-8, with a header row) or "jsonl" (one JSON object a line).
+# format = "csv"
+# Names of the columns.
+# text = "description"
+# label = "subsystem"
+"""

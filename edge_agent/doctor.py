@@ -1,0 +1,170 @@
+"""Find out why an agent does not take part: one finding a line, each with its remedy."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography import x509
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from edge_agent.config import AgentFile
+from edge_agent.data.site_data import report_file
+from edge_agent.hardware.limits import LimitReader
+from edge_agent.hardware.probe import HardwareProbe, free_bytes
+from edge_agent.identity.keystore import Identity, load_identity
+from edge_agent.session.acquaintances import fingerprint
+from edge_agent.session.connection import Coordinator
+from ravan.errors import DataError, RavanError
+from ravan.identity.certificates import describe_authority
+from ravan.identity.keys import raw_public
+from ravan.rpc.addresses import target_of
+from ravan.rpc.channel import open_channel
+from ravan.rpc.handshake import look_closer
+from ravan.rpc.status import error_from_rpc
+from ravan.rpc.tls import enrolled_client
+
+REACH_TIMEOUT_S: Final = 10.0
+RENEW_DAYS: Final = 30
+LEAST_DISK_BYTES: Final = 1 << 30
+LEAST_MEMORY_BYTES: Final = 500 << 20
+"""What the agent takes with its libraries and a small model loaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One checked thing."""
+
+    name: str
+    good: bool
+    sentence: str
+    remedy: str = ""
+
+
+async def examine(config: AgentFile) -> list[Finding]:
+    """Check identity, certificate, clock, coordinator, disk, memory and data; never raises RavanError."""
+    try:
+        identity = load_identity(config.agent.identity_dir)
+    except RavanError as error:
+        return [_bad("identity", error), *_check_machine(config), *_check_data(config)]
+    return [
+        Finding(name="identity", good=True, sentence=_name_identity(identity)),
+        _check_certificate(identity, time.time()),
+        _check_clock(identity, time.time()),
+        await _reach(config, identity),
+        *_check_machine(config),
+        *_check_data(config),
+    ]
+
+
+def _name_identity(identity: Identity) -> str:
+    """Give the key by the fingerprint that other sites show for it."""
+    return f"this PC is the site {identity.site}, key {fingerprint(raw_public(identity.identity_key))}"
+
+
+def _check_certificate(identity: Identity, now: float) -> Finding:
+    days = (identity.certificate_expires_at - now) / 86_400
+    sentence = f"valid for {days:.0f} more days" if days > 0 else "expired"
+    remedy = "Ask HQ for a join string, and enrol into a new folder: `ravan-agent enroll JOIN_STRING --dir DIR`."
+    good = days > RENEW_DAYS
+    return Finding(name="certificate", good=good, sentence=sentence, remedy="" if good else remedy)
+
+
+def _check_clock(identity: Identity, now: float) -> Finding:
+    """Compare with the certificate; the running agent compares with the coordinator's own clock and logs it."""
+    issued = x509.load_pem_x509_certificate(identity.certificate).not_valid_before_utc.timestamp()
+    shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
+    if now < issued:
+        remedy = "Set this PC's clock, for instance by turning on time synchronisation."
+        return Finding(
+            name="clock", good=False, sentence=f"{shown}, which is before its certificate was made", remedy=remedy
+        )
+    return Finding(name="clock", good=True, sentence=shown)
+
+
+async def _reach(config: AgentFile, identity: Identity) -> Finding:
+    """Ask whether it serves, which anybody may, then make a call of a site, which a revoked one may not."""
+    address = identity.address
+    target = target_of(address.host, address.site_port)
+    try:
+        serving = await _is_serving(identity)
+        if serving:
+            await _report(config, identity)
+    except TimeoutError:
+        sentence = f"{target} answers, but took no report within {REACH_TIMEOUT_S:.0f} seconds"
+        return Finding(name="coordinator", good=False, sentence=sentence, remedy="Ask HQ; try later.")
+    except RavanError as error:
+        return _bad("coordinator", error)
+    if not serving:
+        return Finding(
+            name="coordinator", good=False, sentence=f"{target} answers but does not serve", remedy="Ask HQ; try later."
+        )
+    return Finding(name="coordinator", good=True, sentence=f"{target} answers and takes this site's reports")
+
+
+async def _is_serving(identity: Identity) -> bool:
+    address = identity.address
+    credentials = enrolled_client(
+        key=identity.tls_key, certificate=identity.certificate, ca_certificate=identity.ca_certificate
+    )
+    async with open_channel(address.host, address.site_port, credentials) as channel:
+        try:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=REACH_TIMEOUT_S
+            )
+        except aio.AioRpcError as error:
+            authority = describe_authority(identity.ca_certificate)
+            target = target_of(address.host, address.site_port)
+            refusal = error_from_rpc(error, address=target, authority=authority)
+            raise await look_closer(refusal, address.host, address.site_port, identity.ca_certificate) from error
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def _report(config: AgentFile, identity: Identity) -> None:
+    """Report the hardware as a running agent does; raise what the coordinator refuses it with, or TimeoutError."""
+    limits = LimitReader(configured_mb=config.agent.ram_limit_mb)
+    hardware = await asyncio.to_thread(HardwareProbe(limits, config.agent.cache_dir).read)
+    coordinator = Coordinator(identity)
+    try:
+        async with asyncio.timeout(REACH_TIMEOUT_S):
+            await coordinator.report_hardware(hardware)
+    finally:
+        await coordinator.close()
+
+
+def _check_machine(config: AgentFile) -> Iterator[Finding]:
+    free = free_bytes(config.agent.cache_dir)
+    good = free >= LEAST_DISK_BYTES
+    remedy = "" if good else "Free some space; a base model takes up to some GiB."
+    yield Finding(name="disk", good=good, sentence=f"{free >> 20} MiB free at {config.agent.cache_dir}", remedy=remedy)
+    limit = LimitReader(configured_mb=config.agent.ram_limit_mb).read()
+    good = limit.limit_bytes >= LEAST_MEMORY_BYTES
+    remedy = "" if good else f"Allow the agent {LEAST_MEMORY_BYTES >> 20} MiB or more."
+    sentence = f"the agent may use {limit.limit_bytes >> 20} MiB (limited by {limit.source})"
+    yield Finding(name="memory", good=good, sentence=sentence, remedy=remedy)
+
+
+def _check_data(config: AgentFile) -> Iterator[Finding]:
+    if not config.data:
+        yield Finding(
+            name="data",
+            good=False,
+            sentence="no data file is configured",
+            remedy="Add a [data.NAME] table to agent.toml; HQ knows which NAME jobs ask for.",
+        )
+    for name, table in config.data.items():
+        try:
+            report = report_file(name, table)
+        except DataError as error:
+            yield _bad(f"data {name}", error)
+        else:
+            sentence = f"{report.rows} rows, {len(report.rows_per_label)} labels"
+            yield Finding(name=f"data {name}", good=True, sentence=sentence)
+
+
+def _bad(name: str, error: RavanError) -> Finding:
+    return Finding(name=name, good=False, sentence=str(error), remedy=error.next_step)

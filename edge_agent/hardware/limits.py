@@ -1,0 +1,97 @@
+"""The tightest memory limit that holds for this process; any of them may change while it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ravan.manifest.profile import LimitSource
+
+_UNLIMITED: Final = 1 << 60
+"""Larger figures mean no limit: control groups of version 1 write the largest page count there is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryLimit:
+    """A limit and who set it."""
+
+    limit_bytes: int
+    source: LimitSource
+
+
+def soft_resource_limits() -> Iterator[int]:
+    """Yield the soft limits on private memory and on address space of this process, in bytes."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - Unix only
+
+    for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS):
+        soft, _ = resource.getrlimit(kind)
+        if soft != resource.RLIM_INFINITY:
+            yield soft
+
+
+class LimitReader:
+    """Read the limit anew each time it is asked for."""
+
+    def __init__(
+        self,
+        *,
+        configured_mb: int = 0,
+        proc: Path = Path("/proc"),
+        sys_fs: Path = Path("/sys"),
+        resource_limits: Callable[[], Iterator[int]] = soft_resource_limits,
+    ) -> None:
+        """Take the configured limit (MiB, 0 for none) and where the kernel's files are."""
+        self._configured = configured_mb << 20
+        self._proc = proc
+        self._cgroups = sys_fs / "fs" / "cgroup"
+        self._resource_limits = resource_limits
+
+    def total_bytes(self) -> int:
+        """Return the machine's physical memory."""
+        for line in _lines(self._proc / "meminfo"):
+            name, _, rest = line.partition(":")
+            if name == "MemTotal":
+                return int(rest.split()[0]) << 10
+        import psutil  # noqa: PLC0415 - only where there is no /proc
+
+        return int(psutil.virtual_memory().total)
+
+    def read(self) -> MemoryLimit:
+        """Return the tightest of machine, configuration, control groups and resource limits."""
+        limits = [(self.total_bytes(), LimitSource.MACHINE)]
+        if self._configured:
+            limits.append((self._configured, LimitSource.CONFIG))
+        limits += [(limit, LimitSource.CGROUP) for limit in self._cgroup_limits()]
+        limits += [(limit, LimitSource.RLIMIT) for limit in self._resource_limits() if limit > 0]
+        limit_bytes, source = min(limits, key=lambda each: each[0])
+        return MemoryLimit(limit_bytes=limit_bytes, source=source)
+
+    def _cgroup_limits(self) -> Iterator[int]:
+        """Yield the limits of this process's groups and of all groups around them."""
+        for line in _lines(self._proc / "self" / "cgroup"):
+            number, controllers, path = (*line.split(":", 2), "", "")[:3]
+            if number == "0" and not controllers:
+                yield from _limits_along(self._cgroups, path, "memory.max")
+            elif "memory" in controllers.split(","):
+                yield from _limits_along(self._cgroups / "memory", path, "memory.limit_in_bytes")
+
+
+def _limits_along(root: Path, path: str, name: str) -> Iterator[int]:
+    # Inside a container the path is the host's, and the container's own group is mounted at the root.
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    for depth in range(len(parts) + 1):
+        for line in _lines(root.joinpath(*parts[:depth], name)):
+            if line.isdigit() and 0 < int(line) < _UNLIMITED:
+                yield int(line)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,76 @@
+"""What the PC has, as it is reported to the coordinator."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from edge_agent.hardware.limits import LimitReader
+from ravan.manifest.profile import HardwareProfile
+from ravan.version import VERSION
+
+_CPU_INFO: Final = Path("/proc/cpuinfo")
+
+
+class HardwareProbe:
+    """Look at the machine; what cannot change is looked at once."""
+
+    def __init__(self, limits: LimitReader, disk: Path, cpu_info: Path = _CPU_INFO) -> None:
+        """Take the limits, a folder on the disk that counts, and the kernel's description of the processor."""
+        self._limits = limits
+        self._disk = disk
+        self._aes = "aes" in _cpu_flags(cpu_info)
+        self._capability: str | None = None
+
+    def read(self) -> HardwareProfile:
+        """Return the profile of now; the first call imports torch."""
+        limit = self._limits.read()
+        if self._capability is None:
+            self._capability = cpu_capability()
+        return HardwareProfile(
+            cores=usable_cores(),
+            ram_total_bytes=self._limits.total_bytes(),
+            ram_limit_bytes=limit.limit_bytes,
+            ram_limit_source=limit.source,
+            disk_free_bytes=free_bytes(self._disk),
+            aes_instructions=self._aes,
+            cpu_capability=self._capability,
+            agent_version=VERSION,
+        )
+
+
+def usable_cores() -> int:
+    """Return the number of logical cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def training_threads(configured: int) -> int:
+    """Return how many threads to train with: as configured, or half of the cores for 0."""
+    return configured or max(1, usable_cores() // 2)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free space where `folder` is or will be."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def cpu_capability() -> str:
+    """Return the instruction set that torch dispatches to, e.g. `AVX512`."""
+    import torch  # noqa: PLC0415 - slow to import, and `--help` must not
+
+    return str(torch.backends.cpu.get_cpu_capability())
+
+
+def _cpu_flags(cpu_info: Path) -> frozenset[str]:
+    try:
+        lines = cpu_info.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    # x86 says "flags", ARM "Features"
+    wanted = (line.partition(":") for line in lines if line.lower().startswith(("flags", "features")))
+    return frozenset(flag for _, _, flags in wanted for flag in flags.split())

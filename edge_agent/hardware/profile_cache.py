@@ -1,0 +1,63 @@
+"""Measured job profiles on disk, so that an agent that starts again does not measure again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ravan.identity.keyfiles import make_private_folder, write_private
+from ravan.ids import Digest
+from ravan.manifest.profile import JobProfile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredJob:
+    """A profile and what it holds for; the memory limit is no part of it."""
+
+    profile: JobProfile
+    job_name: str
+    matrices: int
+    """Adapted matrices of the job."""
+    threads: int
+    """Threads that it was measured with."""
+
+
+class ProfileCache:
+    """One JSON file a plan."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep files in `folder`, made when there is something to keep."""
+        self._folder = folder
+
+    def find(self, plan_digest: Digest, threads: int) -> JobProfile | None:
+        """Return what was measured for this plan with so many threads."""
+        measured = _read(self._folder / f"{plan_digest.hex()}.json")
+        return measured.profile if measured is not None and measured.threads == threads else None
+
+    def keep(self, measured: MeasuredJob) -> None:
+        """Write a measurement down; raise ResourceError DISK_FULL when there is no room."""
+        content = dataclasses.asdict(measured)
+        content["profile"]["plan_digest"] = measured.profile.plan_digest.hex()
+        make_private_folder(self._folder)
+        path = self._folder / f"{measured.profile.plan_digest.hex()}.json"
+        write_private(path, json.dumps(content, indent=2).encode() + b"\n")
+
+    def all(self) -> Iterator[MeasuredJob]:
+        """Yield everything that was measured on this PC."""
+        for path in sorted(self._folder.glob("*.json")):
+            if (measured := _read(path)) is not None:
+                yield measured
+
+
+def _read(path: Path) -> MeasuredJob | None:
+    """Read one file; what is missing or damaged is measured again."""
+    try:
+        content = json.loads(path.read_bytes())
+        profile = content.pop("profile")
+        digest = Digest(bytes.fromhex(profile.pop("plan_digest")))
+        return MeasuredJob(profile=JobProfile(plan_digest=digest, **profile), **content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

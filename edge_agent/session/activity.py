@@ -1,0 +1,109 @@
+"""What the agent is doing right now: for heartbeats, and for the lines that a person follows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import structlog
+
+from edge_agent.hardware.memory import lifetime_peak_bytes, resident_bytes
+from edge_agent.training.outcome import TrainingCost
+from ravan.manifest.liveness import Heartbeat
+from ravan.manifest.phases import AgentActivity
+
+log = structlog.stdlib.get_logger(__name__)
+
+LOG_EVERY_S: Final = 5.0
+"""Least time between two progress lines of one activity."""
+
+BEAT_EVERY_S: Final = 1.0
+"""Least time between two heartbeats that only tell progress."""
+
+
+class ActivityBoard:
+    """Hold the current activity; safe to be told progress from the thread that works."""
+
+    def __init__(self, process_id: bytes, loop: asyncio.AbstractEventLoop) -> None:
+        """Take the name of this process and the loop on which heartbeats are sent."""
+        self._process_id = process_id
+        self._loop = loop
+        self._changed = asyncio.Event()
+        self._activity = AgentActivity.IDLE
+        self._round = 0
+        self._done = 0
+        self._total = 0
+        self._cost: TrainingCost | None = None
+        self._peak_bytes = 0
+        self._said_at = 0.0
+        self._shown_at = 0.0
+
+    @contextmanager
+    def doing(self, activity: AgentActivity, round_number: int = 0) -> Iterator[None]:
+        """Show an activity for as long as the block lasts."""
+        before = self._activity, self._round
+        self._show(activity, round_number)
+        try:
+            yield
+        finally:
+            self._show(*before)
+
+    def progress(self, done: int, total: int, **facts: Any) -> None:
+        """Show progress, and now and then say it; `facts` go into the line. From any thread."""
+        self._loop.call_soon_threadsafe(self._take_progress, done, total, facts)
+
+    def training_cost(self, cost: TrainingCost) -> None:
+        """Show what training costs in this round. From any thread."""
+        self._loop.call_soon_threadsafe(setattr, self, "_cost", cost)
+
+    def forget_cost(self) -> None:
+        """Begin a round, whose costs are not known yet."""
+        self._cost = None
+
+    def heartbeat(self) -> Heartbeat:
+        """Return the sign of life of now."""
+        # A measurement sets the kernel's mark back, and the highest of the process is what counts.
+        self._peak_bytes = max(self._peak_bytes, lifetime_peak_bytes())
+        return Heartbeat(
+            process_id=self._process_id,
+            activity=self._activity,
+            round_number=self._round,
+            done=self._done,
+            total=self._total,
+            rss_bytes=resident_bytes(),
+            peak_rss_bytes=self._peak_bytes,
+            extra_peak_bytes=self._cost.extra_peak_bytes if self._cost else 0,
+            step_cpu_s=self._cost.step_cpu_s if self._cost else 0.0,
+        )
+
+    def announce(self) -> None:
+        """Have a heartbeat sent now."""
+        self._changed.set()
+
+    async def changed(self, at_most_s: float) -> None:
+        """Wait until there is something new to tell, or so long."""
+        try:
+            async with asyncio.timeout(at_most_s):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+        self._changed.clear()
+
+    def _show(self, activity: AgentActivity, round_number: int) -> None:
+        self._activity, self._round = activity, round_number
+        self._done = self._total = 0
+        self._said_at = self._shown_at = self._loop.time()
+        self._changed.set()
+
+    def _take_progress(self, done: int, total: int, facts: dict[str, Any]) -> None:
+        self._done, self._total = done, total
+        now = self._loop.time()
+        if now - self._shown_at >= BEAT_EVERY_S:
+            self._shown_at = now
+            self._changed.set()
+        if now - self._said_at >= LOG_EVERY_S or (done == total and total):
+            self._said_at = now
+            named = {"round": self._round} if self._round else {}
+            log.info(self._activity.value, **named, done=done, total=total, **facts)

@@ -1,0 +1,319 @@
+"""The session's shell: hears instructions, lets the machine decide, does the work, shows signs of life."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from edge_agent.hardware.probe import HardwareProbe
+from edge_agent.session.acquaintance_file import AcquaintanceFile
+from edge_agent.session.activity import ActivityBoard
+from edge_agent.session.connection import Coordinator
+from edge_agent.session.effects import (
+    CloseRound,
+    DealShares,
+    Effect,
+    ForgetJob,
+    Leave,
+    MeetMembers,
+    Note,
+    RememberRound,
+    ReportProfile,
+    RevealShares,
+    SignSurvivorSet,
+    StartPreparation,
+    StartTraining,
+    UploadMasked,
+)
+from edge_agent.session.events import (
+    AssignmentReceived,
+    Event,
+    PlanReceived,
+    PreparationFailed,
+    Prepared,
+    RosterReceived,
+    RoundFailed,
+    StopRequested,
+)
+from edge_agent.session.failures import drop_reason
+from edge_agent.session.job_desk import JobDesk
+from edge_agent.session.lane import Lane
+from edge_agent.session.ledger import RoundLedger
+from edge_agent.session.machine import SessionMachine
+from edge_agent.session.reconnect import Backoff
+from edge_agent.session.round_desk import RoundDesk
+from ravan.clock import Clock
+from ravan.codec.documents import open_document
+from ravan.errors import ErrorReason, IdentityError, RavanError
+from ravan.ids import Digest
+from ravan.manifest.documents import DocumentKind
+from ravan.manifest.instructions import ExchangeShares, Greeting, Instruction, Numbered, Prepare, Train
+from ravan.manifest.phases import DropReason
+from ravan.manifest.profile import HardwareProfile
+
+log = structlog.stdlib.get_logger(__name__)
+
+CLOCK_TOLERANCE_S: Final = 60.0
+LEAVE_PATIENCE_S: Final = 5.0
+"""Longest that ending the agent waits for the coordinator to hear of it."""
+
+_FIRST_INTERVAL_S: Final = 5
+"""Between heartbeats until the coordinator has said."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class AgentSession:
+    """Everything an agent does while it runs."""
+
+    process_id: bytes
+    manifest_key: bytes = field(repr=False)
+    machine: SessionMachine
+    ledger: RoundLedger
+    acquaintances: AcquaintanceFile
+    coordinator: Coordinator
+    jobs: JobDesk
+    rounds: RoundDesk
+    lane: Lane
+    board: ActivityBoard
+    probe: HardwareProbe
+    clock: Clock
+    _sequence: int = field(default=0, init=False)
+    _interval_s: int = field(default=_FIRST_INTERVAL_S, init=False)
+    _connected: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _reported: HardwareProfile | None = field(default=None, init=False)
+    _calls: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _order: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    """One event's effects are carried out before the next event is looked at."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then leave cleanly; raise only what cannot be lived with."""
+        work = (self._listen(), self._beat(), self.lane.run(), _until(stop))
+        tasks = [asyncio.create_task(each) for each in work]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await self._end(tasks)
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        await self._handle(StopRequested())
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=LEAVE_PATIENCE_S)
+        for task in [*tasks, *self._calls]:
+            task.cancel()
+        await asyncio.gather(*tasks, *self._calls, return_exceptions=True)
+        self.rounds.close()
+
+    async def _listen(self) -> None:
+        """Keep a stream of instructions open; whatever breaks it is said once and tried again."""
+        backoff = Backoff()
+        said = ""
+        while True:
+            try:
+                async with aclosing(self.coordinator.watch(self.process_id, self._sequence)) as messages:
+                    async for message in messages:
+                        backoff.succeeded()
+                        said = ""
+                        await self._hear(message)
+                sentence, next_step = "The coordinator ended the connection.", "Waiting for it to come back."
+            except RavanError as error:
+                if isinstance(error, IdentityError) and error.reason is ErrorReason.IDENTITY_REVOKED:
+                    raise
+                sentence, next_step = str(error), error.next_step
+            self._connected.clear()
+            if sentence != said:
+                log.warning(sentence, next_step=next_step)
+                said = sentence
+            await asyncio.sleep(backoff.next_pause_s())
+
+    async def _hear(self, message: Greeting | Numbered) -> None:
+        if isinstance(message, Greeting):
+            await self._greeted(message)
+            return
+        try:
+            event = self._event_of(message.instruction)
+        except RavanError as error:
+            log.error("ignored an instruction", why=str(error), next_step=error.next_step)
+        else:
+            await self._handle(event)
+        self._sequence = message.sequence
+
+    async def _greeted(self, greeting: Greeting) -> None:
+        self._interval_s = greeting.heartbeat_interval_s
+        skew = self.clock.now() - greeting.coordinator_time
+        log.info("connected", coordinator=self.coordinator.address)
+        if abs(skew) > CLOCK_TOLERANCE_S:
+            log.warning("this PC's clock differs from the coordinator's", seconds=round(skew))
+        self._reported = None
+        self._connected.set()
+        self.board.announce()
+
+    def _event_of(self, instruction: Instruction) -> Event:
+        """Verify signed documents; nothing of one whose signature is wrong is looked at."""
+        key = self.manifest_key
+        match instruction:
+            case Prepare():
+                plan, digest = open_document(DocumentKind.PLAN, instruction.plan, key)
+                return PlanReceived(plan=plan, digest=digest)
+            case Train():
+                assignment, digest = open_document(DocumentKind.ASSIGNMENT, instruction.assignment, key)
+                return AssignmentReceived(assignment=assignment, digest=digest)
+            case ExchangeShares():
+                roster, digest = open_document(DocumentKind.ROSTER, instruction.roster, key)
+                return RosterReceived(roster=roster, digest=digest)
+            case _:
+                return instruction
+
+    async def _beat(self) -> None:
+        """Show signs of life at the coordinator's interval and when the activity changes; report limits that moved."""
+        while True:
+            await self._connected.wait()
+            try:
+                await self._report_hardware()
+                await self.coordinator.heartbeat(self.board.heartbeat())
+            except RavanError as error:
+                # The stream says what is wrong with the line; here it would be said twice.
+                log.debug("heartbeat failed", why=str(error))
+                await asyncio.sleep(1)
+            await self.board.changed(self._interval_s)
+
+    async def _report_hardware(self) -> None:
+        profile = await asyncio.to_thread(self.probe.read)
+        if self._reported is not None and _limits_of(profile) == _limits_of(self._reported):
+            return
+        await self.coordinator.report_hardware(profile)
+        log.info(
+            "reported hardware",
+            cores=profile.cores,
+            ram_limit_mb=profile.ram_limit_bytes >> 20,
+            limited_by=profile.ram_limit_source.value,
+        )
+        self._reported = profile
+
+    async def _handle(self, event: Event) -> None:
+        async with self._order:
+            effects = self.machine.handle(event)
+            try:
+                for effect in effects:
+                    await self._carry_out(effect)
+            except (RavanError, OSError) as error:
+                self._give_round_up(error)
+
+    def _give_round_up(self, error: RavanError | OSError) -> None:
+        """Leave the round whose next step could not be noted on disk; what was to follow it is not done."""
+        active = self.machine.active_round
+        if active is None:
+            raise error
+        _say_failure(error)
+        self._later(RoundFailed(assignment_digest=active.assignment_digest, reason=drop_reason(error)))
+
+    async def _carry_out(self, effect: Effect) -> None:  # noqa: C901, PLR0912 - one line a kind
+        match effect:
+            case StartPreparation():
+                self.lane.submit(effect.digest, lambda: self._prepare(effect))
+            case ReportProfile():
+                self._call(self._report(effect))
+            case MeetMembers():
+                await self._meet(effect)
+            case RememberRound():
+                await asyncio.to_thread(self.ledger.remember, effect.run_id, effect.round_number)
+            case StartTraining():
+                self._step(effect.digest, lambda: self.rounds.train(effect))
+            case DealShares():
+                self._step(effect.round.assignment_digest, lambda: self.rounds.deal_shares(effect))
+            case UploadMasked():
+                self._step(effect.round.assignment_digest, lambda: self.rounds.upload(effect))
+            case SignSurvivorSet():
+                self._step(effect.round.assignment_digest, lambda: self.rounds.confirm(effect))
+            case RevealShares():
+                self._step(effect.round.assignment_digest, lambda: self.rounds.reveal(effect))
+            case CloseRound():
+                await self.lane.cancel(effect.assignment_digest)
+                self.rounds.close()
+                log.info("round over", outcome=effect.outcome.value if effect.outcome else "left")
+            case Leave():
+                self._call(self._leave(effect))
+            case ForgetJob():
+                await self.lane.cancel(effect.plan_digest)
+                self.jobs.forget(effect.plan_digest)
+                log.info("job over")
+            case Note():
+                log.warning(effect.sentence, next_step=effect.next_step)
+
+    def _step(self, assignment_digest: Digest, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Queue one step of a round; when it fails, the round is left."""
+
+        async def run() -> None:
+            try:
+                await work()
+            except Exception as error:  # whatever it is, the agent lives on
+                _say_failure(error)
+                self._later(RoundFailed(assignment_digest=assignment_digest, reason=drop_reason(error)))
+
+        self.lane.submit(assignment_digest, run)
+
+    async def _meet(self, effect: MeetMembers) -> None:
+        """Refuse a changed key; say who is new, with no more of a key than its fingerprint."""
+        meeting = await asyncio.to_thread(self.acquaintances.meet, effect.members, self.clock.now())
+        sites = ", ".join(f"{each.site} {each.fingerprint}" for each in meeting.newcomers)
+        if meeting.first:
+            log.info("first round: these sites are remembered with their keys", sites=sites)
+        elif sites:
+            next_step = "If nobody told you of them, ask headquarters and the other plants who they are."
+            log.warning("new sites in this federation", sites=sites, next_step=next_step)
+
+    async def _prepare(self, effect: StartPreparation) -> None:
+        try:
+            profile = await self.jobs.prepare(effect.plan, effect.digest)
+        except Exception as error:  # whatever it is, the agent lives on
+            _say_failure(error)
+            self._later(PreparationFailed(digest=effect.digest, reason=drop_reason(error)))
+        else:
+            log.info("ready", job=effect.plan.job_name)
+            self._later(Prepared(digest=effect.digest, profile=profile))
+
+    async def _report(self, effect: ReportProfile) -> None:
+        try:
+            await self.coordinator.report_job(effect.job_id, effect.profile)
+        except RavanError as error:
+            log.warning("the coordinator does not take this job's measurement", why=str(error))
+
+    async def _leave(self, effect: Leave) -> None:
+        named = {"round": effect.round_number} if effect.round_number else {"job": effect.job_id}
+        log.info("leaving", **named, reason=effect.reason.value)
+        try:
+            await self.coordinator.leave(effect.job_id, effect.round_number, effect.reason)
+        except RavanError as error:
+            log.info("the coordinator does not wait for this site any more", why=str(error))
+
+    def _later(self, event: Event) -> None:
+        """Handle an event outside the lane, since its effects may cancel what the lane is doing."""
+        self._call(self._handle(event))
+
+    def _call(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+
+async def _until(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
+def _limits_of(profile: HardwareProfile) -> tuple[object, ...]:
+    return profile.ram_limit_bytes, profile.ram_limit_source, profile.cores
+
+
+def _say_failure(error: Exception) -> None:
+    if isinstance(error, RavanError):
+        log.error(str(error), next_step=error.next_step)
+    elif drop_reason(error) is DropReason.MEMORY:
+        log.error("The agent ran into its memory limit.", next_step="Raise the limit, or close other programs.")
+    else:
+        log.error("an unexpected error", exc_info=error)

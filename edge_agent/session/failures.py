@@ -1,0 +1,31 @@
+"""Which closed reason the coordinator is told when something fails; the sentence stays in the site's log."""
+
+from __future__ import annotations
+
+from ravan.errors import DataError, ErrorReason, IdentityError, ModelError, ProtocolError, RavanError
+from ravan.manifest.phases import DropReason
+
+_BY_REASON = {
+    ErrorReason.DISK_FULL: DropReason.DISK,
+    ErrorReason.MEMORY_LIMIT: DropReason.MEMORY,
+    ErrorReason.PERMISSION_DENIED: DropReason.REFUSED,
+    # A message that came when the other side was elsewhere in the round.
+    ErrorReason.WRONG_STATE: DropReason.PROTOCOL,
+}
+
+
+def drop_reason(error: Exception) -> DropReason:
+    """Return the reason to leave a round or a preparation with."""
+    if isinstance(error, DataError):
+        return DropReason.DATA
+    if isinstance(error, ProtocolError):
+        return DropReason.PROTOCOL
+    # Another site's key has changed, or nobody can say whether it has.
+    if isinstance(error, ModelError | IdentityError):
+        return DropReason.REFUSED
+    if isinstance(error, RavanError):
+        return _BY_REASON.get(error.reason, DropReason.INTERNAL)
+    # RLIMIT_DATA shows itself as MemoryError in Python and as RuntimeError with this text in torch.
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return DropReason.MEMORY
+    return DropReason.INTERNAL

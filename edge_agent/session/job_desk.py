@@ -1,0 +1,211 @@
+"""Get ready for a job: check the data first, then fetch, load and measure the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from edge_agent.config import AgentFile, DataTable
+from edge_agent.data.site_data import TokenisedTexts, read_site_data, tokenise_examples
+from edge_agent.hardware.limits import LimitReader
+from edge_agent.hardware.memory import resident_bytes
+from edge_agent.hardware.profile_cache import MeasuredJob, ProfileCache
+from edge_agent.session.activity import ActivityBoard
+from edge_agent.session.lane import Lane
+from edge_agent.session.transfer import Downloads
+from ravan.classifier import Classifier
+from ravan.data.tables import Examples
+from ravan.errors import DataError, ErrorReason, ResourceError
+from ravan.ids import Digest
+from ravan.manifest.phases import AgentActivity
+from ravan.manifest.plan import JobPlan
+from ravan.manifest.profile import JobProfile
+
+log = structlog.stdlib.get_logger(__name__)
+
+_DataStamp = tuple[int, int]
+
+
+@dataclass(slots=True, kw_only=True)
+class PreparedJob:
+    """What is at hand for the rounds of one plan."""
+
+    plan: JobPlan
+    folder: Path
+    """The base model's files."""
+    bases: dict[int, Path]
+    """Files of bases that this machine draws differently, by matrix ordinal."""
+    profile: JobProfile
+    data: TokenisedTexts
+    data_stamp: _DataStamp
+    """Modification time and size of the data file that `data` came from."""
+
+
+class JobDesk:
+    """Prepare jobs, and hand out their model and data for training."""
+
+    def __init__(
+        self,
+        *,
+        config: AgentFile,
+        threads: int,
+        downloads: Downloads,
+        lane: Lane,
+        board: ActivityBoard,
+        limits: LimitReader,
+    ) -> None:
+        from edge_agent.training.base_model import ModelSlot  # noqa: PLC0415 - imports torch
+
+        self._config = config
+        self._threads = threads
+        self._downloads = downloads
+        self._lane = lane
+        self._board = board
+        self._limits = limits
+        self._profiles = ProfileCache(config.agent.state_dir / "profiles")
+        self._slot = ModelSlot()
+        self._jobs: dict[Digest, PreparedJob] = {}
+
+    async def prepare(self, plan: JobPlan, digest: Digest) -> JobProfile:
+        """Return the job's measured cost; raise DataError before anything is fetched, or another RavanError."""
+        log.info("preparing", job=plan.job_name, model=plan.model_name)
+        table = self._config.data_table(plan.training.data)
+        stamp = _stamp(table)
+        examples = await self._lane.in_thread(lambda _: read_site_data(table, plan.training))
+        log.info("data read", job=plan.job_name, examples=len(examples.texts), without_text=examples.rows_without_text)
+        with self._board.doing(AgentActivity.DOWNLOADING):
+            blobs = await self._fetch_model(plan)
+        bases = await self._fetch_bases(plan)
+        with self._board.doing(AgentActivity.MEASURING):
+            job = await self._lane.in_thread(lambda _: self._build(plan, digest, blobs, bases, examples, stamp))
+        self._jobs[digest] = job
+        return job.profile
+
+    def job(self, digest: Digest) -> PreparedJob:
+        """Return a prepared job."""
+        return self._jobs[digest]
+
+    def forget(self, digest: Digest) -> None:
+        """Drop a job and the model in memory."""
+        if self._jobs.pop(digest, None) is not None:
+            self._slot.drop()
+
+    def model_of(self, job: PreparedJob) -> Classifier:
+        """Return the job's model, loaded if another one was used meanwhile. Blocks."""
+        return self._slot.load(job.folder, job.plan)
+
+    def refresh_data(self, job: PreparedJob) -> TokenisedTexts:
+        """Return the job's data, read again if the file has changed; raise DataError. Blocks."""
+        table = self._config.data_table(job.plan.training.data)
+        stamp = _stamp(table)
+        if stamp != job.data_stamp:
+            examples = read_site_data(table, job.plan.training)
+            job.data = tokenise_examples(self.model_of(job), examples, job.plan.training.max_length)
+            job.data_stamp = stamp
+            log.info("data read again", job=job.plan.job_name, examples=len(examples.texts))
+        return job.data
+
+    async def _fetch_model(self, plan: JobPlan) -> dict[str, Path]:
+        total = sum(file.size_bytes for file in plan.model_files)
+        done = 0
+        paths: dict[str, Path] = {}
+        for file in plan.model_files:
+
+            def tell(part: int, _: int, before: int = done) -> None:
+                percent = 100 * (before + part) // total
+                self._board.progress(before + part, total, job=plan.job_name, percent=percent)
+
+            paths[file.path] = await self._downloads.fetch(file.sha256, file.size_bytes, tell)
+            done += file.size_bytes
+        return paths
+
+    async def _fetch_bases(self, plan: JobPlan) -> dict[int, Path]:
+        from edge_agent.training.bases import differing_matrices  # noqa: PLC0415 - not needed before a job comes
+
+        differing = await self._lane.in_thread(lambda _: differing_matrices(plan))
+        if differing:
+            log.warning("this machine draws some bases differently; fetching them", matrices=len(differing))
+        return {matrix.ordinal: await self._downloads.fetch(matrix.basis_digest) for matrix in differing}
+
+    def _build(
+        self,
+        plan: JobPlan,
+        digest: Digest,
+        blobs: dict[str, Path],
+        bases: dict[int, Path],
+        examples: Examples,
+        stamp: _DataStamp,
+    ) -> PreparedJob:
+        """Load, tokenise, measure. Blocks."""
+        import torch  # noqa: PLC0415 - slow to import, and not needed before a job comes
+
+        from edge_agent.training.base_model import assemble_model_folder  # noqa: PLC0415 - imports torch
+
+        torch.set_num_threads(self._threads)
+        self._check_room(plan)
+        folder = assemble_model_folder(plan, blobs, self._config.agent.cache_dir / "models")
+        classifier = self._slot.load(folder, plan)
+        return PreparedJob(
+            plan=plan,
+            folder=folder,
+            bases=bases,
+            data=tokenise_examples(classifier, examples, plan.training.max_length),
+            data_stamp=stamp,
+            profile=self._measured(plan, digest, classifier, bases),
+        )
+
+    def _measured(self, plan: JobPlan, digest: Digest, classifier: Classifier, bases: dict[int, Path]) -> JobProfile:
+        known = self._profiles.find(digest, self._threads)
+        if known is not None:
+            return known
+        from edge_agent.hardware.measurement import measure_job  # noqa: PLC0415 - imports torch
+        from edge_agent.training.bases import planned_bases  # noqa: PLC0415 - imports torch
+
+        profile = measure_job(
+            classifier.model,
+            plan,
+            digest,
+            vocabulary=len(classifier.tokenizer),
+            bases=planned_bases(plan, bases),
+            limit_bytes=self._limits.read().limit_bytes,
+            on_progress=lambda done, total: self._board.progress(done, total, job=plan.job_name),
+        )
+        self._profiles.keep(
+            MeasuredJob(profile=profile, job_name=plan.job_name, matrices=len(plan.matrices), threads=self._threads)
+        )
+        log.info(
+            "measured",
+            job=plan.job_name,
+            loaded_mb=profile.ram_loaded_bytes >> 20,
+            step_mb=profile.ram_floor_bytes >> 20,
+            matrix_kb=profile.ram_per_matrix_bytes >> 10,
+            step_ms=round(1000 * profile.step_floor_s),
+            matrix_ms=round(1000 * profile.step_per_matrix_s, 1),
+        )
+        return profile
+
+    def _check_room(self, plan: JobPlan) -> None:
+        """Refuse a model whose weights alone do not fit, before they are loaded."""
+        limit = self._limits.read().limit_bytes
+        weights = sum(file.size_bytes for file in plan.model_files)
+        if resident_bytes() + weights > limit and not self._slot.loaded:
+            raise ResourceError(
+                f"The model '{plan.model_name}' has {weights >> 20} MiB of weights; that does not fit this agent's"
+                f" limit of {limit >> 20} MiB.",
+                reason=ErrorReason.MEMORY_LIMIT,
+                next_step="Raise ram_limit_mb or the system's limit for the agent, or leave this job to other PCs.",
+            )
+
+
+def _stamp(table: DataTable) -> _DataStamp:
+    try:
+        status = table.path.stat()
+    except OSError as error:
+        raise DataError(
+            f"{table.path} cannot be opened: {error.strerror}.",
+            reason=ErrorReason.DATA_UNREADABLE,
+            next_step="Check the path in agent.toml, and that the agent's user may read the file.",
+        ) from error
+    return status.st_mtime_ns, status.st_size

@@ -1,0 +1,78 @@
+"""One piece of heavy work at a time, in order, and a way to call off what is no longer wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from ravan.ids import Digest
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+_Result = TypeVar("_Result")
+
+
+class Lane:
+    """Run submitted work one after the other; each piece is for one plan or assignment, named by its digest."""
+
+    def __init__(self) -> None:
+        self._queue: deque[tuple[Digest, Work]] = deque()
+        self._arrived = asyncio.Event()
+        self._current: tuple[Digest, asyncio.Task[None]] | None = None
+        # One thread for everything keeps the allocator's memory in one place.
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="work")
+
+    def submit(self, purpose: Digest, work: Work) -> None:
+        """Queue a piece of work; it must handle its own errors."""
+        self._queue.append((purpose, work))
+        self._arrived.set()
+
+    async def cancel(self, purpose: Digest) -> None:
+        """Drop what is queued for `purpose` and end what runs for it; returns when it has ended."""
+        self._queue = deque(each for each in self._queue if each[0] != purpose)
+        if self._current is not None and self._current[0] == purpose:
+            task = self._current[1]
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def run(self) -> None:
+        """Do the work until cancelled; an error that a piece of work did not handle ends this."""
+        try:
+            while True:
+                while self._queue:
+                    await self._do(*self._queue.popleft())
+                self._arrived.clear()
+                await self._arrived.wait()
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def in_thread(self, function: Callable[[threading.Event], _Result]) -> _Result:
+        """Run a blocking function; when cancelled, set its event and wait until it has ended."""
+        cancelled = threading.Event()
+        future = asyncio.get_running_loop().run_in_executor(self._threads, function, cancelled)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            cancelled.set()
+            with suppress(BaseException):
+                await future
+            raise
+
+    async def _do(self, purpose: Digest, work: Work) -> None:
+        task = asyncio.create_task(work())
+        self._current = purpose, task
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+        finally:
+            self._current = None
+        if not task.cancelled():
+            task.result()

@@ -1,0 +1,281 @@
+"""Decide what to do with each instruction: one round at a time, each at most once, nothing unasked. Pure.
+
+The coordinator may repeat any instruction after a broken line, and a new process is told what still
+holds for the old one. So the machine follows an instruction only when it is the next step of the
+round that this process is in; it repeats a signature or a reveal of the same set, refuses what does
+not fit the prepared plan, leaves rounds that an earlier process had begun, and ignores the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from edge_agent.session.acceptance import SiteTerms, check_plan, find_own_index
+from edge_agent.session.effects import (
+    CloseRound,
+    DealShares,
+    Effect,
+    ForgetJob,
+    Leave,
+    MeetMembers,
+    Note,
+    RememberRound,
+    ReportProfile,
+    RevealShares,
+    SignSurvivorSet,
+    StartPreparation,
+    StartTraining,
+    UploadMasked,
+)
+from edge_agent.session.events import (
+    AssignmentReceived,
+    Event,
+    PlanReceived,
+    PreparationFailed,
+    Prepared,
+    RosterReceived,
+    RoundFailed,
+    StopRequested,
+)
+from ravan.errors import RavanError
+from ravan.ids import Digest, RunId
+from ravan.manifest.assignment import Assignment
+from ravan.manifest.instructions import ConfirmSurvivors, JobEnded, MaskAndUpload, Reveal, RoundRef, RoundResult
+from ravan.manifest.phases import DropReason
+from ravan.manifest.plan import JobPlan
+
+Effects = tuple[Effect, ...]
+
+
+class Stage(IntEnum):
+    """Latest instruction of the round that was taken."""
+
+    TRAIN = 0
+    SHARE = 1
+    UPLOAD = 2
+    CONFIRM = 3
+    REVEAL = 4
+
+
+@dataclass(slots=True, kw_only=True)
+class _ActiveRound:
+    assignment: Assignment
+    digest: Digest
+    stage: Stage = Stage.TRAIN
+    roster_digest: Digest | None = None
+
+    @property
+    def reference(self) -> RoundRef:
+        return RoundRef(
+            run_id=self.assignment.run_id,
+            round_number=self.assignment.round_number,
+            assignment_digest=self.digest,
+            roster_digest=self.roster_digest or Digest(b""),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Preparation:
+    plan: JobPlan
+    digest: Digest
+
+
+class SessionMachine:
+    """Take events, return effects; the shell runs them in order."""
+
+    def __init__(self, terms: SiteTerms, highest_rounds: Mapping[RunId, int]) -> None:
+        """Take what this site agrees to, and the highest round of each run that it ever took part in."""
+        self._terms = terms
+        self._highest = dict(highest_rounds)
+        self._prepared: dict[Digest, JobPlan] = {}
+        self._waiting: list[_Preparation] = []
+        self._preparing: _Preparation | None = None
+        self._round: _ActiveRound | None = None
+        self._handled: set[Digest] = set()
+        self._stopping = False
+
+    @property
+    def active_round(self) -> RoundRef | None:
+        """Return the round that this site is in."""
+        return self._round.reference if self._round is not None else None
+
+    def handle(self, event: Event) -> Effects:  # noqa: C901, PLR0911, PLR0912 - one line a kind
+        """Take one event."""
+        if self._stopping:
+            return ()
+        match event:
+            case PlanReceived():
+                return self._plan(event)
+            case AssignmentReceived():
+                return self._assignment(event)
+            case RosterReceived():
+                return self._roster(event)
+            case MaskAndUpload():
+                return self._delivery(event)
+            case ConfirmSurvivors():
+                return self._survivors(event)
+            case Reveal():
+                return self._reveal(event)
+            case RoundResult():
+                return self._result(event)
+            case JobEnded():
+                return self._job_ended(event)
+            case Prepared():
+                return self._prepared_now(event)
+            case PreparationFailed():
+                return self._preparation_failed(event)
+            case RoundFailed():
+                return self._round_failed(event)
+            case StopRequested():
+                return self._stop()
+
+    def _plan(self, event: PlanReceived) -> Effects:
+        try:
+            check_plan(event.plan, self._terms)
+        except RavanError as error:
+            leave = Leave(job_id=event.plan.job_id, round_number=0, reason=DropReason.REFUSED)
+            return _note(error), leave
+        known = [*self._waiting, *([self._preparing] if self._preparing else [])]
+        if all(each.digest != event.digest for each in known):
+            self._waiting.append(_Preparation(plan=event.plan, digest=event.digest))
+        return self._prepare_next()
+
+    def _prepare_next(self) -> Effects:
+        """Begin the next preparation unless this PC has something to do."""
+        if self._round is not None or self._preparing is not None or not self._waiting:
+            return ()
+        self._preparing = self._waiting.pop(0)
+        return (StartPreparation(plan=self._preparing.plan, digest=self._preparing.digest),)
+
+    def _prepared_now(self, event: Prepared) -> Effects:
+        if self._preparing is None or self._preparing.digest != event.digest:
+            return ()
+        plan, self._preparing = self._preparing.plan, None
+        self._prepared[event.digest] = plan
+        return ReportProfile(job_id=plan.job_id, profile=event.profile), *self._prepare_next()
+
+    def _preparation_failed(self, event: PreparationFailed) -> Effects:
+        if self._preparing is None or self._preparing.digest != event.digest:
+            return ()
+        plan, self._preparing = self._preparing.plan, None
+        self._prepared.pop(event.digest, None)
+        return Leave(job_id=plan.job_id, round_number=0, reason=event.reason), *self._prepare_next()
+
+    def _assignment(self, event: AssignmentReceived) -> Effects:
+        assignment = event.assignment
+        if event.digest in self._handled or assignment.round_number < self._highest.get(assignment.run_id, 0):
+            return ()
+        self._handled.add(event.digest)
+        if assignment.round_number == self._highest.get(assignment.run_id, 0):
+            sentence = f"This site took part in round {assignment.round_number} already; it waits for the next."
+            return Note(sentence=sentence), _leave(assignment, DropReason.RESTARTED)
+        plan = self._prepared.get(assignment.plan_digest)
+        if plan is None:
+            sentence = f"Round {assignment.round_number} is for a job that this site has not prepared."
+            return Note(sentence=sentence), _leave(assignment, DropReason.REFUSED)
+        superseded = self._supersede(assignment)
+        if superseded is None:
+            sentence = f"Round {assignment.round_number} of job {assignment.job_id} came while this site is in another."
+            return Note(sentence=sentence), _leave(assignment, DropReason.REFUSED)
+        return *superseded, *self._accept(event, plan)
+
+    def _supersede(self, assignment: Assignment) -> Effects | None:
+        """Close an older round of the same run; return None when this site is in a round of another run."""
+        if self._round is None:
+            return ()
+        return self._close() if self._round.assignment.run_id == assignment.run_id else None
+
+    def _accept(self, event: AssignmentReceived, plan: JobPlan) -> Effects:
+        assignment = event.assignment
+        try:
+            index = find_own_index(assignment, plan, assignment.plan_digest, self._terms)
+        except RavanError as error:
+            return _note(error), _leave(assignment, DropReason.REFUSED)
+        self._highest[assignment.run_id] = assignment.round_number
+        self._round = _ActiveRound(assignment=assignment, digest=event.digest)
+        return (
+            MeetMembers(members=tuple(member for member in assignment.members if member.index != index)),
+            RememberRound(run_id=assignment.run_id, round_number=assignment.round_number),
+            StartTraining(plan=plan, assignment=assignment, digest=event.digest, index=index),
+        )
+
+    def _roster(self, event: RosterReceived) -> Effects:
+        now = self._round
+        if now is None or event.roster.assignment_digest != now.digest or now.stage is not Stage.TRAIN:
+            return ()
+        now.stage, now.roster_digest = Stage.SHARE, event.digest
+        return (DealShares(round=now.reference, roster=event.roster),)
+
+    def _delivery(self, event: MaskAndUpload) -> Effects:
+        if not self._advances(event.round, Stage.UPLOAD):
+            return ()
+        return (UploadMasked(round=event.round, delivery=event.delivery),)
+
+    def _survivors(self, event: ConfirmSurvivors) -> Effects:
+        if not self._advances(event.round, Stage.CONFIRM):
+            return ()
+        return (SignSurvivorSet(round=event.round, survivors=event.survivors),)
+
+    def _reveal(self, event: Reveal) -> Effects:
+        if not self._advances(event.round, Stage.REVEAL):
+            return ()
+        return (RevealShares(round=event.round, request=event.request),)
+
+    def _advances(self, reference: RoundRef, stage: Stage) -> bool:
+        """Go to `stage` when it is the next one, or one whose answer may be given again."""
+        now = self._round
+        if now is None or reference != now.reference:
+            return False
+        again = stage >= Stage.CONFIRM and now.stage >= stage
+        if not again and stage != now.stage + 1:
+            return False
+        now.stage = max(now.stage, stage)
+        return True
+
+    def _result(self, event: RoundResult) -> Effects:
+        now = self._round
+        if now is None or (now.assignment.run_id, now.assignment.round_number) != (event.run_id, event.round_number):
+            return ()
+        self._round = None
+        return CloseRound(assignment_digest=now.digest, outcome=event.outcome), *self._prepare_next()
+
+    def _round_failed(self, event: RoundFailed) -> Effects:
+        now = self._round
+        if now is None or now.digest != event.assignment_digest:
+            return ()
+        return *self._close(), _leave(now.assignment, event.reason), *self._prepare_next()
+
+    def _close(self) -> Effects:
+        closed, self._round = self._round, None
+        return (CloseRound(assignment_digest=closed.digest, outcome=None),) if closed is not None else ()
+
+    def _job_ended(self, event: JobEnded) -> Effects:
+        effects: Effects = ()
+        if self._round is not None and self._round.assignment.job_id == event.job_id:
+            effects += self._close()
+        ended = [digest for digest, plan in self._prepared.items() if plan.job_id == event.job_id]
+        if self._preparing is not None and self._preparing.plan.job_id == event.job_id:
+            ended.append(self._preparing.digest)
+            self._preparing = None
+        for digest in ended:
+            self._prepared.pop(digest, None)
+        self._waiting = [each for each in self._waiting if each.plan.job_id != event.job_id]
+        forgotten = tuple(ForgetJob(plan_digest=digest) for digest in dict.fromkeys(ended))
+        return *effects, *forgotten, *self._prepare_next()
+
+    def _stop(self) -> Effects:
+        self._stopping = True
+        now = self._round
+        if now is None:
+            return ()
+        return *self._close(), _leave(now.assignment, DropReason.LEFT)
+
+
+def _leave(assignment: Assignment, reason: DropReason) -> Leave:
+    return Leave(job_id=assignment.job_id, round_number=assignment.round_number, reason=reason)
+
+
+def _note(error: RavanError) -> Note:
+    return Note(sentence=str(error), next_step=error.next_step)

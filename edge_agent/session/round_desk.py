@@ -1,0 +1,212 @@
+"""Do the steps of one round: train, deal shares, upload, confirm, reveal."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge_agent.hardware.limits import LimitReader
+from edge_agent.secure.keeping import QuantisedKeeper
+from edge_agent.secure.round import SecureRound
+from edge_agent.session.activity import ActivityBoard
+from edge_agent.session.connection import Coordinator
+from edge_agent.session.effects import DealShares, RevealShares, SignSurvivorSet, StartTraining, UploadMasked
+from edge_agent.session.job_desk import JobDesk, PreparedJob
+from edge_agent.session.lane import Lane
+from edge_agent.session.transfer import Downloads, Uploads
+from edge_agent.training.outcome import TrainingOutcome
+from ravan.adapters.state import decode_state
+from ravan.codec.secagg_messages import AgentMessage, Submission
+from ravan.errors import ErrorReason, ResourceError, StateError
+from ravan.ids import BlockId, BlockKind, Digest
+from ravan.manifest.assignment import Assignment
+from ravan.manifest.instructions import RoundRef
+from ravan.manifest.phases import AgentActivity
+
+if TYPE_CHECKING:
+    from edge_agent.training.trainer import StepReport
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundSettings:
+    """What this site fixes for all of its rounds."""
+
+    identity_key: Ed25519PrivateKey
+    minimum_bundle_threshold: int
+    folder: Path
+    """Masked updates on their way."""
+    upload_kib_per_s: int
+    """0 means no limit."""
+    keeper: QuantisedKeeper | None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Current:
+    secure: SecureRound
+    index: int
+    number: int
+
+
+class RoundDesk:
+    """Carry out what the session's machine decided for the round; at most one round is in hand."""
+
+    def __init__(
+        self,
+        *,
+        settings: RoundSettings,
+        coordinator: Coordinator,
+        jobs: JobDesk,
+        downloads: Downloads,
+        uploads: Uploads,
+        lane: Lane,
+        board: ActivityBoard,
+        limits: LimitReader,
+    ) -> None:
+        self._settings = settings
+        self._coordinator = coordinator
+        self._jobs = jobs
+        self._downloads = downloads
+        self._uploads = uploads
+        self._lane = lane
+        self._board = board
+        self._limits = limits
+        self._current: _Current | None = None
+
+    async def train(self, effect: StartTraining) -> None:
+        """Fetch the model version, train, and advertise fresh round keys."""
+        assignment, number = effect.assignment, effect.assignment.round_number
+        job = self._jobs.job(assignment.plan_digest)
+        trained = assignment.blocks_of(effect.index)
+        self._check_memory(job, trained)
+        self._board.forget_cost()
+        secure = SecureRound(
+            assignment=assignment,
+            assignment_digest=effect.digest,
+            index=effect.index,
+            identity_key=self._settings.identity_key,
+            minimum_bundle_threshold=self._settings.minimum_bundle_threshold,
+            folder=self._settings.folder / f"{assignment.run_id.hex()}-{number}",
+            keeper=self._settings.keeper,
+        )
+        self._current = _Current(secure=secure, index=effect.index, number=number)
+        with self._board.doing(AgentActivity.DOWNLOADING, number):
+            version = await self._downloads.fetch(assignment.state_digest)
+        heads = sum(block.kind is BlockKind.HEAD for block in trained)
+        log.info("training", round=number, heads=heads, steps=job.plan.training.steps)
+        started = time.monotonic()
+        with self._board.doing(AgentActivity.TRAINING, number):
+            update = await self._lane.in_thread(lambda cancelled: self._train(job, version, trained, number, cancelled))
+        log.info("trained", round=number, seconds=round(time.monotonic() - started, 1))
+        advertisement = secure.finish_training(update)
+        await self._send(_before_roster(assignment, effect.digest), advertisement)
+
+    async def deal_shares(self, effect: DealShares) -> None:
+        """Check the roster and send sealed shares."""
+        secure = self._secure(effect.round)
+        shares = await self._lane.in_thread(lambda _: secure.share(effect.roster, effect.round.roster_digest))
+        await self._send(effect.round, shares)
+
+    async def upload(self, effect: UploadMasked) -> None:
+        """Mask the update and send it."""
+        secure, number = self._secure(effect.round), effect.round.round_number
+        with self._board.doing(AgentActivity.MASKING, number):
+            masked = await self._lane.in_thread(lambda _: secure.mask(effect.delivery))
+        log.info("uploading", round=number, bytes=masked.header.size_bytes)
+        with self._board.doing(AgentActivity.UPLOADING, number):
+            await self._uploads.send(
+                masked.header,
+                masked.path,
+                effect.round,
+                self._settings.upload_kib_per_s or None,
+                self._board.progress,
+            )
+        secure.uploaded()
+        log.info("uploaded", round=number)
+
+    async def confirm(self, effect: SignSurvivorSet) -> None:
+        """Check and sign the survivor set."""
+        await self._send(effect.round, self._secure(effect.round).confirm(effect.survivors))
+
+    async def reveal(self, effect: RevealShares) -> None:
+        """Check who signed and send the shares."""
+        secure = self._secure(effect.round)
+        await self._send(effect.round, await self._lane.in_thread(lambda _: secure.reveal(effect.request)))
+
+    def close(self) -> None:
+        """Drop the round's secrets, update and files."""
+        if self._current is not None:
+            self._current.secure.close()
+            self._current = None
+
+    def _train(
+        self,
+        job: PreparedJob,
+        version: Path,
+        trained: frozenset[BlockId],
+        round_number: int,
+        cancelled: threading.Event,
+    ) -> TrainingOutcome:
+        """Read data, version and model, and train. Blocks."""
+        from edge_agent.data.batches import deal_batches, local_seed  # noqa: PLC0415 - imports torch
+        from edge_agent.training.bases import planned_bases  # noqa: PLC0415 - imports torch
+        from edge_agent.training.trainer import TrainingOrder, train  # noqa: PLC0415 - imports torch
+
+        def tell(report: StepReport) -> None:
+            self._board.training_cost(report.cost)
+            self._board.progress(report.done, report.total, step=f"{report.done}/{report.total}")
+
+        data = self._jobs.refresh_data(job)
+        classifier = self._jobs.model_of(job)
+        order = TrainingOrder(
+            plan=job.plan,
+            round_number=round_number,
+            state=decode_state(job.plan, version.read_bytes()),
+            trained=trained,
+            bases=planned_bases(job.plan, job.bases),
+        )
+        pad_id = int(classifier.tokenizer.pad_token_id)
+        return train(
+            classifier.model,
+            order,
+            deal_batches(data, job.plan.training.batch_size, pad_id, local_seed()),
+            on_step=tell,
+            cancelled=cancelled,
+        )
+
+    def _check_memory(self, job: PreparedJob, trained: frozenset[BlockId]) -> None:
+        """Refuse what this PC has measured not to hold, even if the coordinator thinks otherwise."""
+        matrices = len({block.matrix for block in trained if block.kind is BlockKind.HEAD})
+        needed, limit = job.profile.peak_bytes(matrices), self._limits.read().limit_bytes
+        if needed > limit:
+            raise ResourceError(
+                f"Training {matrices} matrices takes {needed >> 20} MiB, over this agent's limit of {limit >> 20} MiB.",
+                reason=ErrorReason.MEMORY_LIMIT,
+                next_step="Nothing to do: the next round asks for less. To train more, raise the limit.",
+            )
+
+    def _secure(self, reference: RoundRef) -> SecureRound:
+        if self._current is None or self._current.secure.assignment_digest != reference.assignment_digest:
+            raise StateError("This site is not in that round any more.", reason=ErrorReason.WRONG_STATE)
+        return self._current.secure
+
+    async def _send(self, reference: RoundRef, message: AgentMessage) -> None:
+        if self._current is None:
+            raise StateError("This site is not in that round any more.", reason=ErrorReason.WRONG_STATE)
+        await self._coordinator.submit(Submission(round=reference, index=self._current.index, message=message))
+
+
+def _before_roster(assignment: Assignment, digest: Digest) -> RoundRef:
+    return RoundRef(
+        run_id=assignment.run_id,
+        round_number=assignment.round_number,
+        assignment_digest=digest,
+        roster_digest=Digest(b""),
+    )

@@ -1,0 +1,163 @@
+"""What the agent fetches and sends: models and versions by hash into a cache, masked vectors in resumable chunks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from grpc import aio
+
+from ravan.codec.chunks import CHUNK_BYTES, SMALL_CHUNK_BYTES, content_digest, offset_mismatch
+from ravan.codec.references import round_to_wire
+from ravan.codec.secagg_messages import header_to_wire
+from ravan.errors import RavanError
+from ravan.ids import Digest
+from ravan.manifest.instructions import RoundRef
+from ravan.rpc.blob_stream import ENDLESS, Patience, Progress, Trial, download, read_chunks, send_stream, tracked
+from ravan.secagg.messages import MaskedHeader
+from ravan.wire.v1 import transfer_service_pb2
+
+if TYPE_CHECKING:
+    # the generated code knows one class for both kinds of channel; only its types tell them apart
+    from ravan.wire.v1.transfer_service_pb2_grpc import TransferServiceAsyncStub as Stub
+
+Translate = Callable[[aio.AioRpcError], RavanError]
+"""Turns a failed call into an error with a sentence: `ravan.rpc.status.error_from_rpc` with address and authority."""
+
+_STATUS_DEADLINE_S: Final = 20.0
+
+
+class Downloads:
+    """A cache of content by hash, kept for ever; each file is checked when this process first uses it."""
+
+    def __init__(self, stub: Stub, cache_dir: Path, translate: Translate, patience: Patience = ENDLESS) -> None:
+        """Use or make the folder; `patience` says how long a broken line is tried again."""
+        self._stub = stub
+        self._cache_dir = cache_dir
+        self._translate = translate
+        self._patience = patience
+        self._checked: set[Digest] = set()
+        self._fetching: dict[Digest, asyncio.Lock] = {}
+        cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    async def fetch(self, digest: Digest, size_bytes: int | None = None, progress: Progress | None = None) -> Path:
+        """Return the path of this content, downloading it where the cache has none or a damaged one.
+
+        Tries a broken line until it is cancelled. Raises TransferError (BLOB_MISSING, HASH_MISMATCH,
+        CHUNK_CORRUPT, TOO_LARGE), ResourceError (DISK_FULL) or what `translate` makes of a refusal.
+        """
+        path = self._cache_dir / digest.hex()
+        async with self._fetching.setdefault(digest, asyncio.Lock()):
+            if not await self._holds(path, digest):
+                await self._download(path, digest, size_bytes, progress)
+                self._checked.add(digest)
+        return path
+
+    async def _holds(self, path: Path, digest: Digest) -> bool:
+        if not await asyncio.to_thread(path.is_file):
+            return False
+        if digest not in self._checked and not await asyncio.to_thread(_has_digest, path, digest):
+            await asyncio.to_thread(path.unlink)
+            return False
+        self._checked.add(digest)
+        return True
+
+    async def _download(self, path: Path, digest: Digest, size_bytes: int | None, progress: Progress | None) -> None:
+        try:
+            await download(
+                self._stub.Download,
+                digest,
+                path,
+                progress=progress,
+                size_bytes=size_bytes,
+                request=transfer_service_pb2.DownloadRequest,
+                patience=self._patience,
+            )
+        except aio.AioRpcError as error:
+            raise self._translate(error) from error
+
+
+class Uploads:
+    """Sends masked vectors; the same bytes under the same header, however often the line breaks."""
+
+    def __init__(self, stub: Stub, translate: Translate, patience: Patience = ENDLESS) -> None:
+        """Send over this stub; `patience` says how long a broken line is tried again."""
+        self._stub = stub
+        self._translate = translate
+        self._patience = patience
+
+    async def send(
+        self,
+        header: MaskedHeader,
+        path: Path,
+        round_ref: RoundRef,
+        rate_limit_kib_s: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Send the payload at `path` until the coordinator has the whole of it.
+
+        Goes on where the coordinator's copy ends and tries a broken line until it is cancelled. Raises
+        what `translate` makes of a refusal.
+        """
+        trial = Trial(self._patience)
+        while True:
+            try:
+                committed = await self._committed(header, round_ref)
+                if await self._send_rest(header, path, round_ref, committed, rate_limit_kib_s, progress, trial):
+                    return
+            except aio.AioRpcError as error:
+                await self._pause(trial, error)
+            else:
+                await trial.pause(offset_mismatch(header.size_bytes, committed))
+
+    async def _pause(self, trial: Trial, error: aio.AioRpcError) -> None:
+        try:
+            await trial.pause(error)
+        except aio.AioRpcError as final:
+            raise self._translate(final) from final
+
+    async def _committed(self, header: MaskedHeader, round_ref: RoundRef) -> int:
+        request = transfer_service_pb2.GetUploadStatusRequest(
+            round=round_to_wire(round_ref), index=header.index, sha256=header.sha256
+        )
+        status = await self._stub.GetUploadStatus(request, timeout=_STATUS_DEADLINE_S)
+        return int(status.committed_bytes)
+
+    async def _send_rest(
+        self,
+        header: MaskedHeader,
+        path: Path,
+        round_ref: RoundRef,
+        committed: int,
+        rate_limit_kib_s: int | None,
+        progress: Progress | None,
+        trial: Trial,
+    ) -> bool:
+        """Make one attempt; a complete upload sends its header alone, so that the coordinator surely notes it."""
+        first = transfer_service_pb2.UploadRequest(header=header_to_wire(round_ref, header))
+        moved = tracked(progress, trial, header.size_bytes)
+        answer = await send_stream(self._stub.Upload(), first, _parts(path, committed, moved, rate_limit_kib_s))
+        return bool(answer.complete)
+
+
+async def _parts(
+    path: Path, offset: int, moved: Progress, rate_limit_kib_s: int | None
+) -> AsyncGenerator[transfer_service_pb2.UploadRequest, None]:
+    """Yield the payload from `offset`, no faster than the limit; small chunks keep the line free for others."""
+    chunk_bytes = SMALL_CHUNK_BYTES if rate_limit_kib_s else CHUNK_BYTES
+    clock = asyncio.get_running_loop().time
+    due = clock()
+    async with aclosing(read_chunks(path, offset, moved, chunk_bytes)) as chunks:
+        async for chunk in chunks:
+            if rate_limit_kib_s:
+                await asyncio.sleep(due - clock())
+                due = max(due, clock()) + len(chunk.data) / (rate_limit_kib_s * 1024)
+            yield transfer_service_pb2.UploadRequest(chunk=chunk)
+
+
+def _has_digest(path: Path, digest: Digest) -> bool:
+    with path.open("rb") as file:
+        return content_digest(file) == digest

@@ -1,0 +1,71 @@
+"""The base model on this PC: a folder of links to downloaded blobs, and at most one model in memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge_agent.hardware.memory import release_unused
+from ravan.classifier import Classifier, load_classifier
+from ravan.codec.documents import model_digest
+from ravan.manifest.plan import JobPlan
+
+
+def assemble_model_folder(plan: JobPlan, blobs: Mapping[str, Path], root: Path) -> Path:
+    """Return a folder under `root` that holds the plan's model files by name, linked to `blobs` (name to path).
+
+    The folder is named by the model's digest and made anew when a blob was fetched again. Blocks on disk.
+    """
+    folder = root / model_digest(plan.model_files).hex()
+    if folder.exists() and all(_is_link(blobs[file.path], folder / file.path) for file in plan.model_files):
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=root))
+    for file in plan.model_files:
+        _link(blobs[file.path].resolve(), draft / file.path)
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.rename(draft, folder)
+    return folder
+
+
+def _is_link(source: Path, target: Path) -> bool:
+    return target.exists() and target.samefile(source)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # Some file systems of old PCs know no links; the price is the space of one copy.
+        shutil.copyfile(source, target)
+
+
+class ModelSlot:
+    """Keep the last model that was used; old PCs have no room for two."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Path, int] | None = None
+        self._classifier: Classifier | None = None
+
+    @property
+    def loaded(self) -> bool:
+        """Tell whether a model is in memory."""
+        return self._classifier is not None
+
+    def load(self, folder: Path, plan: JobPlan) -> Classifier:
+        """Return the job's model, loaded unless it is the one that is here; raise ModelError."""
+        key = (folder, len(plan.training.labels))
+        if self._classifier is None or self._key != key:
+            self.drop()
+            self._classifier, self._key = load_classifier(folder, key[1]), key
+            release_unused()
+        return self._classifier
+
+    def drop(self) -> None:
+        """Forget the model."""
+        self._classifier, self._key = None, None
+        release_unused()

@@ -1,0 +1,30 @@
+"""What a round's training gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ravan.adapters.state import FloatArray
+from ravan.ids import BlockId
+from ravan.secagg.statistics import LocalStatistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCost:
+    """What a round's training took of the PC."""
+
+    extra_peak_bytes: int
+    """Highest resident memory over the loaded idle model."""
+    step_cpu_s: float
+    """Processor seconds a step, mean."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainingOutcome:
+    """The site's update; it leaves the site masked or not at all."""
+
+    deltas: Mapping[BlockId, FloatArray] = field(repr=False)
+    """Of exactly the blocks that were trained: (r, r) for heads, the parameter's shape for dense blocks."""
+    statistics: LocalStatistics = field(repr=False)
+    cost: TrainingCost

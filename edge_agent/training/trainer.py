@@ -1,0 +1,145 @@
+"""Train the allotted blocks for the job's number of steps and read off what changed.
+
+The model is in evaluation mode, so without dropout: a few steps a round on a few values do not overfit,
+and a round's update then depends on nothing but its batches.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim import AdamW
+
+from edge_agent.data.batches import Batch
+from edge_agent.hardware.memory import PeakMeter, release_unused, resident_bytes
+from edge_agent.training.outcome import TrainingCost, TrainingOutcome
+from ravan.adapters.basis import BasisSource
+from ravan.adapters.model import TrainedParameters, inject, local_deltas, remove, trained_parameters
+from ravan.adapters.state import ModelState
+from ravan.errors import DataError, ErrorReason
+from ravan.ids import BlockId
+from ravan.manifest.plan import JobPlan, TrainingSettings
+from ravan.secagg.statistics import LocalStatistics
+
+
+class TrainingCancelledError(Exception):
+    """The round was given up while it trained."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """How far training is, and what it cost so far."""
+
+    done: int
+    total: int
+    cost: TrainingCost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOrder:
+    """What to train in a round, and from where."""
+
+    plan: JobPlan
+    round_number: int
+    state: ModelState
+    trained: frozenset[BlockId]
+    bases: BasisSource
+
+
+@dataclass(slots=True, kw_only=True)
+class _Tally:
+    examples: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    cpu_s: float = field(default=0.0)
+
+
+def train(
+    model: nn.Module,
+    order: TrainingOrder,
+    batches: Iterator[Batch],
+    *,
+    on_step: Callable[[StepReport], None],
+    cancelled: threading.Event,
+) -> TrainingOutcome:
+    """Train what is ordered and return the deltas; the base model is bit for bit as before when this ends.
+
+    Blocks for as long as it takes. Raise TrainingCancelledError between steps once `cancelled` is set,
+    DataError when a loss or gradient is not finite.
+    """
+    plan = order.plan
+    release_unused()
+    idle = resident_bytes()
+    tally = _Tally()
+    with PeakMeter() as meter:
+
+        def report(done: int) -> TrainingCost:
+            cost = TrainingCost(
+                extra_peak_bytes=max(0, meter.peak_bytes() - idle), step_cpu_s=tally.cpu_s / max(1, done)
+            )
+            on_step(StepReport(done=done, total=plan.training.steps, cost=cost))
+            return cost
+
+        try:
+            inject(model, plan, order.state, order.trained, order.bases)
+            optimiser = make_optimiser(trained_parameters(model, plan), plan.training, order.round_number)
+            cost = report(0)
+            for step in range(plan.training.steps):
+                if cancelled.is_set():
+                    raise TrainingCancelledError
+                take_step(model, optimiser, next(batches), tally)
+                cost = report(step + 1)
+            deltas = local_deltas(model, plan, order.state, order.trained)
+        finally:
+            remove(model)
+            model.zero_grad(set_to_none=True)
+    statistics = LocalStatistics(examples=tally.examples, loss_sum=tally.loss_sum, correct=tally.correct)
+    return TrainingOutcome(deltas=deltas, statistics=statistics, cost=cost)
+
+
+def make_optimiser(parameters: TrainedParameters, training: TrainingSettings, round_number: int) -> AdamW:
+    """Return a fresh optimiser with the job's two learning rates as they are in this round."""
+    head_rate, dense_rate = training.rates_in(round_number)
+    rates = ((parameters.heads, head_rate), (parameters.dense, dense_rate))
+    groups = [{"params": list(group), "lr": rate} for group, rate in rates if group]
+    return AdamW(groups, weight_decay=training.weight_decay)
+
+
+def take_step(model: nn.Module, optimiser: AdamW, batch: Batch, tally: _Tally | None = None) -> None:
+    """Do one step of training; raise DataError when it meets NaN or infinity, with nothing applied."""
+    started = _cpu_seconds()
+    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits  # (batch, classes)
+    loss = cross_entropy(logits, batch.labels)
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    value = float(loss.detach())
+    if not math.isfinite(value) or not _gradients_finite(optimiser):
+        raise DataError(
+            "Training gave a number that is not finite.",
+            reason=ErrorReason.MALFORMED,
+            next_step="Lower the job's learning rates, or look for broken rows in the site's data.",
+        )
+    optimiser.step()
+    if tally is not None:
+        size = len(batch.labels)
+        tally.examples += size
+        tally.loss_sum += value * size
+        tally.correct += int((logits.detach().argmax(1) == batch.labels).sum())
+        tally.cpu_s += _cpu_seconds() - started
+
+
+def _gradients_finite(optimiser: AdamW) -> bool:
+    gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+    return all(bool(gradient.isfinite().all()) for gradient in gradients)
+
+
+def _cpu_seconds() -> float:
+    # With one thread all work is on this one, and the rest of the process does not blur the figure.
+    return time.thread_time() if torch.get_num_threads() == 1 else time.process_time()
