@@ -1,0 +1,1 @@
+"""What surrounds the product: the demo, and the files that deployments start from."""

@@ -1,0 +1,65 @@
+"""The demo's job files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.demo.work_orders import LABELS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettings:
+    """What one run of the demo trains."""
+
+    name: str
+    rounds: int
+    heads: int
+    steps: int = 25
+    learning_rate: float = 5e-3
+    dense_learning_rate: float = 2e-2
+    learning_rate_decay: float = 0.95
+
+
+def write_job(settings: JobSettings, held_out: Path, path: Path) -> Path:
+    """Write the job file and return its path."""
+    path.write_text(
+        f"""\
+[job]
+name = "{settings.name}"
+rounds = {settings.rounds}
+
+[model]
+name = "minilm"
+
+[adapter]
+heads = {settings.heads}
+lora_rank = 8
+targets = ["query", "value"]
+
+[training]
+data = "work-orders"
+labels = {json.dumps(LABELS)}
+max_length = 32
+batch_size = 32
+steps = {settings.steps}
+learning_rate = {settings.learning_rate}
+dense_learning_rate = {settings.dense_learning_rate}
+learning_rate_decay = {settings.learning_rate_decay}
+
+[round]
+minimum_sites = 4
+training_deadline_s = 300
+
+[secure_aggregation]
+bundle_threshold = 3
+
+[evaluation]
+data = "{held_out}"
+text = "text"
+label = "subsystem"
+""",
+        encoding="utf-8",
+    )
+    return path
