@@ -1,0 +1,81 @@
+"""A whole coordinator in the test's own event loop, called over real mutual TLS."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grpc import aio
+
+from coordinator.app import Daemon
+from coordinator.config import CoordinatorFile, DataFolder
+from coordinator.enrolment.pki import create_pki
+from coordinator.metrics.catalog import Catalog
+from coordinator.operator_client import OperatorClient, local_endpoint
+from coordinator.store.sql.store import open_store
+from edge_agent.identity.enrol import enrol
+from edge_agent.identity.keystore import Identity
+from ravan.clock import SystemClock
+from ravan.rpc.channel import open_channel
+from ravan.rpc.tls import enrolled_client
+from ravan.wire.v1.site_service_pb2_grpc import SiteServiceStub
+
+
+@dataclass
+class RunningCoordinator:
+    config: CoordinatorFile
+    daemon: Daemon
+    catalog: Catalog
+    operator: OperatorClient
+    folder: Path
+
+    async def enrol(self, site: str) -> Identity:
+        token = await self.operator.create_token(site)
+        return await enrol(token.join_string, self.folder / f"agent-{site}")
+
+
+def configure(folder: Path) -> CoordinatorFile:
+    return CoordinatorFile.model_validate(
+        {
+            "server": {
+                "hosts": ("localhost",),
+                "listen": "127.0.0.1",
+                "enrolment_port": 0,
+                "site_port": 0,
+                "http_port": 0,
+                "data_dir": folder,
+            },
+            "fleet": {"heartbeat_interval_s": 7},
+        }
+    )
+
+
+@asynccontextmanager
+async def running_coordinator(folder: Path) -> AsyncIterator[RunningCoordinator]:
+    data = DataFolder(folder / "data")
+    create_pki(data.pki, ["localhost"], now=SystemClock().now())
+    config, catalog = configure(data.root), Catalog()
+    store = open_store(data.database, catalog.note_transaction)
+    daemon = Daemon(config, data, store, catalog)
+    await daemon.start()
+    try:
+        async with OperatorClient(local_endpoint(config, folder / "coordinator.toml")) as operator:
+            yield RunningCoordinator(config, daemon, catalog, operator, folder)
+    finally:
+        await daemon.stop()
+        await store.close()
+
+
+@asynccontextmanager
+async def agent_channel(identity: Identity) -> AsyncIterator[Any]:
+    credentials = enrolled_client(
+        key=identity.tls_key, certificate=identity.certificate, ca_certificate=identity.ca_certificate
+    )
+    channel: aio.Channel = open_channel("localhost", identity.address.site_port, credentials)
+    try:
+        yield SiteServiceStub(channel)
+    finally:
+        await channel.close()

@@ -1,0 +1,131 @@
+"""What people and programs see of a job: lines, tables, JSON."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+
+import click
+import pytest
+from rich.console import Console
+
+from coordinator.cli.durations import Duration, describe_seconds
+from coordinator.cli.plain import to_plain
+from coordinator.cli.tables import describe_activity, render_job
+from coordinator.cli.watching import Narrator, watch_in_lines
+from ravan.ids import BlockId, BlockKind
+from ravan.wire.v1 import operator_service_pb2 as wire
+from ravan.wire.v1 import round_pb2, site_service_pb2
+
+HEAD = BlockId(BlockKind.HEAD, 0, 3, 1)
+
+
+def training_round() -> wire.Round:
+    return wire.Round(number=1, phase=round_pb2.ROUND_PHASE_TRAINING, selected=["a", "b", "c"])
+
+
+def committed_round() -> wire.Round:
+    drop = wire.Drop(site="c", phase=round_pb2.ROUND_PHASE_UPLOADING, reason=round_pb2.DROP_REASON_DISCONNECTED)
+    return wire.Round(
+        number=1,
+        phase=round_pb2.ROUND_PHASE_ENDED,
+        outcome=round_pb2.ROUND_OUTCOME_COMMITTED,
+        selected=["a", "b", "c"],
+        completed=["a", "b"],
+        dropped=[drop],
+        accuracy=0.5,
+        loss=1.25,
+        phase_times=[wire.PhaseTime(phase=round_pb2.ROUND_PHASE_TRAINING, seconds=12)],
+        withheld=[HEAD.pack()],
+        state_digest=b"\x01" * 32,
+    )
+
+
+def job(*rounds: wire.Round, state: round_pb2.JobState.ValueType = round_pb2.JOB_STATE_RUNNING) -> wire.Job:
+    return wire.Job(
+        job_id="defects-1", name="defects", state=state, rounds=rounds, rounds_planned=2, accuracy_before=0.125
+    )
+
+
+def site(name: str, done: int, total: int = 40) -> wire.Site:
+    beat = site_service_pb2.HeartbeatRequest(activity=site_service_pb2.AGENT_ACTIVITY_TRAINING, done=done, total=total)
+    return wire.Site(name=name, heartbeat=beat)
+
+
+def test_narrator_says_each_thing_once() -> None:
+    narrator = Narrator()
+    first = narrator.tell(wire.WatchJobResponse(job=job(training_round()), sites=[site("a", 3)]))
+    assert first == [
+        "defects: running",
+        "Accuracy before training: 12.5%",
+        "Round 1: training, 3 sites",
+        "  a training 3/40",
+    ]
+    assert narrator.tell(wire.WatchJobResponse(job=job(training_round()), sites=[site("a", 3)])) == []
+    moved = narrator.tell(wire.WatchJobResponse(job=job(training_round()), sites=[site("a", 9)]))
+    assert moved == ["  a training 9/40"]
+    ended = job(committed_round(), state=round_pb2.JOB_STATE_COMPLETED)
+    assert narrator.tell(wire.WatchJobResponse(job=ended, sites=[site("a", 40)])) == [
+        "defects: completed",
+        "Round 1: committed, 3 sites",
+        "Round 1: lost c in uploading (disconnected)",
+        "Round 1: accuracy 50.0%, loss 1.250, 2 sites in the sum",
+    ]
+
+
+async def test_lines_are_printed_and_the_last_view_returned(capsys: pytest.CaptureFixture[str]) -> None:
+    async def views() -> AsyncIterator[wire.WatchJobResponse]:
+        yield wire.WatchJobResponse(job=job(training_round()))
+        yield wire.WatchJobResponse(job=job(committed_round(), state=round_pb2.JOB_STATE_COMPLETED))
+
+    last = await watch_in_lines(views())
+    assert last == job(committed_round(), state=round_pb2.JOB_STATE_COMPLETED)
+    assert capsys.readouterr().out.splitlines()[-1] == "Round 1: accuracy 50.0%, loss 1.250, 2 sites in the sum"
+
+
+def test_picture_shows_rounds_and_treats_names_as_text() -> None:
+    output = io.StringIO()
+    Console(file=output, width=140).print(render_job(job(committed_round()), [site("[red]x", 3)]))
+    text = output.getvalue()
+    for part in ("defects (defects-1): running", "committed", "2/3", "50.0%", "1.250", "c in uploading", "[red]x"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "text"), [(3, 40, "training 3/40"), (0, 0, "training"), (5 << 20, 20 << 20, "training 25%")]
+)
+def test_activity(done: int, total: int, text: str) -> None:
+    assert describe_activity(site("a", done, total)) == text
+
+
+def test_plain_values_are_for_any_json_reader() -> None:
+    plain = to_plain(job(committed_round()))
+    assert plain["state"] == "running"
+    assert plain["accuracy"] is None
+    assert plain["accuracy_before"] == 0.125
+    assert plain["plan"] is None
+    [each] = plain["rounds"]
+    assert each["outcome"] == "committed"
+    assert each["dropped"] == [{"site": "c", "phase": "uploading", "reason": "disconnected"}]
+    assert each["withheld"] == ["head e0/m3/1"]
+    assert each["state_digest"] == "01" * 32
+    assert each["clip_rate"] is None
+    assert to_plain(job(training_round()))["rounds"][0]["outcome"] is None
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("24h", 86_400), (" 7D ", 604_800)])
+def test_durations(text: str, seconds: int) -> None:
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0h", "-1h", "1.5h", "1w", "h", "12", "1h1h"])
+def test_bad_durations(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        Duration().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (86_400, "24 h"), (172_800, "2 d")]
+)
+def test_described_seconds(seconds: float, text: str) -> None:
+    assert describe_seconds(seconds) == text

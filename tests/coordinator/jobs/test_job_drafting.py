@@ -1,0 +1,278 @@
+"""From job file to plan, on a tiny real model: what is drawn up, and every refusal before anything runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from memory_blobs import FolderBlobs
+from tiny_text_model import write_tiny_model
+
+from coordinator.evaluation.findings import HeldOutFile, Inventory
+from coordinator.evaluation.folders import materialise_model
+from coordinator.evaluation.worker import inspect_model
+from coordinator.jobs.jobfile import read_job_file
+from coordinator.jobs.models import record_model
+from coordinator.jobs.submission import DraftedJob, basis_blob, choose_model, draft_job
+from coordinator.store.records import ModelRecord
+from ravan.adapters.basis import decode_basis
+from ravan.adapters.state import decode_state
+from ravan.codec.plans import decode_plan, encode_plan
+from ravan.data.tables import TableFormat
+from ravan.errors import ConfigError, DataError, ErrorReason, ModelError, RavanError
+from ravan.ids import BlockKind, Digest
+from ravan.manifest.plan import BasisKind, Denominator, ModelFile
+
+NO_HASH = Digest(bytes(32))
+
+
+@dataclass
+class HereInspector:
+    """Looks into models in this process."""
+
+    blobs: FolderBlobs
+    work_dir: Path
+
+    async def inspect(self, files: Sequence[ModelFile], classes: int, targets: tuple[str, ...]) -> Inventory:
+        return inspect_model(materialise_model(files, self.blobs, self.work_dir), classes, targets)
+
+
+@dataclass
+class FixedInspector:
+    """Claims to have looked."""
+
+    inventory: Inventory
+
+    async def inspect(self, files: Sequence[ModelFile], classes: int, targets: tuple[str, ...]) -> Inventory:
+        return self.inventory
+
+
+class Counter:
+    """Entropy that never repeats and is the same in every run."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, length: int) -> bytes:
+        self.calls += 1
+        return bytes([self.calls]) * length
+
+
+@dataclass
+class Desk:
+    """A headquarters with one tiny model and a held-out file."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.blobs = FolderBlobs(self.folder / "blobs")
+        files = [
+            ModelFile(path=p.name, sha256=self.blobs.put(p.read_bytes()), size_bytes=p.stat().st_size)
+            for p in write_tiny_model(self.folder / "model").iterdir()
+        ]
+        self.model = record_model("minilm", files, self.blobs, 1.0)
+        self.inspector = HereInspector(self.blobs, self.folder / "work")
+        self.write_held_out("text,label\nthe hose,pump\n,cab\nengine,engine\n")
+
+    def write_held_out(self, content: str) -> None:
+        (self.folder / "f00d").write_text(content)
+
+    def draft(
+        self,
+        *,
+        inspector: HereInspector | FixedInspector | None = None,
+        fleet_size: int = 5,
+        **tables: dict[str, object],
+    ) -> DraftedJob:
+        job = read_job_file(job_text(**tables), source="job.toml")
+        held_out = HeldOutFile(
+            path=self.folder / "f00d",
+            name="held-out.csv",
+            table_format=TableFormat.CSV,
+            text_column=job.evaluation.text,
+            label_column=job.evaluation.label,
+        )
+        drafting = draft_job(
+            job,
+            model=self.model,
+            held_out=held_out,
+            fleet_size=fleet_size,
+            inspector=inspector or self.inspector,
+            entropy=Counter(),
+        )
+        return asyncio.run(drafting)
+
+    def refusal(self, kind: type[RavanError], reason: ErrorReason, **changes: object) -> RavanError:
+        with pytest.raises(kind) as caught:
+            self.draft(**changes)  # type: ignore[arg-type]
+        assert caught.value.reason is reason
+        assert caught.value.next_step
+        return caught.value
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def job_text(**changes: dict[str, object]) -> str:
+    tables: dict[str, dict[str, object]] = {
+        "job": {"name": "orders", "rounds": 3},
+        "model": {"name": "minilm"},
+        "adapter": {"heads": 2, "rank": 3},
+        "training": {
+            "data": "orders",
+            "labels": ["engine", "pump", "cab"],
+            "max_length": 16,
+            "learning_rate": 0.01,
+            "dense_learning_rate": 0.001,
+        },
+        "round": {},
+        "secure_aggregation": {"bundle_threshold": 3},
+        "evaluation": {"data": "files/held-out.csv"},
+    }
+    for name, change in changes.items():
+        tables[name] = tables[name] | change
+    return "".join(
+        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+        for name, table in tables.items()
+    )
+
+
+def test_the_plan_of_a_small_job(desk: Desk) -> None:
+    plan = desk.draft(round={"denominator": "cohort"}, training={"steps": 7}).plan
+    assert [(m.ordinal, m.name, m.out_features, m.in_features) for m in plan.matrices] == [
+        (i, f"bert.encoder.layer.{i // 2}.attention.self.{('query', 'value')[i % 2]}", 16, 16) for i in range(4)
+    ]
+    assert [(p.name, p.shape) for p in plan.dense] == [("classifier.weight", (3, 16)), ("classifier.bias", (3,))]
+    assert (plan.adapter.heads, plan.adapter.rank, plan.adapter.basis) == (2, 3, BasisKind.GRAM_SCHMIDT)
+    assert (plan.training.steps, plan.training.max_length, plan.denominator) == (7, 16, Denominator.COHORT)
+    assert (plan.job_name, plan.model_name, plan.model_files) == ("orders", "minilm", desk.model.files)
+    assert plan.job_id.startswith("orders-")
+    assert decode_plan(encode_plan(plan)) == plan
+
+
+def test_ids_and_seed_are_drawn_and_differ(desk: Desk) -> None:
+    plan = desk.draft().plan
+    assert len(plan.run_id) == 16
+    assert len(plan.adapter.seed) == 32
+    assert len({plan.run_id[:4], plan.adapter.seed[:4], bytes.fromhex(plan.job_id.removeprefix("orders-"))}) == 3
+
+
+def test_a_given_seed_decides_the_bases(desk: Desk) -> None:
+    digests = {
+        seed: [m.basis_digest for m in desk.draft(adapter={"seed": seed * 32}).plan.matrices] for seed in ("ab", "cd")
+    }
+    assert desk.draft(adapter={"seed": "ab" * 32}).plan.adapter.seed == b"\xab" * 32
+    assert digests["ab"] == [m.basis_digest for m in desk.draft(adapter={"seed": "ab" * 32}).plan.matrices]
+    assert not set(digests["ab"]) & set(digests["cd"])
+    assert len(set(digests["ab"])) == 4
+
+
+def test_the_first_version_has_silent_heads_and_a_drawn_classifier(desk: Desk) -> None:
+    draft = desk.draft()
+    state = decode_state(draft.plan, draft.initial_state)
+    assert not any(array.any() for block, array in state.items() if block.kind is BlockKind.HEAD)
+    weight = state[draft.plan.dense_ids()[0]]
+    assert 0.005 < weight.std() < 0.04
+
+
+def test_every_basis_can_be_had_by_its_digest_and_nothing_else(desk: Desk) -> None:
+    plan = desk.draft().plan
+    for matrix in plan.matrices:
+        blob = basis_blob(plan, matrix.basis_digest)
+        assert blob is not None
+        assert decode_basis(blob, plan.adapter, 16, 16).b.shape == (2, 16, 3)
+    assert basis_blob(plan, NO_HASH) is None
+
+
+def test_notes_tell_what_is_trained_and_what_is_odd_about_the_data(desk: Desk) -> None:
+    notes = desk.draft().notes
+    assert notes[0] == (
+        "Trains 2 heads of rank 3 in each of 4 matrices (72 numbers) "
+        "and classifier.weight, classifier.bias whole (51 numbers)."
+    )
+    assert "Suggested for a fleet of 5" in notes[1]
+    assert notes[2:] == (
+        "files/held-out.csv: 1 rows without text are left out.",
+        "files/held-out.csv has no example of: cab.",
+    )
+
+
+def test_no_heads_trains_the_classifier_alone(desk: Desk) -> None:
+    draft = desk.draft(adapter={"heads": 0, "rank": "auto"})
+    assert (draft.plan.matrices, draft.plan.adapter.heads, draft.plan.adapter.rank) == ((), 0, 0)
+    assert draft.notes[0].endswith("and no heads.")
+    assert decode_plan(encode_plan(draft.plan)) == draft.plan
+
+
+@pytest.mark.parametrize(
+    ("sizes", "heads", "lora_rank", "basis", "rank"),
+    [
+        # floor(sqrt(768 * 8 / 4)) = 39 for MiniLM's square matrices
+        ([(384, 384)], 4, 8, "gram_schmidt", 39),
+        # the smallest matrix decides: floor(sqrt(512 * 8 / 4)) = 32
+        ([(384, 384), (128, 384)], 4, 8, "gram_schmidt", 32),
+        # the budget would allow 78, orthogonal bases in 384 dimensions end at 384 / 8 = 48
+        ([(384, 384)], 8, 64, "gram_schmidt", 48),
+        ([(384, 384)], 8, 64, "normal", 78),
+    ],
+)
+def test_automatic_ranks(
+    desk: Desk, sizes: list[tuple[int, int]], heads: int, lora_rank: int, basis: str, rank: int
+) -> None:
+    linears = tuple((f"l{i}.query", out, inputs) for i, (out, inputs) in enumerate(sizes))
+    inventory = Inventory(linears=linears, dense=(), parameters=1, model_type="bert", max_positions=None)
+    adapter: dict[str, object] = {"heads": heads, "rank": "auto", "lora_rank": lora_rank, "basis": basis}
+    assert desk.draft(inspector=FixedInspector(inventory), adapter=adapter).plan.adapter.rank == rank
+
+
+def test_heads_that_do_not_fit_are_refused_with_a_value_that_would(desk: Desk) -> None:
+    error = desk.refusal(ConfigError, ErrorReason.ADAPTER_TOO_LARGE, adapter={"heads": 4, "rank": 5})
+    assert "4" in error.next_step
+    assert desk.draft(adapter={"heads": 4, "rank": 4}).plan.adapter.rank == 4
+    desk.refusal(ConfigError, ErrorReason.ADAPTER_TOO_LARGE, adapter={"heads": 17, "rank": "auto"})
+
+
+def test_targets_that_match_nothing_are_refused_with_the_names_that_exist(desk: Desk) -> None:
+    error = desk.refusal(ConfigError, ErrorReason.CONFIG_INVALID, adapter={"targets": ["q_proj"]})
+    assert "query" in str(error)
+
+
+def test_texts_longer_than_the_model_reads_are_refused(desk: Desk) -> None:
+    error = desk.refusal(ConfigError, ErrorReason.CONFIG_INVALID, training={"max_length": 33})
+    assert "32 or less" in error.next_step
+    assert desk.draft(training={"max_length": 32}).plan.training.max_length == 32
+
+
+def test_a_cohort_beyond_the_fleet_is_refused_first(desk: Desk) -> None:
+    (desk.folder / "f00d").unlink()
+    desk.refusal(ConfigError, ErrorReason.COHORT_UNREACHABLE, fleet_size=2)
+
+
+def test_held_out_data_is_checked(desk: Desk) -> None:
+    error = desk.refusal(DataError, ErrorReason.DATA_UNREADABLE, evaluation={"label": "class"})
+    assert str(error).startswith("held-out.csv has no column 'class'")
+    desk.write_held_out("text,label\nhose,pumps\n")
+    error = desk.refusal(DataError, ErrorReason.DATA_UNKNOWN_LABEL)
+    assert "Did you mean 'pump'?" in error.next_step
+
+
+def test_a_model_that_is_not_there_is_refused_with_those_that_are(desk: Desk) -> None:
+    job = read_job_file(job_text(model={"name": "bert-base"}), source="job.toml")
+    with pytest.raises(ModelError, match="no base model 'bert-base'") as caught:
+        choose_model(job, [desk.model])
+    assert caught.value.reason is ErrorReason.MODEL_MISSING
+    assert caught.value.next_step.startswith("There are: minilm. Add one with")
+    with pytest.raises(ModelError) as caught:
+        choose_model(job, [])
+    assert "none yet" in caught.value.next_step
+
+
+def test_a_model_that_is_there_is_chosen(desk: Desk) -> None:
+    other = ModelRecord(name="other", files=(), digest=NO_HASH, model_type="bert", parameters=1, added_at=0.0)
+    assert choose_model(read_job_file(job_text(), source="job.toml"), [other, desk.model]) is desk.model

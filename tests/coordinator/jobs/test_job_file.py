@@ -1,0 +1,119 @@
+"""Job files: what is read, what is refused, and in which words."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from coordinator.jobs.jobfile import JobFile, evaluation_path, read_job_file
+from coordinator.jobs.sample import write_sample
+from ravan.errors import ConfigError, ErrorReason
+from ravan.manifest.assignment import Suite
+from ravan.manifest.plan import BasisKind, Denominator
+
+MINIMAL = """
+[job]
+name = "orders"
+rounds = 3
+[model]
+name = "minilm"
+[training]
+data = "orders"
+labels = ["engine", "pump"]
+[evaluation]
+data = "held-out.csv"
+"""
+
+
+def refusal(text: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        read_job_file(text, source="job.toml")
+    assert caught.value.reason is ErrorReason.CONFIG_INVALID
+    return caught.value
+
+
+def test_the_sample_holds_every_key_of_every_table() -> None:
+    sample = tomllib.loads(re.sub(r"^# (seed = ).*$", rf'\1"{"0" * 64}"', write_sample(), flags=re.MULTILINE))
+    tables: dict[str, Any] = {name: field.annotation for name, field in JobFile.model_fields.items()}
+    assert sample.keys() == tables.keys()
+    for name, table in tables.items():
+        assert issubclass(table, BaseModel)
+        assert sample[name].keys() == table.model_fields.keys()
+
+
+def test_the_sample_loads_and_states_the_true_defaults() -> None:
+    sample = read_job_file(write_sample(), source="sample")
+    assert sample.training.labels == ("engine", "hydraulic", "electrical")
+    for line in write_sample().splitlines():
+        stated = re.match(r'([a-z_]+) = ("[^"]*"|\[[^]]*\]|\S+) +# .*default', line)
+        if stated is None or stated[1] == "minimum_sites":
+            continue
+        value = tomllib.loads(f"value = {stated[2]}")["value"]
+        assert default_of(stated[1]) == (tuple(value) if isinstance(value, list) else value), line
+
+
+def default_of(key: str) -> Any:
+    fields = [t.annotation.model_fields for t in JobFile.model_fields.values() if t.annotation is not None]
+    return next(table[key].default for table in fields if key in table)
+
+
+def test_defaults_of_a_minimal_file() -> None:
+    job = read_job_file(MINIMAL, source="job.toml")
+    assert (job.adapter.heads, job.adapter.rank, job.adapter.basis) == (4, "auto", BasisKind.GRAM_SCHMIDT)
+    assert job.minimum_sites == job.secure_aggregation.bundle_threshold == 8
+    assert job.secure_aggregation.suite.suite is Suite.AES_128_CTR
+    assert (job.training.learning_rate, job.training.dense_learning_rate) == (0.005, 0.02)
+    assert job.round.denominator is Denominator.TRAINERS
+    assert evaluation_path(job, Path("/plants/jobs/job.toml")) == Path("/plants/jobs/held-out.csv")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence", "next_step"),
+    [
+        ("rounds = 3", "round = 3", "`job.round` is not a known key", "Did you mean `rounds`?"),
+        ("[evaluation]", "[evalution]", "`evalution` is not a known key", "Did you mean `evaluation`?"),
+        ("rounds = 3", "", "`job.rounds` is missing", "Add `rounds` to [job]."),
+        ("rounds = 3", "rounds = 0", "`job.rounds` should be greater than or equal to 1, but is 0", ""),
+        ("rounds = 3", 'rounds = "3"', "`job.rounds` should be a whole number, but is '3'", ""),
+        ("rounds = 3", "rounds = true", "`job.rounds` should be a whole number, but is True", ""),
+        ('"orders"\nrounds', '"Work Orders"\nrounds', "`job.name`: must be 1 to 63 lower-case letters", ""),
+        ('["engine", "pump"]', '["engine", "engine"]', "`training.labels`: must be two or more different names", ""),
+        ("labels =", "learning_rate = nan\nlabels =", "`training.learning_rate` should be", ""),
+        ("labels =", "learning_rate = -1.0\nlabels =", "`training.learning_rate` should be greater than 0", ""),
+        ("[evaluation]", '[adapter]\nrank = "big"\n[evaluation]', '`adapter.rank`: must be "auto" or a whole num', ""),
+        ("[evaluation]", "[adapter]\nheads = -1\n[evaluation]", "`adapter.heads` should be greater than or equal", ""),
+        ("[evaluation]", '[adapter]\nbasis = "gram"\n[evaluation]', "'gram_schmidt', 'normal', 'shared' or 'con", ""),
+        ("[evaluation]", '[adapter]\nseed = "ab"\n[evaluation]', "`adapter.seed`: must be 64 hexadecimal digits", ""),
+        ("[evaluation]", "[adapter]\ntargets = []\n[evaluation]", "`adapter.targets`: must name at least one", ""),
+        (
+            "[evaluation]",
+            "[secure_aggregation]\nbundle_threshold = 2\n[evaluation]",
+            "`secure_aggregation.bundle_threshold` should be greater than or equal to 3, but is 2",
+            "",
+        ),
+        (
+            "[evaluation]",
+            "[secure_aggregation]\nring_bits = 32\n[evaluation]",
+            "`secure_aggregation.ring_bits` should be 24, but is 32",
+            "",
+        ),
+        ("[evaluation]", "[round]\nminimum_sites = 5\n[evaluation]", "minimum_sites = 5 starts rounds in which", ""),
+    ],
+)
+def test_wrong_keys_are_refused_with_key_and_remedy(old: str, new: str, sentence: str, next_step: str) -> None:
+    error = refusal(MINIMAL.replace(old, new, 1))
+    assert sentence in str(error)
+    assert next_step in error.next_step
+    assert str(error).startswith("job.toml")
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_refused_with_a_sentence(text: str) -> None:
+    assert refusal(text).next_step

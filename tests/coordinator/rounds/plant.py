@@ -1,0 +1,571 @@
+"""A plant in memory: the conductor over the real database, sites that answer on the event loop, manual time."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from coordinator.aggregation.unmasking import sum_payloads
+from coordinator.jobs.jobfile import JobFile
+from coordinator.jobs.sample import write_sample
+from coordinator.rounds.conductor import Conductor, JobDetail
+from coordinator.rounds.ports import Job, PlannedJob
+from coordinator.rounds.results import Evaluation, SummedRound
+from coordinator.rounds.services import Services
+from coordinator.rounds.signing import Signatory
+from coordinator.store.base import Result, Store, Transaction
+from coordinator.store.records import ModelRecord, RoundRecord, SiteRecord
+from coordinator.store.sql.store import MEMORY, open_store
+from ravan.clock import ManualClock
+from ravan.codec.documents import open_document
+from ravan.codec.secagg_messages import Submission
+from ravan.errors import ErrorReason, RavanError, ResourceError
+from ravan.ids import Digest, JobId, RunId, SiteId
+from ravan.manifest.assignment import Assignment
+from ravan.manifest.documents import DocumentKind
+from ravan.manifest.instructions import (
+    ConfirmSurvivors,
+    ExchangeShares,
+    Instruction,
+    JobEnded,
+    MaskAndUpload,
+    Numbered,
+    Prepare,
+    Reveal,
+    RoundRef,
+    RoundResult,
+    Train,
+)
+from ravan.manifest.liveness import Heartbeat
+from ravan.manifest.phases import AgentActivity, DropReason, RoundOutcome, RoundPhase
+from ravan.manifest.plan import AdapterSettings, DenseParameter, JobPlan, Matrix, ModelFile, TrainingSettings
+from ravan.manifest.profile import HardwareProfile, JobProfile, LimitSource
+from ravan.manifest.roster import Roster
+from ravan.secagg import effects as agent_effects
+from ravan.secagg.agent import AgentRound
+from ravan.secagg.bundles import bundles_of, lay_out
+from ravan.secagg.combine import RoundSum
+from ravan.secagg.masking import mask_vectors
+from ravan.secagg.messages import MaskedHeader
+from ravan.secagg.statistics import LocalStatistics
+from ravan.secagg.unmask import UnmaskJob
+from ravan.secagg.vectors import QuantisedBlock, assemble
+
+MANIFEST_KEY = Ed25519PrivateKey.from_private_bytes(bytes(31) + b"m")
+EVALUATION = Digest(b"e" * 32)
+PATIENCE_S = 20.0
+MATRICES = 3
+HEADS = 2
+FULL_RAM = 1000
+"""Bytes that the model and all of its three matrices need, in these tests' small numbers."""
+
+
+def digest_of(text: str) -> Digest:
+    return Digest(hashlib.sha256(text.encode()).digest())
+
+
+def job_toml(*, rounds: int = 2, minimum_sites: int = 3, name: str = "orders") -> str:
+    text = write_sample()
+    changes = {
+        'name = "work-orders"': f'name = "{name}"',
+        "rounds = 12": f"rounds = {rounds}",
+        "minimum_sites = 8": f"minimum_sites = {minimum_sites}",
+        "bundle_threshold = 8": "bundle_threshold = 3",
+    }
+    for old, new in changes.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def draw_plan(file: JobFile) -> JobPlan:
+    name = file.job.name
+    return JobPlan(
+        run_id=RunId(digest_of(name)[:16]),
+        job_id=JobId(f"job-{name}"),
+        job_name=name,
+        model_name=file.model.name,
+        model_files=(ModelFile(path="config.json", sha256=digest_of("config"), size_bytes=2),),
+        adapter=AdapterSettings(heads=HEADS, rank=2, basis=file.adapter.basis, seed=bytes(32)),
+        matrices=tuple(
+            Matrix(ordinal=i, name=f"layer.{i}.query", out_features=4, in_features=4, basis_digest=digest_of(f"b{i}"))
+            for i in range(MATRICES)
+        ),
+        dense=(DenseParameter(ordinal=0, name="classifier.weight", shape=(2, 4)),),
+        training=TrainingSettings(
+            task=file.training.task,
+            data=file.training.data,
+            labels=file.training.labels,
+            max_length=file.training.max_length,
+            batch_size=file.training.batch_size,
+            steps=file.training.steps,
+            optimiser=file.training.optimiser,
+            learning_rate=file.training.learning_rate,
+            dense_learning_rate=file.training.dense_learning_rate,
+            weight_decay=file.training.weight_decay,
+            learning_rate_decay=file.training.learning_rate_decay,
+        ),
+        denominator=file.round.denominator,
+    )
+
+
+@dataclass
+class Workbench:
+    """Real unmasking, pretended models: accuracy grows with each version."""
+
+    unmask_error: RavanError | None = None
+    totals: list[RoundSum] = field(default_factory=list)
+    evaluated: list[Digest] = field(default_factory=list)
+
+    async def plan(
+        self, file: JobFile, *, model: ModelRecord, evaluation_digest: Digest, fleet_size: int
+    ) -> PlannedJob:
+        assert evaluation_digest == EVALUATION
+        return PlannedJob(
+            plan=draw_plan(file), state_digest=digest_of("version 0"), notes=(f"{fleet_size} sites on {model.name}",)
+        )
+
+    async def unmask(self, job: Job, work: UnmaskJob, payloads: Mapping[int, Path]) -> SummedRound:
+        if self.unmask_error is not None:
+            raise self.unmask_error
+        total = sum_payloads(work, payloads, job.plan.denominator).total
+        return SummedRound(total=total, sums_digest=digest_of(f"sums {work.assignment.round_number}"), seconds=0.25)
+
+    async def combine(self, job: Job, state_digest: Digest, total: RoundSum) -> Digest:
+        assert state_digest == digest_of(f"version {len(self.totals)}")
+        self.totals.append(total)
+        return digest_of(f"version {len(self.totals)}")
+
+    async def evaluate(self, job: Job, state_digest: Digest) -> Evaluation:
+        self.evaluated.append(state_digest)
+        return Evaluation(accuracy=0.1 * len(self.evaluated), loss=1.0 / len(self.evaluated))
+
+
+@dataclass
+class Notebook:
+    """Metrics as a list of what was said."""
+
+    said: list[tuple[object, ...]] = field(default_factory=list)
+
+    def phase_changed(self, job_id: JobId, phase: RoundPhase | None) -> None:
+        self.said.append(("phase", phase))
+
+    def phase_ended(self, phase: RoundPhase, seconds: float) -> None:
+        self.said.append(("phase ended", phase))
+
+    def round_ended(self, outcome: RoundOutcome) -> None:
+        self.said.append(("round ended", outcome))
+
+    def site_dropped(self, phase: RoundPhase, reason: DropReason) -> None:
+        self.said.append(("dropped", phase, reason))
+
+    def head_cohort(self, survivors: int) -> None:
+        self.said.append(("cohort", survivors))
+
+    def masked_bytes(self, count: int) -> None:
+        self.said.append(("masked", count))
+
+    def unmasked(self, seconds: float) -> None:
+        self.said.append(("unmasked", seconds))
+
+    def model_evaluated(self, job: str, evaluation: Evaluation) -> None:
+        self.said.append(("evaluated", job))
+
+    def job_ended(self, job: str) -> None:
+        self.said.append(("job ended", job))
+
+
+@dataclass
+class ManualTimer:
+    at: float
+    call: Callable[[], None]
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@dataclass
+class ManualTimers:
+    """Calls are made when the test moves the clock."""
+
+    clock: ManualClock
+    due: list[ManualTimer] = field(default_factory=list)
+
+    def call_at(self, at: float, call: Callable[[], None]) -> ManualTimer:
+        timer = ManualTimer(at, call)
+        self.due.append(timer)
+        return timer
+
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        ripe = [timer for timer in self.due if timer.at <= self.clock.now() and not timer.cancelled]
+        self.due = [timer for timer in self.due if timer not in ripe]
+        for timer in ripe:
+            timer.call()
+
+
+@dataclass
+class Bells:
+    """The mailbox: wakes the sites' tasks."""
+
+    bells: dict[SiteId, asyncio.Event] = field(default_factory=dict)
+
+    def wake(self, site: SiteId) -> None:
+        self.bells.setdefault(site, asyncio.Event()).set()
+
+
+@dataclass
+class Shelf:
+    """Staged uploads."""
+
+    discarded: list[tuple[RunId, int | None]] = field(default_factory=list)
+
+    def discard_round(self, run_id: RunId, before_round: int) -> None:
+        self.discarded.append((run_id, before_round))
+
+    def discard_run(self, run_id: RunId) -> None:
+        self.discarded.append((run_id, None))
+
+
+@dataclass
+class FullDisk:
+    """A store that refuses transactions of one name while it is told to."""
+
+    store: Store
+    refuse: str = ""
+
+    async def transact(self, name: str, work: Callable[[Transaction], Result]) -> Result:
+        if name == self.refuse:
+            raise ResourceError("The disk is full.", reason=ErrorReason.DISK_FULL, next_step="Free some space.")
+        return await self.store.transact(name, work)
+
+    async def close(self) -> None:
+        await self.store.close()
+
+
+class Site:
+    """One agent: reads its instructions from the database and answers, unless told to be mute."""
+
+    def __init__(self, plant: Plant, name: SiteId, *, ram: int = FULL_RAM) -> None:
+        self.plant = plant
+        self.name = name
+        self.ram = ram
+        self.mute: set[type[Instruction]] = set()
+        self.cannot_prepare: DropReason | None = None
+        self.identity = Ed25519PrivateKey.from_private_bytes(digest_of(f"identity {name}"))
+        self.process = digest_of(f"process {name}")[:16]
+        self.heard: list[Instruction] = []
+        self.refused: list[RavanError] = []
+        self.trained: list[int] = []
+        """Tiles of each round."""
+        self._sequence = 0
+        self._task: asyncio.Task[None] | None = None
+        self._roster: Roster | None = None
+        self._assignment: Assignment | None = None
+        self._reference: RoundRef | None = None
+        self._agent: AgentRound | None = None
+
+    async def enrol(self) -> None:
+        record = SiteRecord(
+            name=self.name,
+            identity_key=self.identity.public_key().public_bytes_raw(),
+            certificate_pem=b"",
+            certificate_serial="0",
+            certificate_expires_at=0.0,
+            enrolled_at=0.0,
+        )
+        await self.plant.store.transact("enrol", lambda transaction: transaction.put_site(record))
+
+    async def connect(self) -> None:
+        await self.plant.conductor.site_attached(self.name, self.process)
+        await self.report_hardware()
+        self.listen()
+
+    def listen(self) -> None:
+        self._task = asyncio.create_task(self._listen())
+
+    async def restart(self) -> None:
+        """Come back as another process that knows nothing."""
+        await self.disconnect()
+        self.process = digest_of(f"{self.process!r} again")[:16]
+        self._sequence = 0
+        await self.connect()
+
+    async def disconnect(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def report_hardware(self) -> None:
+        profile = HardwareProfile(
+            cores=2,
+            ram_total_bytes=8 * FULL_RAM,
+            ram_limit_bytes=self.ram,
+            ram_limit_source=LimitSource.CONFIG,
+            disk_free_bytes=1 << 30,
+            aes_instructions=True,
+            cpu_capability="AVX2",
+            agent_version="0.1.0",
+        )
+
+        def work(transaction: Transaction) -> None:
+            record = transaction.get_site(self.name)
+            assert record is not None
+            transaction.put_site(replace(record, hardware=profile))
+
+        await self.plant.store.transact("report_hardware", work)
+        await self.plant.conductor.hardware_reported(self.name, profile)
+
+    async def _listen(self) -> None:
+        bell = self.plant.bells.bells.setdefault(self.name, asyncio.Event())
+        while True:
+            bell.clear()
+            for numbered in await self.plant.store.transact(
+                "listen", lambda transaction: transaction.instructions_after(self.name, self._sequence)
+            ):
+                self._sequence = numbered.sequence
+                self.heard.append(numbered.instruction)
+                if type(numbered.instruction) not in self.mute:
+                    try:
+                        await self.answer(numbered.instruction)
+                    except RavanError as error:
+                        self.refused.append(error)
+            await bell.wait()
+
+    async def answer(self, instruction: Instruction) -> None:
+        match instruction:
+            case Prepare():
+                await self._prepare(instruction)
+            case Train():
+                self._join(instruction)
+                await self._react(self.agent.finish_training())
+            case ExchangeShares(roster=document):
+                self._roster, digest = open_document(DocumentKind.ROSTER, document, self.plant.manifest_public)
+                assert self._reference is not None
+                self._reference = replace(self._reference, roster_digest=digest)
+                await self._react(self.agent.roster(self._roster, digest))
+            case MaskAndUpload(delivery=delivery):
+                await self._react(self.agent.deliver(delivery))
+            case ConfirmSurvivors(survivors=survivors):
+                await self._react(self.agent.survivors(survivors))
+            case Reveal(request=request):
+                await self._react(self.agent.reveal(request))
+            case RoundResult() | JobEnded():
+                pass
+
+    @property
+    def agent(self) -> AgentRound:
+        assert self._agent is not None
+        return self._agent
+
+    @property
+    def assignment(self) -> Assignment:
+        assert self._assignment is not None
+        return self._assignment
+
+    @property
+    def index(self) -> int:
+        return next(member.index for member in self.assignment.members if member.site == self.name)
+
+    async def _prepare(self, instruction: Prepare) -> None:
+        plan, digest = open_document(DocumentKind.PLAN, instruction.plan, self.plant.manifest_public)
+        if self.cannot_prepare is not None:
+            await self.plant.conductor.left(self.name, plan.job_id, 0, self.cannot_prepare)
+            return
+        # The model takes 400 bytes, each matrix 150 more: 5 % margin on top, so 900 * 1.05 for all three.
+        profile = JobProfile(
+            plan_digest=digest,
+            ram_loaded_bytes=350,
+            ram_floor_bytes=50,
+            ram_per_matrix_bytes=150,
+            step_floor_s=0.1,
+            step_per_matrix_s=0.1,
+        )
+        await self.plant.conductor.job_profiled(self.name, plan.job_id, profile)
+
+    def _join(self, instruction: Train) -> None:
+        assignment, digest = open_document(DocumentKind.ASSIGNMENT, instruction.assignment, self.plant.manifest_public)
+        self._assignment = assignment
+        self._reference = RoundRef(
+            run_id=assignment.run_id,
+            round_number=assignment.round_number,
+            assignment_digest=digest,
+            roster_digest=Digest(b""),
+        )
+        self.trained.append(len(assignment.members[self.index].tiles))
+        self._agent = AgentRound(
+            assignment=assignment,
+            assignment_digest=digest,
+            index=self.index,
+            signer=self.identity.sign,
+            root=digest_of(f"root {self.name} {assignment.round_number}"),
+        )
+
+    async def _react(self, effects: tuple[agent_effects.Effect, ...]) -> None:
+        for effect in effects:
+            match effect:
+                case agent_effects.Advertise(advertisement=advertisement):
+                    await self.beat()
+                    await self.say(advertisement)
+                case agent_effects.SendShares(shares=shares):
+                    await self.say(shares)
+                case agent_effects.Mask(job=job):
+                    payload = bytes(mask_vectors(job, self._vectors()))
+                    sha256 = Digest(hashlib.sha256(payload).digest())
+                    path = self.plant.folder / f"{self.name}-{sha256.hex()}"
+                    path.write_bytes(payload)
+                    await self._react(self.agent.masked(sha256, len(payload)))
+                case agent_effects.Upload(header=header):
+                    await self._upload(header)
+                case agent_effects.SignSurvivors(signature=signature):
+                    await self.say(signature)
+                case agent_effects.SendReveal(shares=reveal):
+                    await self.say(reveal)
+                case agent_effects.PersistRevealed():
+                    pass
+
+    async def say(self, message: object, *, index: int | None = None) -> None:
+        assert self._reference is not None
+        submission = Submission(
+            round=self._reference,
+            index=self.index if index is None else index,
+            message=message,  # type: ignore[arg-type] # tests also send what is wrong
+        )
+        await self.plant.conductor.submit_message(self.name, submission)
+        self.plant.services.changes.note(self.assignment.job_id)
+
+    async def beat(self) -> None:
+        await self.plant.conductor.heartbeat(
+            self.name,
+            Heartbeat(
+                process_id=self.process,
+                activity=AgentActivity.TRAINING,
+                round_number=self.assignment.round_number,
+                peak_rss_bytes=111,
+                extra_peak_bytes=22,
+                step_cpu_s=0.5,
+            ),
+        )
+
+    async def _upload(self, header: MaskedHeader) -> None:
+        assert self._reference is not None
+        await self.plant.conductor.announce(self.name, self._reference, header)
+        path = self.plant.folder / f"{self.name}-{header.sha256.hex()}"
+        await self.plant.conductor.arrived(self.name, self._reference, header, path)
+        self.agent.uploaded()
+        self.plant.services.changes.note(self.assignment.job_id)
+
+    def _vectors(self) -> dict[int, np.ndarray]:
+        assert self._roster is not None
+        blocks = {
+            spec.block_id: QuantisedBlock(
+                values=np.full(spec.length, self.index + 1, dtype=np.int32), clipped=self.index == 0
+            )
+            for spec in self.assignment.blocks
+        }
+        statistics = LocalStatistics(examples=10, loss_sum=5.0, correct=4)
+        return {
+            bundle.bundle_id: assemble(lay_out(self.assignment, bundle), blocks, statistics)
+            for bundle in bundles_of(self._roster.bundles, self.index)
+        }
+
+
+class Plant:
+    """Coordinator and sites; an asynchronous context manager that stops everything."""
+
+    def __init__(self, folder: Path, sites: int = 4, *, settle_s: float = 30.0) -> None:
+        self.folder = folder
+        self.settle_s = settle_s
+        self.store = FullDisk(open_store(MEMORY))
+        self.clock = ManualClock()
+        self.timers = ManualTimers(self.clock)
+        self.bells = Bells()
+        self.shelf = Shelf()
+        self.metrics = Notebook()
+        self.workbench = Workbench()
+        self.manifest_public = MANIFEST_KEY.public_key().public_bytes_raw()
+        self.services = self._new_services()
+        self.conductor = Conductor(self.services, settle_s=settle_s)
+        self.sites = [Site(self, SiteId(f"site-{i}")) for i in range(sites)]
+
+    async def __aenter__(self) -> Self:
+        model = ModelRecord(
+            name="minilm", files=(), digest=digest_of("model"), model_type="bert", parameters=1, added_at=0.0
+        )
+        await self.store.transact("put_model", lambda transaction: transaction.put_model(model))
+        for site in self.sites:
+            await site.enrol()
+        await self.conductor.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for site in self.sites:
+            await site.disconnect()
+        await self.conductor.stop()
+        await self.store.close()
+
+    async def restart_daemon(self) -> None:
+        """Kill the coordinator's memory; the sites' processes go on and attach again."""
+        for site in self.sites:
+            await site.disconnect()
+        await self.conductor.stop()
+        self.services = self._new_services()
+        self.conductor = Conductor(self.services, settle_s=self.settle_s)
+        await self.conductor.start()
+        for site in self.sites:
+            await site.connect()
+
+    async def instructions(self, name: SiteId) -> Sequence[Numbered]:
+        return await self.store.transact("look", lambda transaction: transaction.instructions_after(name, 0))
+
+    def _new_services(self) -> Services:
+        return Services(
+            store=self.store,
+            workshop=self.workbench,
+            signatory=Signatory(MANIFEST_KEY),
+            mailbox=self.bells,
+            uploads=self.shelf,
+            metrics=self.metrics,
+            timers=self.timers,
+            clock=self.clock,
+        )
+
+    async def connect_all(self) -> None:
+        for site in self.sites:
+            await site.connect()
+
+    async def submit(self, **changes: object) -> JobId:
+        toml = job_toml(**changes)  # type: ignore[arg-type]
+        accepted = await self.conductor.submit_job(toml, EVALUATION, f"request {sorted(changes.items())}")
+        return accepted.job_id
+
+    async def until(self, job_id: JobId, is_so: Callable[[JobDetail], bool]) -> JobDetail:
+        """Wait until a job's detail is as wanted."""
+        version = 0
+        async with asyncio.timeout(PATIENCE_S):
+            while not is_so(detail := await self.conductor.job_detail(job_id)):
+                version = await self.conductor.changed(job_id, version)
+        return detail
+
+    async def until_phase(self, job_id: JobId, phase: RoundPhase, number: int = 1) -> RoundRecord:
+        detail = await self.until(job_id, lambda detail: any(_is_in(r, phase, number) for r in detail.rounds))
+        return detail.rounds[number - 1]
+
+    async def until_ended(self, job_id: JobId, number: int) -> RoundRecord:
+        return await self.until_phase(job_id, RoundPhase.ENDED, number)
+
+
+def _is_in(record: RoundRecord, phase: RoundPhase, number: int) -> bool:
+    return record.number == number and record.phase is phase

@@ -1,0 +1,181 @@
+"""Who is ready, who is chosen, and what a job that waits says."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+from plant import FULL_RAM, draw_plan, job_toml
+
+from coordinator.allocation.policy import SiteCapacity
+from coordinator.jobs.jobfile import read_job_file
+from coordinator.rounds.candidates import Candidates, Lineup
+from coordinator.rounds.changes import Changes
+from coordinator.rounds.ports import Job
+from coordinator.rounds.selection import Selection, Waiting, select
+from coordinator.rounds.timers import LoopTimers
+from coordinator.store.records import RoundRecord
+from ravan.clock import ManualClock
+from ravan.ids import Digest, JobId, SiteId
+from ravan.manifest.assignment import MAX_MEMBERS
+from ravan.manifest.phases import DropReason, RoundOutcome, RoundPhase
+from ravan.manifest.profile import HardwareProfile, JobProfile, LimitSource
+
+JOB = JobId("job")
+OTHER = JobId("other")
+A, B, C = SiteId("a"), SiteId("b"), SiteId("c")
+
+
+def make_job() -> Job:
+    file = read_job_file(job_toml(), source="job.toml")
+    empty = Digest(bytes(32))
+    return Job(
+        job_id=JOB,
+        file=file,
+        plan=draw_plan(file),
+        plan_digest=empty,
+        model_digest=empty,
+        evaluation_digest=empty,
+    )
+
+
+def capacity(ram: int = FULL_RAM) -> SiteCapacity:
+    hardware = HardwareProfile(
+        cores=1,
+        ram_total_bytes=ram,
+        ram_limit_bytes=ram,
+        ram_limit_source=LimitSource.MACHINE,
+        disk_free_bytes=1,
+        aes_instructions=False,
+        cpu_capability="",
+        agent_version="",
+    )
+    job = JobProfile(
+        plan_digest=Digest(bytes(32)),
+        ram_loaded_bytes=350,
+        ram_floor_bytes=50,
+        ram_per_matrix_bytes=150,
+        step_floor_s=0.1,
+        step_per_matrix_s=0.1,
+    )
+    return SiteCapacity(hardware=hardware, job=job)
+
+
+def lineup(*ready: SiteId) -> Lineup:
+    return Lineup(ready=ready, preparing=(), busy=(), barred=())
+
+
+def a_round(number: int, completed: tuple[SiteId, ...]) -> RoundRecord:
+    return RoundRecord(
+        job_id=JOB,
+        number=number,
+        phase=RoundPhase.ENDED,
+        outcome=RoundOutcome.COMMITTED,
+        started_at=0.0,
+        completed=completed,
+    )
+
+
+def test_members_are_numbered_by_name_and_train_what_they_can_hold() -> None:
+    fleet = {C: capacity(), A: capacity(600), B: capacity(450)}
+    selection = select(make_job(), lineup(C, A, B), fleet, ())
+    assert isinstance(selection, Selection)
+    assert selection.sites == (A, B, C)
+    # 400 for the model, 150 for each matrix, 5 % margin: 577.5 fit 600, 420 fit 450.
+    assert [selection.tiles_of[site] for site in selection.sites] == [(0,), (), (0, 1, 2)]
+
+
+def test_a_site_that_cannot_hold_the_model_is_named() -> None:
+    fleet = {A: capacity(), B: capacity(), C: capacity(400)}
+    waiting = select(make_job(), lineup(A, B, C), fleet, ())
+    assert isinstance(waiting, Waiting)
+    assert waiting.sentence == "Waits for sites: 2 ready, 3 needed; c is short of memory."
+
+
+def test_above_the_largest_roster_those_who_took_part_least_are_chosen() -> None:
+    sites = tuple(SiteId(f"s{i:03}") for i in range(MAX_MEMBERS + 10))
+    rounds = (a_round(1, sites[:20]), a_round(2, sites[:10]))
+    selection = select(make_job(), lineup(*sites), dict.fromkeys(sites, capacity()), rounds)
+    assert isinstance(selection, Selection)
+    assert selection.sites == sites[10:]
+
+
+def test_a_new_process_knows_no_job() -> None:
+    candidates = Candidates()
+    assert candidates.attach(A, b"1") is None
+    candidates.prepare(A, JOB)
+    candidates.make_ready(A, JOB)
+    assert candidates.attach(A, b"1") == b"1"
+    assert candidates.line_up(JOB).ready == (A,)
+    assert candidates.attach(A, b"2") == b"1"
+    assert candidates.line_up(JOB).ready == ()
+    assert candidates.needs_preparation(A, JOB)
+
+
+def test_a_site_in_a_round_is_busy_until_released() -> None:
+    candidates = Candidates()
+    candidates.attach(A, b"1")
+    for job in (JOB, OTHER):
+        candidates.prepare(A, job)
+        assert candidates.line_up(job).preparing == (A,)
+        candidates.make_ready(A, job)
+    candidates.engage([A], JOB)
+    assert (candidates.line_up(OTHER).ready, candidates.line_up(OTHER).busy) == ((), (A,))
+    candidates.release(A, OTHER)
+    assert candidates.line_up(OTHER).busy == (A,)
+    candidates.forget_job(JOB)
+    assert candidates.line_up(OTHER).ready == (A,)
+    assert candidates.line_up(JOB) == lineup()
+
+
+def test_a_barred_site_is_neither_ready_nor_preparing_until_asked_again() -> None:
+    candidates = Candidates()
+    candidates.attach(A, b"1")
+    candidates.prepare(A, JOB)
+    candidates.bar(A, JOB, DropReason.DISK)
+    assert candidates.line_up(JOB) == Lineup(ready=(), preparing=(), busy=(), barred=((A, DropReason.DISK),))
+    assert candidates.needs_preparation(A, JOB)
+    candidates.prepare(A, JOB)
+    assert candidates.line_up(JOB).preparing == (A,)
+
+
+def test_unknown_sites_change_nothing() -> None:
+    candidates = Candidates()
+    candidates.prepare(A, JOB)
+    candidates.make_ready(A, JOB)
+    candidates.bar(A, JOB, DropReason.DATA)
+    candidates.release(A, JOB)
+    candidates.lose(A)
+    assert candidates.online() == ()
+    assert candidates.line_up(JOB) == lineup()
+
+
+async def test_whoever_waits_hears_of_the_next_change() -> None:
+    changes = Changes()
+    waiting = asyncio.create_task(changes.beyond(JOB, 0))
+    changes.note(OTHER)
+    changes.note(JOB)
+    assert await waiting == 1
+    assert await changes.beyond(JOB, 0) == 1
+    changes.note(JOB)
+    assert await changes.beyond(JOB, 1) == 2
+
+
+async def test_a_call_whose_time_has_passed_is_made_soon_and_a_cancelled_one_never() -> None:
+    clock = ManualClock()
+    made = asyncio.Event()
+    called: list[str] = []
+    timers = LoopTimers(clock)
+    timers.call_at(clock.now() - 1, lambda: called.append("cancelled")).cancel()
+    timers.call_at(clock.now() + 3600, lambda: called.append("far off"))
+    timers.call_at(clock.now() - 1, made.set)
+    async with asyncio.timeout(20):
+        await made.wait()
+    assert called == []
+
+
+def test_the_machine_imports_neither_network_nor_database_nor_torch() -> None:
+    code = "import sys, coordinator.rounds.machine; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"grpc", "sqlalchemy", "pydantic", "torch", "google.protobuf", "structlog"}.intersection(modules)

@@ -1,0 +1,167 @@
+"""What every store does, tried on a file and in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from stored_values import (
+    HARDWARE,
+    begun_round,
+    finished_round,
+    job,
+    job_profile,
+    model,
+    result,
+    site,
+    token,
+)
+
+from coordinator.store.base import Store, Transaction
+from coordinator.store.sql.store import MEMORY, open_store
+from ravan.ids import JobId, SiteId
+from ravan.manifest.instructions import Numbered
+from ravan.manifest.phases import JobState
+
+A, B = SiteId("plant-a"), SiteId("plant-b")
+ONE, TWO = JobId("j1"), JobId("j2")
+
+
+@pytest.fixture(params=["file", "memory"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    opened = open_store(tmp_path / "ravan.db" if request.param == "file" else MEMORY)
+    yield opened
+    await opened.close()
+
+
+async def test_nothing_is_there_at_first(store: Store) -> None:
+    def read(t: Transaction) -> list[object]:
+        found = [t.get_token("t"), t.get_site(A), t.get_job(ONE), t.find_job("j")]
+        lists = [t.list_open_tokens(), t.list_sites(), t.list_models(), t.list_jobs(), t.list_rounds(ONE)]
+        return [*found, t.find_job_by_request("r"), *map(len, lists), len(t.instructions_after(A, 0))]
+
+    assert await store.transact("read", read) == [None] * 5 + [0] * 6
+
+
+async def test_records_come_back_as_they_were(store: Store) -> None:
+    def write(t: Transaction) -> None:
+        t.put_token(token())
+        t.put_site(site())
+        t.put_site(site("plant-b", hardware=None))
+        t.put_model(model())
+        t.put_job(job())
+        t.put_job_profile(job_profile())
+        t.put_round(finished_round())
+        t.put_round(begun_round())
+
+    await store.transact("write", write)
+    assert await store.transact("read", lambda t: t.get_token("t1")) == token()
+    assert await store.transact("read", lambda t: t.list_sites()) == [site(), site("plant-b", hardware=None)]
+    assert await store.transact("read", lambda t: t.list_models()) == [model()]
+    assert await store.transact("read", lambda t: t.get_job(ONE)) == job()
+    assert await store.transact("read", lambda t: t.list_job_profiles(ONE)) == [job_profile()]
+    assert await store.transact("read", lambda t: t.list_rounds(ONE)) == [finished_round(), begun_round()]
+
+
+async def test_putting_again_replaces_and_keeps_what_refers_to_it(store: Store) -> None:
+    changed = replace(job(), state=JobState.FAILED, accuracy=None)
+
+    def write(t: Transaction) -> None:
+        t.put_job(job())
+        t.put_round(begun_round(number=1))
+        t.put_job(changed)
+        t.put_round(finished_round())
+        t.put_job_profile(job_profile())
+        t.put_job_profile(job_profile(floor=0.5))
+        t.put_site(site("plant-a", hardware=None))
+        t.put_site(site("plant-a", hardware=HARDWARE))
+
+    await store.transact("write", write)
+    assert await store.transact("read", lambda t: t.list_jobs()) == [changed]
+    assert await store.transact("read", lambda t: t.list_rounds(ONE)) == [finished_round()]
+    assert await store.transact("read", lambda t: t.list_job_profiles(ONE)) == [job_profile(floor=0.5)]
+    assert await store.transact("read", lambda t: t.get_site(A)) == site()
+
+
+async def test_open_tokens_are_the_unused_ones(store: Store) -> None:
+    def write(t: Transaction) -> None:
+        for each in (token("late", 3.0), token("used", 1.0, used_at=1.05), token("early", 2.0)):
+            t.put_token(each)
+
+    await store.transact("write", write)
+    assert await store.transact("read", lambda t: t.list_open_tokens()) == [token("early", 2.0), token("late", 3.0)]
+
+
+async def test_a_job_is_found_by_id_then_by_its_newest_name(store: Store) -> None:
+    first, second = job("j1", "orders", 1.0), job("j2", "orders", 2.0)
+    disguised = job("j3", "j1", 3.0)
+
+    def write(t: Transaction) -> None:
+        for each in (first, second, disguised):
+            t.put_job(each)
+
+    await store.transact("write", write)
+    assert await store.transact("read", lambda t: t.find_job("j1")) == first
+    assert await store.transact("read", lambda t: t.find_job("orders")) == second
+    assert await store.transact("read", lambda t: t.find_job("absent")) is None
+    assert await store.transact("read", lambda t: t.find_job_by_request("request of j2")) == second
+    assert await store.transact("read", lambda t: t.list_jobs()) == [disguised, second, first]
+
+
+async def test_sequence_numbers_rise_per_site_and_never_come_twice(store: Store) -> None:
+    def add(t: Transaction) -> list[int]:
+        numbers = [t.add_instruction(A, result(n), job_id=ONE, round_number=n) for n in (1, 2)]
+        numbers.append(t.add_instruction(B, result(1), job_id=ONE, round_number=1))
+        t.drop_instructions(ONE)
+        return [*numbers, t.add_instruction(A, result(3), job_id=ONE, round_number=3)]
+
+    assert await store.transact("add", add) == [1, 2, 1, 3]
+    left = await store.transact("read", lambda t: t.instructions_after(A, 0))
+    assert left == [Numbered(sequence=3, instruction=result(3))]
+    assert await store.transact("read", lambda t: t.instructions_after(A, 3)) == []
+
+
+async def test_dropping_instructions_spares_other_rounds_sites_and_jobs(store: Store) -> None:
+    def rounds_left(t: Transaction, name: SiteId) -> list[int]:
+        found = [numbered.instruction for numbered in t.instructions_after(name, 0)]
+        return [each.round_number for each in found]  # type: ignore[union-attr]
+
+    def add(t: Transaction) -> list[list[int]]:
+        # what round an instruction belongs to is the caller's word; 90 marks preparation, 50 the other job
+        for name in (A, B):
+            t.add_instruction(name, result(90), job_id=ONE, round_number=0)
+            t.add_instruction(name, result(50), job_id=TWO, round_number=1)
+            for number in (1, 2, 3):
+                t.add_instruction(name, result(number), job_id=ONE, round_number=number)
+        t.drop_instructions(ONE, before_round=3, site=A)
+        first = rounds_left(t, A)
+        t.drop_instructions(ONE, before_round=2)
+        second = rounds_left(t, B)
+        t.drop_instructions(ONE)
+        return [first, second, rounds_left(t, A), rounds_left(t, B)]
+
+    assert await store.transact("add", add) == [[90, 50, 3], [90, 50, 2, 3], [50], [50]]
+
+
+async def test_what_raises_leaves_nothing(store: Store) -> None:
+    def write(t: Transaction) -> None:
+        t.put_site(site())
+        t.add_instruction(A, result(1), job_id=ONE, round_number=1)
+        raise LookupError("stop")
+
+    with pytest.raises(LookupError, match="stop"):
+        await store.transact("write", write)
+    assert await store.transact("read", lambda t: t.list_sites()) == []
+    number = await store.transact("add", lambda t: t.add_instruction(A, result(1), job_id=ONE, round_number=1))
+    assert number == 1
+
+
+async def test_transactions_that_come_together_run_one_after_the_other(store: Store) -> None:
+    def add(t: Transaction) -> int:
+        return t.add_instruction(A, result(1), job_id=ONE, round_number=1)
+
+    numbers = await asyncio.gather(*(store.transact("add", add) for _ in range(20)))
+    assert sorted(numbers) == list(range(1, 21))

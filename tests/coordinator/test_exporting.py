@@ -1,0 +1,116 @@
+"""Exports: an adapter that PEFT loads, the heads themselves, and the lineage beside each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from job_plans import plan_of
+from peft import PeftModel
+from tiny_text_model import HIDDEN, write_tiny_model
+from transformers import AutoModelForSequenceClassification
+
+from coordinator.exporting import LINEAGE_FILE, ExportFormat, Lineage, export_job
+from ravan.adapters.model import inject
+from ravan.adapters.state import block_shapes, decode_state, encode_state
+from ravan.classifier import load_classifier
+from ravan.codec.documents import model_digest
+from ravan.errors import ConfigError, ErrorReason, StateError, TransferError
+from ravan.manifest.plan import JobPlan, Matrix
+
+LINEAGE = Lineage(rounds=12, accuracy=0.79, exported_at=1_700_000_000.0)
+
+
+@pytest.fixture
+def plan() -> JobPlan:
+    plan = plan_of(
+        2, heads=2, rank=3, width=HIDDEN, dense=(("classifier.weight", (3, HIDDEN)), ("classifier.bias", (3,)))
+    )
+    names = [f"bert.encoder.layer.{i}.attention.self.query" for i in (0, 1)]
+    matrices = tuple(
+        Matrix(
+            ordinal=m.ordinal,
+            name=name,
+            out_features=m.out_features,
+            in_features=m.in_features,
+            basis_digest=m.basis_digest,
+        )
+        for m, name in zip(plan.matrices, names, strict=True)
+    )
+    return JobPlan(**{name: getattr(plan, name) for name in plan.__slots__} | {"matrices": matrices})
+
+
+@pytest.fixture
+def state(plan: JobPlan) -> bytes:
+    generator = np.random.default_rng(4)
+    shapes = block_shapes(plan)
+    return encode_state(plan, {b: generator.normal(0, 1.0, s).astype(np.float32) for b, s in shapes.items()})
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    ids = torch.tensor([[2, 5, 6, 7, 3], [2, 9, 10, 11, 3]])
+    with torch.no_grad():
+        result: torch.Tensor = model(input_ids=ids).logits
+    return result
+
+
+# PEFT still reads a name that transformers 5 is retiring.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_the_adapter_gives_the_versions_logits_in_peft(tmp_path: Path, plan: JobPlan, state: bytes) -> None:
+    base = write_tiny_model(tmp_path / "base")
+    files = export_job(plan, state, tmp_path / "out", ExportFormat.PEFT, LINEAGE, base_model=str(base))
+    assert [path.name for path in files] == ["adapter_config.json", "adapter_model.safetensors", LINEAGE_FILE]
+    ours = load_classifier(base, 3).model
+    plain = logits(ours)
+    inject(ours, plan, decode_state(plan, state), frozenset())
+    fresh = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
+    theirs = PeftModel.from_pretrained(fresh, tmp_path / "out").eval()
+    torch.testing.assert_close(logits(theirs), logits(ours), atol=1e-5, rtol=0)
+    assert (logits(ours) - plain).abs().max() > 0.1
+
+
+def test_heads_are_the_state_itself_with_a_readable_plan(tmp_path: Path, plan: JobPlan, state: bytes) -> None:
+    export_job(plan, state, tmp_path / "out", ExportFormat.HEADS, LINEAGE)
+    assert (tmp_path / "out" / "heads.safetensors").read_bytes() == state
+    written = json.loads((tmp_path / "out" / "plan.json").read_text())
+    assert bytes.fromhex(written["adapter"]["seed"]) == plan.adapter.seed
+    assert written["adapter"]["basis"] == "gram_schmidt"
+    assert [matrix["name"] for matrix in written["matrices"]] == [matrix.name for matrix in plan.matrices]
+
+
+def test_the_lineage_names_job_version_base_and_files(tmp_path: Path, plan: JobPlan, state: bytes) -> None:
+    export_job(plan, state, tmp_path / "out", ExportFormat.HEADS, LINEAGE)
+    lineage = json.loads((tmp_path / "out" / LINEAGE_FILE).read_text())
+    assert (lineage["job_id"], lineage["run_id"]) == ("excavators-0a1b2c3d", plan.run_id.hex())
+    assert (lineage["rounds"], lineage["accuracy"], lineage["format"]) == (12, 0.79, "heads")
+    assert lineage["version_digest"] == hashlib.sha256(state).hexdigest()
+    assert lineage["base_model_digest"] == model_digest(plan.model_files).hex()
+    assert lineage["files"]["heads.safetensors"] == lineage["version_digest"]
+
+
+def test_refusals_write_nothing(tmp_path: Path, plan: JobPlan, state: bytes) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match="does not exist yet") as caught:
+        export_job(plan, state, out, ExportFormat.MERGED, LINEAGE)
+    assert "peft" in caught.value.next_step
+    with pytest.raises(TransferError):
+        export_job(plan, state[:-4], out, ExportFormat.HEADS, LINEAGE)
+    headless = plan_of(0, heads=0)
+    dense = encode_state(headless, {b: np.zeros(s, np.float32) for b, s in block_shapes(headless).items()})
+    with pytest.raises(ConfigError, match="has no heads"):
+        export_job(headless, dense, out, ExportFormat.PEFT, LINEAGE)
+    assert not out.exists()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path, plan: JobPlan, state: bytes) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(StateError) as caught:
+        export_job(plan, state, tmp_path, ExportFormat.HEADS, LINEAGE)
+    assert caught.value.reason is ErrorReason.ALREADY_EXISTS
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    with pytest.raises(StateError):
+        export_job(plan, state, tmp_path / "notes.txt", ExportFormat.HEADS, LINEAGE)

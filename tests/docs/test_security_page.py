@@ -1,0 +1,81 @@
+"""`docs/security.md` quotes the numbers that the code has, and the fields that a report really carries."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from pages import read_page, read_section
+
+from coordinator.enrolment import ca, tokens
+from coordinator.jobs.jobfile import SecureAggregationTable
+from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_MEMBERS
+from ravan.manifest.liveness import Heartbeat
+from ravan.manifest.profile import HardwareProfile, JobProfile
+from ravan.secagg.bundles import shamir_threshold
+
+PAGE = read_page("security.md")
+NUMBERS = {
+    cells[0].strip(): cells[1].strip()
+    for line in read_section(PAGE, "## Numbers").splitlines()
+    if line.startswith("| ") and len(cells := line.strip("|").split("|")) == 2
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [
+        ("least `bundle_threshold`", str(BUNDLE_FLOOR)),
+        ("default `bundle_threshold`", str(SecureAggregationTable().bundle_threshold)),
+        ("sites in a round", f"{BUNDLE_FLOOR} to {MAX_MEMBERS}"),
+        (
+            "life of certificates",
+            f"authority {ca.AUTHORITY_LIFE.days} days, server {ca.SERVER_LIFE.days}, "
+            f"sites and operators {ca.CLIENT_LIFE.days}",
+        ),
+        (
+            "life of a token",
+            f"{tokens.DEFAULT_LIFE_S // 3600} hours, at most {tokens.LONGEST_LIFE_S // 86_400} days",
+        ),
+    ],
+)
+def test_numbers_are_those_of_the_code(what: str, value: str) -> None:
+    assert NUMBERS[what] == value
+
+
+@pytest.mark.parametrize(("finishers", "threshold"), [(3, 3), (4, 3), (6, 5), (7, 5), (9, 7), (12, 9), (100, 67)])
+def test_shamir_threshold_is_the_stated_formula(finishers: int, threshold: int) -> None:
+    assert shamir_threshold(finishers) == threshold
+
+
+def test_what_travels_in_the_clear_is_what_the_page_says() -> None:
+    # A field that is added here has to be named under "In the clear" before it is added there.
+    assert {field.name for field in dataclasses.fields(HardwareProfile)} == {
+        "cores",
+        "ram_total_bytes",
+        "ram_limit_bytes",
+        "ram_limit_source",
+        "disk_free_bytes",
+        "aes_instructions",
+        "cpu_capability",
+        "agent_version",
+    }
+    assert {field.name for field in dataclasses.fields(JobProfile)} == {
+        "plan_digest",
+        "ram_loaded_bytes",
+        "ram_floor_bytes",
+        "ram_per_matrix_bytes",
+        "step_floor_s",
+        "step_per_matrix_s",
+    }
+    assert {field.name for field in dataclasses.fields(Heartbeat)} == {
+        "process_id",
+        "activity",
+        "round_number",
+        "done",
+        "total",
+        "rss_bytes",
+        "peak_rss_bytes",
+        "extra_peak_bytes",
+        "step_cpu_s",
+    }

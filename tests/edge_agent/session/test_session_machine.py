@@ -1,0 +1,450 @@
+"""The session's machine: every instruction in and out of turn."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from job_plans import plan_of
+from tiny_jobs import PLAN_DIGEST, identity_key, tiny_assignment
+
+from edge_agent.session.acceptance import SiteTerms, find_own_index
+from edge_agent.session.effects import (
+    CloseRound,
+    DealShares,
+    Effect,
+    ForgetJob,
+    Leave,
+    MeetMembers,
+    Note,
+    RememberRound,
+    ReportProfile,
+    RevealShares,
+    SignSurvivorSet,
+    StartPreparation,
+    StartTraining,
+    UploadMasked,
+)
+from edge_agent.session.events import (
+    AssignmentReceived,
+    Event,
+    PlanReceived,
+    PreparationFailed,
+    Prepared,
+    RosterReceived,
+    RoundFailed,
+    StopRequested,
+)
+from edge_agent.session.ledger import RoundLedger
+from edge_agent.session.machine import SessionMachine
+from ravan.codec.documents import model_digest
+from ravan.errors import ProtocolError, StateError
+from ravan.ids import Digest, JobId, RunId, SiteId
+from ravan.manifest.assignment import Assignment
+from ravan.manifest.instructions import ConfirmSurvivors, JobEnded, MaskAndUpload, Reveal, RoundRef, RoundResult
+from ravan.manifest.phases import DropReason, JobState, RoundOutcome
+from ravan.manifest.profile import JobProfile
+from ravan.manifest.roster import Roster
+from ravan.secagg.messages import RevealRequest, ShareDelivery, SurvivorSet
+
+PLAN = plan_of(2)
+OTHER_PLAN = dataclasses.replace(PLAN, job_id=JobId("other"), job_name="other", run_id=RunId(bytes(16)))
+OTHER_DIGEST = Digest(hashlib.sha256(b"other plan").digest())
+TERMS = SiteTerms(site=SiteId("site-0"), identity_key=identity_key(0).public_key().public_bytes_raw())
+ROSTER_DIGEST = Digest(hashlib.sha256(b"roster").digest())
+
+
+def digest_of(number: int) -> Digest:
+    return Digest(hashlib.sha256(b"assignment %d" % number).digest())
+
+
+def assignment(number: int = 1) -> Assignment:
+    return tiny_assignment(PLAN, ((0, 1), (0, 1), (0, 1)), round_number=number)
+
+
+def train(number: int = 1, **changes: Any) -> AssignmentReceived:
+    changed = dataclasses.replace(assignment(number), **changes)
+    return AssignmentReceived(assignment=changed, digest=digest_of(number))
+
+
+def reference(number: int = 1) -> RoundRef:
+    return RoundRef(
+        run_id=PLAN.run_id,
+        round_number=number,
+        assignment_digest=digest_of(number),
+        roster_digest=ROSTER_DIGEST,
+    )
+
+
+def roster(number: int = 1) -> RosterReceived:
+    empty = Roster(assignment_digest=digest_of(number), entries=(), threshold=3, bundles=())
+    return RosterReceived(roster=empty, digest=ROSTER_DIGEST)
+
+
+def delivery(number: int = 1) -> MaskAndUpload:
+    return MaskAndUpload(round=reference(number), delivery=ShareDelivery(mask_set=(0, 1, 2), ciphertexts={}))
+
+
+def profile_of(digest: Digest) -> JobProfile:
+    return JobProfile(
+        plan_digest=digest,
+        ram_loaded_bytes=1,
+        ram_floor_bytes=1,
+        ram_per_matrix_bytes=1,
+        step_floor_s=1.0,
+        step_per_matrix_s=1.0,
+    )
+
+
+def prepared_now(digest: Digest) -> Prepared:
+    return Prepared(digest=digest, profile=profile_of(digest))
+
+
+SURVIVORS = SurvivorSet(survivors=(0, 1, 2), bundles=(0,))
+
+
+def survivors(number: int = 1) -> ConfirmSurvivors:
+    return ConfirmSurvivors(round=reference(number), survivors=SURVIVORS)
+
+
+def reveal(number: int = 1) -> Reveal:
+    return Reveal(round=reference(number), request=RevealRequest(survivor_set=SURVIVORS, signatures=()))
+
+
+def result(number: int = 1, run_id: RunId = PLAN.run_id) -> RoundResult:
+    return RoundResult(
+        run_id=run_id,
+        round_number=number,
+        outcome=RoundOutcome.COMMITTED,
+        state_digest=Digest(bytes(32)),
+        dropped=False,
+    )
+
+
+PREPARE = PlanReceived(plan=PLAN, digest=PLAN_DIGEST)
+ENDED = JobEnded(job_id=PLAN.job_id, state=JobState.COMPLETED)
+STEPS: tuple[Event, ...] = (train(), roster(), delivery(), survivors(), reveal(), result())
+
+
+def kinds(effects: tuple[Effect, ...]) -> list[type]:
+    return [type(effect) for effect in effects]
+
+
+def machine(highest: dict[RunId, int] | None = None, terms: SiteTerms = TERMS) -> SessionMachine:
+    return SessionMachine(terms, highest or {})
+
+
+def prepared(highest: dict[RunId, int] | None = None) -> SessionMachine:
+    made = machine(highest)
+    made.handle(PREPARE)
+    made.handle(prepared_now(PLAN_DIGEST))
+    return made
+
+
+def in_round(steps: int) -> SessionMachine:
+    """A machine that has taken the first `steps` instructions of round 1."""
+    made = prepared()
+    for event in STEPS[:steps]:
+        assert made.handle(event)
+    return made
+
+
+def test_a_whole_round() -> None:
+    made = machine()
+    assert made.handle(PREPARE) == (StartPreparation(plan=PLAN, digest=PLAN_DIGEST),)
+    report = ReportProfile(job_id=PLAN.job_id, profile=profile_of(PLAN_DIGEST))
+    assert made.handle(prepared_now(PLAN_DIGEST)) == (report,)
+    assert made.handle(train()) == (
+        MeetMembers(members=assignment().members[1:]),
+        RememberRound(run_id=PLAN.run_id, round_number=1),
+        StartTraining(plan=PLAN, assignment=assignment(), digest=digest_of(1), index=0),
+    )
+    assert made.handle(roster()) == (DealShares(round=reference(), roster=roster().roster),)
+    assert made.handle(delivery()) == (UploadMasked(round=reference(), delivery=delivery().delivery),)
+    assert made.handle(survivors()) == (SignSurvivorSet(round=reference(), survivors=SURVIVORS),)
+    assert made.handle(reveal()) == (RevealShares(round=reference(), request=reveal().request),)
+    assert made.handle(result()) == (CloseRound(assignment_digest=digest_of(1), outcome=RoundOutcome.COMMITTED),)
+    assert made.active_round is None
+    assert kinds(made.handle(train(2))) == [MeetMembers, RememberRound, StartTraining]
+
+
+@pytest.mark.parametrize("taken", range(1, 6))
+@pytest.mark.parametrize("event", range(6))
+def test_steps_out_of_turn_do_nothing(taken: int, event: int) -> None:
+    effects = in_round(taken).handle(STEPS[event])
+    if event in (taken, 5):
+        assert effects  # the next step, or the end, which may come at any time
+    elif event in (3, 4) and event < taken:
+        assert kinds(effects) == [(SignSurvivorSet, RevealShares)[event - 3]]  # the same answer again
+    else:
+        assert effects == ()
+
+
+@pytest.mark.parametrize("event", [roster(2), delivery(2), survivors(2), reveal(2), result(2)])
+@pytest.mark.parametrize("taken", range(6))
+def test_steps_of_another_round_do_nothing(taken: int, event: Event) -> None:
+    assert in_round(taken).handle(event) == ()
+
+
+def test_a_result_of_another_run_does_not_end_the_round() -> None:
+    made = in_round(2)
+    assert made.handle(result(run_id=RunId(bytes(16)))) == ()
+    assert made.active_round is not None
+
+
+def test_a_plan_that_was_not_prepared() -> None:
+    effects = machine().handle(train())
+    assert kinds(effects) == [Note, Leave]
+    assert effects[-1] == Leave(job_id=PLAN.job_id, round_number=1, reason=DropReason.REFUSED)
+
+
+def test_a_round_of_an_earlier_process_is_left() -> None:
+    effects = prepared({PLAN.run_id: 4}).handle(train(4))
+    assert effects[-1] == Leave(job_id=PLAN.job_id, round_number=4, reason=DropReason.RESTARTED)
+
+
+def test_older_rounds_are_ignored_and_newer_ones_taken() -> None:
+    made = prepared({PLAN.run_id: 4})
+    assert made.handle(train(3)) == ()
+    assert kinds(made.handle(train(5))) == [MeetMembers, RememberRound, StartTraining]
+
+
+def test_a_round_is_never_taken_twice() -> None:
+    made = in_round(6)
+    assert made.handle(train()) == ()
+
+
+def test_another_assignment_of_the_same_number_is_left() -> None:
+    made = in_round(6)
+    again = AssignmentReceived(assignment=assignment(), digest=digest_of(99))
+    assert made.handle(again)[-1] == Leave(job_id=PLAN.job_id, round_number=1, reason=DropReason.RESTARTED)
+
+
+def test_a_newer_round_of_the_run_supersedes() -> None:
+    made = in_round(3)
+    assert kinds(made.handle(train(2))) == [CloseRound, MeetMembers, RememberRound, StartTraining]
+    assert made.active_round is not None
+    assert made.active_round.round_number == 2
+
+
+def test_a_round_of_another_job_waits_for_nobody() -> None:
+    made = prepared()
+    made.handle(PlanReceived(plan=OTHER_PLAN, digest=OTHER_DIGEST))
+    made.handle(prepared_now(OTHER_DIGEST))
+    made.handle(train())
+    other = train(7, run_id=OTHER_PLAN.run_id, job_id=OTHER_PLAN.job_id, plan_digest=OTHER_DIGEST)
+    assert made.handle(other)[-1] == Leave(job_id=OTHER_PLAN.job_id, round_number=7, reason=DropReason.REFUSED)
+    assert made.active_round is not None
+    assert made.active_round.round_number == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"run_id": RunId(bytes(16))},
+        {"job_id": JobId("someone-else")},
+        {"model_digest": Digest(bytes(32))},
+        {"blocks": assignment().blocks[1:]},
+        {"blocks": (dataclasses.replace(assignment().blocks[0], length=5), *assignment().blocks[1:])},
+        {"bundle_threshold": 2},
+        {"ring_bits": 20},
+        {"members": assignment().members[1:]},
+        {"members": (dataclasses.replace(assignment().members[0], identity_key=bytes(32)), *assignment().members[1:])},
+        {"members": (dataclasses.replace(assignment().members[0], site=SiteId("x")), *assignment().members[1:])},
+    ],
+    ids="-".join,
+)
+def test_an_assignment_that_does_not_fit_is_refused(changes: dict[str, Any]) -> None:
+    made = prepared()
+    effects = made.handle(train(**changes))
+    assert kinds(effects) == [Note, Leave]
+    assert isinstance(effects[-1], Leave)
+    assert effects[-1].reason is DropReason.REFUSED
+    assert made.active_round is None
+
+
+def test_an_assignment_for_another_plan_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="another plan"):
+        find_own_index(assignment(), PLAN, OTHER_DIGEST, TERMS)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"allowed_jobs": frozenset({"paint"})},
+        {"allowed_models": frozenset({"00" * 32})},
+        {"minimum_steps": PLAN.training.steps + 1},
+    ],
+)
+def test_policy_refuses_at_preparation(terms: dict[str, Any]) -> None:
+    effects = machine(terms=dataclasses.replace(TERMS, **terms)).handle(PREPARE)
+    assert kinds(effects) == [Note, Leave]
+    assert effects[-1] == Leave(job_id=PLAN.job_id, round_number=0, reason=DropReason.REFUSED)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "modeling_tiny.py", "pytorch_model.bin", "config.json.part"])
+def test_a_model_with_a_strange_file_is_refused_at_preparation(name: str) -> None:
+    files = (*PLAN.model_files, dataclasses.replace(PLAN.model_files[0], path=name))
+    plan = dataclasses.replace(PLAN, model_files=files)
+    effects = machine().handle(PlanReceived(plan=plan, digest=PLAN_DIGEST))
+    assert kinds(effects) == [Note, Leave]
+    assert isinstance(effects[0], Note)
+    assert repr(name) in effects[0].sentence
+
+
+def test_policy_allows_what_it_names() -> None:
+    terms = dataclasses.replace(
+        TERMS,
+        allowed_jobs=frozenset({PLAN.job_name}),
+        allowed_models=frozenset({model_digest(PLAN.model_files).hex()}),
+        minimum_steps=PLAN.training.steps,
+    )
+    assert kinds(machine(terms=terms).handle(PREPARE)) == [StartPreparation]
+
+
+def test_a_site_s_own_threshold_refuses_a_round() -> None:
+    made = machine(terms=dataclasses.replace(TERMS, minimum_bundle_threshold=4))
+    made.handle(PREPARE)
+    made.handle(prepared_now(PLAN_DIGEST))
+    effects = made.handle(train())
+    assert isinstance(effects[0], Note)
+    assert "4 or more" in effects[0].sentence
+
+
+def test_one_preparation_at_a_time_and_each_once() -> None:
+    made = machine()
+    assert kinds(made.handle(PREPARE)) == [StartPreparation]
+    assert made.handle(PREPARE) == ()
+    other = PlanReceived(plan=OTHER_PLAN, digest=OTHER_DIGEST)
+    assert made.handle(other) == ()
+    assert made.handle(other) == ()
+    assert kinds(made.handle(prepared_now(PLAN_DIGEST))) == [ReportProfile, StartPreparation]
+    assert kinds(made.handle(prepared_now(OTHER_DIGEST))) == [ReportProfile]
+    assert made.handle(prepared_now(OTHER_DIGEST)) == ()
+
+
+def test_a_prepared_plan_is_reported_again_when_asked_again() -> None:
+    made = prepared()
+    assert kinds(made.handle(PREPARE)) == [StartPreparation]
+    # Meanwhile it is still prepared.
+    assert kinds(made.handle(train())) == [MeetMembers, RememberRound, StartTraining]
+
+
+def test_preparation_waits_for_the_end_of_a_round() -> None:
+    made = in_round(1)
+    assert made.handle(PlanReceived(plan=OTHER_PLAN, digest=OTHER_DIGEST)) == ()
+    assert kinds(made.handle(result())) == [CloseRound, StartPreparation]
+
+
+def test_a_failed_preparation_leaves_and_the_next_begins() -> None:
+    made = machine()
+    made.handle(PREPARE)
+    made.handle(PlanReceived(plan=OTHER_PLAN, digest=OTHER_DIGEST))
+    effects = made.handle(PreparationFailed(digest=PLAN_DIGEST, reason=DropReason.DATA))
+    assert effects[0] == Leave(job_id=PLAN.job_id, round_number=0, reason=DropReason.DATA)
+    assert kinds(effects) == [Leave, StartPreparation]
+    assert kinds(made.handle(train())) == [Note, Leave]
+
+
+@pytest.mark.parametrize("taken", range(1, 6))
+def test_a_failed_step_leaves_the_round(taken: int) -> None:
+    made = in_round(taken)
+    effects = made.handle(RoundFailed(assignment_digest=digest_of(1), reason=DropReason.MEMORY))
+    assert effects == (
+        CloseRound(assignment_digest=digest_of(1), outcome=None),
+        Leave(job_id=PLAN.job_id, round_number=1, reason=DropReason.MEMORY),
+    )
+    assert made.handle(RoundFailed(assignment_digest=digest_of(1), reason=DropReason.MEMORY)) == ()
+
+
+def test_the_end_of_a_job_forgets_it() -> None:
+    made = in_round(2)
+    effects = made.handle(ENDED)
+    assert effects == (
+        CloseRound(assignment_digest=digest_of(1), outcome=None),
+        ForgetJob(plan_digest=PLAN_DIGEST),
+    )
+    assert kinds(made.handle(train(2))) == [Note, Leave]
+
+
+def test_the_end_of_a_job_calls_its_preparation_off() -> None:
+    made = machine()
+    made.handle(PREPARE)
+    made.handle(PlanReceived(plan=OTHER_PLAN, digest=OTHER_DIGEST))
+    assert kinds(made.handle(ENDED)) == [ForgetJob, StartPreparation]
+    assert made.handle(PreparationFailed(digest=PLAN_DIGEST, reason=DropReason.INTERNAL)) == ()
+
+
+def test_stopping_leaves_the_round_and_then_nothing_counts() -> None:
+    made = in_round(2)
+    effects = made.handle(StopRequested())
+    assert kinds(effects) == [CloseRound, Leave]
+    assert effects[-1] == Leave(job_id=PLAN.job_id, round_number=1, reason=DropReason.LEFT)
+    assert all(made.handle(event) == () for event in (*STEPS, PREPARE, StopRequested(), train(2)))
+
+
+def test_stopping_without_a_round_says_nothing() -> None:
+    assert prepared().handle(StopRequested()) == ()
+
+
+EVENTS = st.sampled_from(
+    [
+        PREPARE,
+        PlanReceived(plan=OTHER_PLAN, digest=OTHER_DIGEST),
+        prepared_now(PLAN_DIGEST),
+        prepared_now(OTHER_DIGEST),
+        PreparationFailed(digest=PLAN_DIGEST, reason=DropReason.DATA),
+        ENDED,
+        *(make(number) for number in (1, 2, 3) for make in (train, roster, delivery, survivors, reveal, result)),
+        *(RoundFailed(assignment_digest=digest_of(number), reason=DropReason.DATA) for number in (1, 2)),
+    ]
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(EVENTS, max_size=40))
+def test_in_any_order_rounds_rise_and_steps_follow_each_other(events: list[Event]) -> None:
+    made = machine()
+    trained: list[int] = []
+    open_round: Digest | None = None
+    order: list[type] = []
+    for event in events:
+        for effect in made.handle(event):
+            match effect:
+                case RememberRound():
+                    trained.append(effect.round_number)
+                case StartTraining():
+                    assert open_round is None
+                    open_round, order = effect.digest, []
+                case CloseRound():
+                    assert effect.assignment_digest == open_round
+                    open_round = None
+                case DealShares() | UploadMasked() | SignSurvivorSet() | RevealShares():
+                    assert effect.round.assignment_digest == open_round
+                    order.append(type(effect))
+    assert trained == sorted(set(trained))
+    firsts = list(dict.fromkeys(order))
+    assert firsts == [DealShares, UploadMasked, SignSurvivorSet, RevealShares][: len(firsts)]
+    assert order.count(UploadMasked) <= 1
+
+
+def test_the_ledger_survives_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "rounds.json"
+    ledger = RoundLedger(path)
+    ledger.remember(PLAN.run_id, 3)
+    ledger.remember(PLAN.run_id, 2)
+    ledger.remember(OTHER_PLAN.run_id, 1)
+    assert RoundLedger(path).rounds == {PLAN.run_id: 3, OTHER_PLAN.run_id: 1}
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"zz": 1}', '{"00": "x"}', '{"00": null}'])
+def test_a_damaged_ledger_is_not_taken_for_an_empty_one(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "rounds.json"
+    path.write_text(content)
+    with pytest.raises(StateError, match=r"rounds\.json"):
+        RoundLedger(path)

@@ -1,0 +1,114 @@
+"""agent.toml: the written sample, paths, refusals, and the data tables that jobs ask for."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge_agent.app import site_terms
+from edge_agent.config import SAMPLE, AgentFile, load_config
+from edge_agent.identity.keystore import Identity
+from edge_agent.session.acceptance import SiteTerms
+from ravan.data.tables import TableFormat
+from ravan.errors import ConfigError, DataError, ErrorReason
+from ravan.identity.join import CoordinatorAddress
+from ravan.ids import SiteId
+
+DATA = '\n[data.work-orders]\npath = "orders.csv"\nformat = "csv"\ntext = "description"\nlabel = "subsystem"\n'
+
+
+def config_file(folder: Path, text: str) -> Path:
+    path = folder / "agent.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_sample_is_the_defaults(tmp_path: Path) -> None:
+    assert load_config(config_file(tmp_path, SAMPLE), {}).policy == AgentFile().policy
+    assert load_config(config_file(tmp_path, SAMPLE), {}).agent.threads == 0
+
+
+def test_the_sample_shows_every_key_with_its_default() -> None:
+    lines = [line.removeprefix("# ") for line in SAMPLE.splitlines()]
+    text = "\n".join(
+        line for line in lines if line.startswith("[") or (" = " in line and "." not in line.split(" = ")[0])
+    )
+    shown = tomllib.loads(text)
+    assert set(shown.pop("data")) == {"work-orders"}
+    plain = AgentFile().model_dump(mode="json", exclude={"data"})
+    assert shown == plain
+
+
+def test_a_data_table_may_be_appended(tmp_path: Path) -> None:
+    table = load_config(config_file(tmp_path, SAMPLE + DATA), {}).data_table("work-orders")
+    assert (table.path, table.format) == (tmp_path / "orders.csv", TableFormat.CSV)
+    assert (table.text, table.label) == ("description", "subsystem")
+
+
+def test_folders_are_relative_to_the_file(tmp_path: Path) -> None:
+    config = load_config(config_file(tmp_path, '[agent]\ncache_dir = "models"\n'), {})
+    assert config.agent.cache_dir == tmp_path / "models"
+    assert config.agent.identity_dir == tmp_path / "identity"
+
+
+def test_environment_wins(tmp_path: Path) -> None:
+    environment = {"RAVAN_AGENT_THREADS": "3", "RAVAN_AGENT_UPLOAD_KIB_PER_S": "64"}
+    config = load_config(config_file(tmp_path, "[agent]\nthreads = 1\n"), environment)
+    assert (config.agent.threads, config.agent.upload_kib_per_s) == (3, 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[agent]\nthread = 1\n", "`threads`"),
+        ("[data.orders]\npath = 'x'\nformat = 'csv'\ntexts = 't'\nlabel = 'l'\n", "`text`"),
+        ("[policy]\nminimum_bundle_threshold = 2\n", "minimum_bundle_threshold"),
+        ("[policy]\nallowed_models = ['abc']\n", "allowed_models"),
+        ("[policy]\nminimum_steps = 0\n", "minimum_steps"),
+        ("[data.orders]\npath = 'x'\nformat = 'xlsx'\ntext = 't'\nlabel = 'l'\n", "data.orders.format"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(config_file(tmp_path, text), {})
+    assert told in f"{caught.value} {caught.value.next_step}"
+
+
+def test_data_that_the_site_does_not_have(tmp_path: Path) -> None:
+    config = load_config(config_file(tmp_path, DATA), {})
+    with pytest.raises(DataError) as caught:
+        config.data_table("work_orders")
+    assert caught.value.reason is ErrorReason.DATA_MISSING
+    assert "[data.work_orders]" in str(caught.value)
+    assert "`work-orders`" in caught.value.next_step
+
+
+def test_the_whole_policy_reaches_the_session(tmp_path: Path) -> None:
+    model = "ab" * 32
+    text = (
+        f'[policy]\nminimum_bundle_threshold = 9\nallowed_models = ["{model}"]\n'
+        'allowed_jobs = ["paint"]\nminimum_steps = 30\n'
+    )
+    identity = Identity(
+        site=SiteId("north"),
+        address=CoordinatorAddress(host="hq.example", enrolment_port=8440, site_port=8443),
+        tls_key=b"",
+        certificate=b"",
+        ca_certificate=b"",
+        identity_key=Ed25519PrivateKey.generate(),
+        manifest_key=bytes(32),
+    )
+
+    terms = site_terms(load_config(config_file(tmp_path, text), {}), identity)
+
+    assert terms == SiteTerms(
+        site=SiteId("north"),
+        identity_key=identity.identity_key.public_key().public_bytes_raw(),
+        minimum_bundle_threshold=9,
+        allowed_models=frozenset({model}),
+        allowed_jobs=frozenset({"paint"}),
+        minimum_steps=30,
+    )

@@ -1,0 +1,96 @@
+"""The base model's folder, the one model in memory, and bases that differ on this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_jobs import TinyJob, tiny_job
+
+from edge_agent.training.base_model import ModelSlot, assemble_model_folder
+from edge_agent.training.bases import differing_matrices, planned_bases
+from ravan.adapters.basis import Basis, draw_basis, encode_basis
+from ravan.codec.documents import model_digest
+from ravan.errors import TransferError
+from ravan.ids import Digest
+
+
+def blobs_of(job: TinyJob, cache: Path) -> dict[str, Path]:
+    """Files as downloads leave them: named by hash."""
+    cache.mkdir()
+    paths = {}
+    for file in job.plan.model_files:
+        paths[file.path] = cache / file.sha256.hex()
+        paths[file.path].write_bytes((job.folder / file.path).read_bytes())
+    return paths
+
+
+def test_a_folder_with_proper_names_and_no_second_copy(tmp_path: Path) -> None:
+    job = tiny_job(tmp_path)
+    blobs = blobs_of(job, tmp_path / "cache")
+    folder = assemble_model_folder(job.plan, blobs, tmp_path / "models")
+    assert folder == tmp_path / "models" / model_digest(job.plan.model_files).hex()
+    assert {path.name for path in folder.iterdir()} == set(blobs)
+    assert all((folder / name).samefile(blob) for name, blob in blobs.items())
+    assert assemble_model_folder(job.plan, blobs, tmp_path / "models") == folder
+    assert [path.name for path in (tmp_path / "models").iterdir()] == [folder.name]
+
+
+def test_a_blob_that_was_fetched_again_is_linked_anew(tmp_path: Path) -> None:
+    job = tiny_job(tmp_path)
+    blobs = blobs_of(job, tmp_path / "cache")
+    folder = assemble_model_folder(job.plan, blobs, tmp_path / "models")
+    blob = blobs["config.json"]
+    content = blob.read_bytes()
+    blob.unlink()
+    blob.write_bytes(content)
+    assemble_model_folder(job.plan, blobs, tmp_path / "models")
+    assert (folder / "config.json").samefile(blob)
+
+
+def test_without_links_it_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError("this file system knows no links")
+
+    monkeypatch.setattr(os, "link", no_links)
+    job = tiny_job(tmp_path)
+    folder = assemble_model_folder(job.plan, blobs_of(job, tmp_path / "cache"), tmp_path / "models")
+    assert (folder / "config.json").read_bytes() == (job.folder / "config.json").read_bytes()
+
+
+def test_one_model_at_a_time(tmp_path: Path) -> None:
+    job, slot = tiny_job(tmp_path), ModelSlot()
+    assert not slot.loaded
+    first = slot.load(job.folder, job.plan)
+    assert slot.load(job.folder, job.plan) is first
+    training = dataclasses.replace(job.plan.training, labels=("a", "b"))
+    other = slot.load(job.folder, dataclasses.replace(job.plan, training=training))
+    assert other.model.get_parameter("classifier.bias").shape == (2,)
+    assert slot.load(job.folder, job.plan) is not first
+    slot.drop()
+    assert not slot.loaded
+
+
+def test_bases_that_agree_need_no_download(tmp_path: Path) -> None:
+    assert differing_matrices(tiny_job(tmp_path).plan) == ()
+
+
+def test_a_differing_basis_comes_from_its_file(tmp_path: Path) -> None:
+    plan = tiny_job(tmp_path).plan
+    odd = dataclasses.replace(plan.matrices[2], basis_digest=Digest(bytes(32)))
+    plan = dataclasses.replace(plan, matrices=(*plan.matrices[:2], odd, plan.matrices[3]))
+    assert differing_matrices(plan) == (odd,)
+    drawn = draw_basis(plan.adapter, 2, odd.out_features, odd.in_features)
+    theirs = Basis(b=drawn.b + np.float32(2**-20), a=drawn.a)
+    file = tmp_path / "basis"
+    file.write_bytes(encode_basis(theirs))
+    source = planned_bases(plan, {2: file})
+    assert np.array_equal(source(odd).b, theirs.b)
+    same = draw_basis(plan.adapter, 1, odd.out_features, odd.in_features)
+    assert np.array_equal(source(plan.matrices[1]).b, same.b)
+    file.write_bytes(b"short")
+    with pytest.raises(TransferError):
+        source(odd)

@@ -1,0 +1,82 @@
+"""Every method of every service with the wrong certificate: walked from the descriptors, so none is forgotten."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from grpc import StatusCode, aio
+from identity_ports import call_raw, client, site_port, wire_services
+
+from coordinator.enrolment.pki import Pki, create_pki
+from ravan.errors import ErrorReason
+from ravan.identity.certificates import Role
+from ravan.rpc.guard import ENROLMENT_PORT, SITE_PORT
+from ravan.rpc.status import error_from_rpc
+
+NOW = time.time()
+METHODS = [method for service in wire_services() for method in service.methods]
+
+
+@pytest.fixture
+def pki(tmp_path: Path) -> Pki:
+    return create_pki(tmp_path / "pki", ["hq.example"], now=NOW)
+
+
+def allowed_role(method: MethodDescriptor) -> Role | None:
+    """Who may call it, written down here once more: by the service's name."""
+    return {"SiteService": Role.AGENT, "TransferService": Role.AGENT, "OperatorService": Role.OPERATOR}.get(
+        method.containing_service.name
+    )
+
+
+async def refusal(channel: aio.Channel, method: MethodDescriptor) -> ErrorReason:
+    with pytest.raises(aio.AioRpcError) as caught:
+        await call_raw(channel, method)
+    assert caught.value.code() is StatusCode.PERMISSION_DENIED, method.full_name
+    return error_from_rpc(caught.value, address="hq:1", authority="CA").reason
+
+
+def test_every_service_is_opened_on_exactly_one_port() -> None:
+    names = [service.full_name for service in wire_services()]
+    assert sorted([*ENROLMENT_PORT, *SITE_PORT]) == sorted(names)
+    assert len(METHODS) >= 20
+
+
+@pytest.mark.parametrize("role", Role)
+async def test_no_method_answers_the_wrong_role(pki: Pki, role: Role) -> None:
+    reached: list[str] = []
+    wrong = [method for method in METHODS if allowed_role(method) is not role]
+    async with site_port(pki, reached) as port, client(pki, role, "plant-7", port, now=NOW) as channel:
+        for method in wrong:
+            assert await refusal(channel, method) is ErrorReason.PERMISSION_DENIED, method.full_name
+    assert reached == []
+    assert wrong
+
+
+@pytest.mark.parametrize("role", Role)
+async def test_every_method_answers_the_right_role(pki: Pki, role: Role) -> None:
+    reached: list[str] = []
+    right = [method for method in METHODS if allowed_role(method) is role]
+    async with site_port(pki, reached) as port, client(pki, role, "plant-7", port, now=NOW) as channel:
+        for method in right:
+            await call_raw(channel, method)
+    assert reached == [method.full_name for method in right]
+    assert right
+
+
+async def test_a_revoked_certificate_reaches_nothing(pki: Pki) -> None:
+    reached: list[str] = []
+    async with (
+        site_port(pki, reached, is_revoked=lambda caller: caller.name == "plant-7") as port,
+        client(pki, Role.AGENT, "plant-7", port, now=NOW) as revoked,
+        client(pki, Role.AGENT, "plant-8", port, now=NOW) as good,
+    ):
+        for method in METHODS:
+            if allowed_role(method) is Role.AGENT:
+                assert await refusal(revoked, method) is ErrorReason.IDENTITY_REVOKED
+        assert reached == []
+        await call_raw(good, next(method for method in METHODS if method.name == "Heartbeat"))
+    assert reached == ["ravan.wire.v1.SiteService.Heartbeat"]

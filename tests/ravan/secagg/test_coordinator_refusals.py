@@ -1,0 +1,267 @@
+"""What the coordinator's machine refuses, ignores and waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+from secagg_driver import Federation, identity, make_assignment, only, refused, seeded
+
+from ravan.errors import ErrorReason
+from ravan.ids import Digest
+from ravan.manifest.roster import Roster
+from ravan.secagg.coordinator import CoordinatorRound
+from ravan.secagg.coordinator_states import Phase
+from ravan.secagg.effects import Advertise, SendReveal, SendShares, SignSurvivors
+from ravan.secagg.messages import (
+    MaskedHeader,
+    RevealedShares,
+    SealedShares,
+    SeedShare,
+    SelfMaskShares,
+    SurvivorSet,
+    SurvivorSignature,
+)
+from ravan.secagg.shamir import PRIME
+
+EVERYONE = tuple(range(5))
+VIOLATION, WRONG_STATE = ErrorReason.PROTOCOL_VIOLATION, ErrorReason.WRONG_STATE
+
+
+@pytest.fixture
+def federation() -> Federation:
+    return Federation(make_assignment([(0, 1, 2), (0, 1, 2), (0, 1, 2), (0, 1), (0,)]))
+
+
+@pytest.fixture
+def coordinator(federation: Federation) -> CoordinatorRound:
+    return federation.coordinator
+
+
+def test_advertisements_in_anothers_name_or_with_used_keys(
+    federation: Federation, coordinator: CoordinatorRound
+) -> None:
+    first = only(federation.agents[0].finish_training(), Advertise).advertisement
+    second = only(federation.agents[1].finish_training(), Advertise).advertisement
+    refused(VIOLATION, lambda: coordinator.advertised(1, first), "in the name of member 0")
+    refused(VIOLATION, lambda: coordinator.advertised(7, replace(first, index=7)), "no part")
+    refused(ErrorReason.SIGNATURE_INVALID, lambda: coordinator.advertised(1, replace(first, index=1)), "member 1")
+    refused(VIOLATION, lambda: coordinator.advertised(0, replace(first, mask_key=b"")))
+    coordinator.advertised(0, first)
+    refused(VIOLATION, lambda: coordinator.advertised(0, replace(first, signature=bytes(64))), "second")
+    thief = federation.agent(1, root=seeded("root", 0))
+    reused = only(thief.finish_training(), Advertise).advertisement
+    refused(VIOLATION, lambda: coordinator.advertised(1, reused), "serves twice")
+    coordinator.advertised(1, second)
+    assert coordinator.missing == (2, 3, 4)
+
+
+def test_repeats_are_ignored_in_every_phase_and_contradictions_never(
+    federation: Federation, coordinator: CoordinatorRound
+) -> None:
+    advertisement = only(federation.agents[0].finish_training(), Advertise).advertisement
+    coordinator.advertised(0, advertisement)
+    coordinator.advertised(0, advertisement)
+    federation.agents[0] = federation.agent(0)
+    federation.advertise(EVERYONE)
+    coordinator.advertised(0, advertisement)
+    changed = replace(advertisement, signature=bytes(64))
+    refused(VIOLATION, lambda: coordinator.advertised(0, changed), "differs from its first")
+
+
+def test_phases_tell_whom_they_wait_for(federation: Federation, coordinator: CoordinatorRound) -> None:
+    assert (coordinator.phase, coordinator.missing, coordinator.ready) == (Phase.ADVERTISE, EVERYONE, False)
+    for i in (0, 1):
+        coordinator.advertised(i, only(federation.agents[i].finish_training(), Advertise).advertisement)
+    coordinator.lost(2)
+    coordinator.lost(3)
+    assert (coordinator.missing, coordinator.ready, coordinator.can_close) == ((4,), False, False)
+    coordinator.advertised(4, only(federation.agents[4].finish_training(), Advertise).advertisement)
+    assert (coordinator.missing, coordinator.ready, coordinator.can_close) == ((), True, True)
+    # A member that was thought lost still counts when it answers in time.
+    coordinator.advertised(3, only(federation.agents[3].finish_training(), Advertise).advertisement)
+    roster = coordinator.close_advertise()
+    assert isinstance(roster, Roster)
+    assert [entry.index for entry in roster.entries] == [0, 1, 3, 4]
+    assert coordinator.phase is Phase.PUBLISH
+    assert (coordinator.missing, coordinator.can_close) == ((), False)
+
+
+def test_sealed_shares_must_reach_everybody_in_the_right_size(
+    federation: Federation, coordinator: CoordinatorRound
+) -> None:
+    roster = federation.advertise((0, 1, 2, 3))
+    assert isinstance(roster, Roster)
+    shares = only(federation.agents[0].roster(roster, federation.roster_digest), SendShares).shares
+    full = dict(shares.ciphertexts)
+    wrong = [
+        {i: c for i, c in full.items() if i != 1},
+        {**full, 4: full[1]},
+        {**full, 0: full[1]},
+        {**full, 1: full[1][:-1]},
+        {**full, 1: full[1] + b"\0"},
+    ]
+    for ciphertexts in wrong:
+        refused(VIOLATION, partial(coordinator.shares, 0, SealedShares(ciphertexts=ciphertexts)))
+    refused(VIOLATION, lambda: coordinator.shares(4, shares), "no part")
+    coordinator.shares(0, shares)
+    assert coordinator.missing == (1, 2, 3)
+
+
+@pytest.fixture
+def header(federation: Federation) -> MaskedHeader:
+    federation.advertise(EVERYONE)
+    deliveries = federation.share(EVERYONE)
+    assert isinstance(deliveries, dict)
+    headers = [federation.mask(i, delivery).header for i, delivery in deliveries.items()]
+    for header in headers[1:]:
+        federation.coordinator.uploaded(header.index, header)
+    return headers[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"index": 1}, VIOLATION),
+        ({"mask_set_digest": Digest(bytes(32))}, VIOLATION),
+        ({"bundles": (0, 1, 2)}, VIOLATION),
+        ({"size_bytes": 3}, VIOLATION),
+        ({"sha256": Digest(b"")}, VIOLATION),
+        ({"sha256": Digest(bytes(32))}, ErrorReason.SIGNATURE_INVALID),
+        ({"signature": bytes(64)}, ErrorReason.SIGNATURE_INVALID),
+    ],
+    ids=str,
+)
+def test_upload_header_that_does_not_hold(
+    federation: Federation, header: MaskedHeader, changes: Any, reason: ErrorReason
+) -> None:
+    for take in (federation.coordinator.verify_upload, federation.coordinator.uploaded):
+        refused(reason, partial(take, 0, replace(header, **changes)))
+    assert federation.coordinator.missing == (0,)
+    federation.coordinator.verify_upload(0, header)
+    assert federation.coordinator.missing == (0,)
+    federation.coordinator.uploaded(0, header)
+    assert federation.coordinator.ready
+
+
+def test_late_upload_is_refused_and_its_member_stays_dropped(federation: Federation, header: MaskedHeader) -> None:
+    coordinator = federation.coordinator
+    survivor_set = coordinator.close_upload()
+    assert survivor_set == SurvivorSet(survivors=(1, 2, 3, 4), bundles=(0, 1, 2))
+    refused(WRONG_STATE, lambda: coordinator.verify_upload(0, header), "CONFIRMATION")
+    refused(WRONG_STATE, lambda: coordinator.uploaded(0, header), "CONFIRMATION")
+    refused(VIOLATION, lambda: federation.agents[0].survivors(survivor_set), "declares this site dropped")
+
+
+@pytest.fixture
+def confirmed(federation: Federation, header: MaskedHeader) -> SurvivorSet:
+    survivor_set = federation.coordinator.close_upload()
+    assert isinstance(survivor_set, SurvivorSet)
+    federation.survivor_set = survivor_set
+    return survivor_set
+
+
+def test_survivor_signatures_must_hold(federation: Federation, confirmed: SurvivorSet) -> None:
+    coordinator = federation.coordinator
+    good = only(federation.agents[1].survivors(confirmed), SignSurvivors).signature
+    refused(VIOLATION, lambda: coordinator.survivor_signature(0, replace(good, index=0)), "no part")
+    refused(VIOLATION, lambda: coordinator.survivor_signature(2, good), "in the name of")
+    foreign = SurvivorSignature(index=1, signature=identity(1).sign(b"something else"))
+    refused(ErrorReason.SIGNATURE_INVALID, lambda: coordinator.survivor_signature(1, foreign))
+    coordinator.survivor_signature(1, good)
+    assert coordinator.missing == (2, 3, 4)
+
+
+def test_revealed_shares_must_be_of_the_right_kind(federation: Federation, confirmed: SurvivorSet) -> None:
+    request = federation.confirm(confirmed.survivors)
+    assert federation.coordinator.phase is Phase.REVEAL
+    good = only(federation.agents[1].reveal(request), SendReveal).shares  # type: ignore[arg-type]
+    seed, own = good.shares[0], good.shares[1]
+    assert isinstance(seed, SeedShare)
+    assert isinstance(own, SelfMaskShares)
+    garbage = PRIME.to_bytes(33, "big")
+    wrong: dict[str, tuple[dict[int, Any], ErrorReason]] = {
+        "self share of a dropped member": ({0: own}, VIOLATION),
+        "seed share of a survivor": ({1: seed}, VIOLATION),
+        "withheld bundle": ({1: SelfMaskShares(shares={**own.shares, 3: seed.share})}, VIOLATION),
+        "bundle missing": ({1: SelfMaskShares(shares={0: own.shares[0]})}, VIOLATION),
+        "no field element": ({0: SeedShare(share=garbage)}, ErrorReason.MALFORMED),
+        "short": ({1: SelfMaskShares(shares={**own.shares, 0: b"short"})}, ErrorReason.MALFORMED),
+        "unknown owner": ({9: seed}, VIOLATION),
+    }
+    for changes, reason in wrong.values():
+        message = replace(good, shares={**good.shares, **changes})
+        refused(reason, partial(federation.coordinator.revealed, 1, message))
+    missing_owner = replace(good, shares={o: s for o, s in good.shares.items() if o != 0})
+    refused(VIOLATION, lambda: federation.coordinator.revealed(1, missing_owner))
+    other_set = RevealedShares(survivor_digest=Digest(bytes(32)), shares=good.shares)
+    refused(VIOLATION, lambda: federation.coordinator.revealed(1, other_set), "another survivor set")
+    federation.coordinator.revealed(1, good)
+    assert federation.coordinator.missing == (2, 3, 4)
+
+
+INPUTS: dict[str, Callable[[CoordinatorRound], object]] = {
+    "advertised": lambda c: c.advertised(0, None),  # type: ignore[arg-type]
+    "close_advertise": lambda c: c.close_advertise(),
+    "roster_published": lambda c: c.roster_published(Digest(bytes(32))),
+    "shares": lambda c: c.shares(0, None),  # type: ignore[arg-type]
+    "close_sharing": lambda c: c.close_sharing(),
+    "verify_upload": lambda c: c.verify_upload(0, None),  # type: ignore[arg-type]
+    "uploaded": lambda c: c.uploaded(0, None),  # type: ignore[arg-type]
+    "close_upload": lambda c: c.close_upload(),
+    "survivor_signature": lambda c: c.survivor_signature(0, None),  # type: ignore[arg-type]
+    "close_confirmation": lambda c: c.close_confirmation(),
+    "revealed": lambda c: c.revealed(0, None),  # type: ignore[arg-type]
+    "close_reveal": lambda c: c.close_reveal(),
+}
+
+TAKES = {
+    Phase.ADVERTISE: {"advertised", "close_advertise"},
+    Phase.PUBLISH: {"roster_published"},
+    Phase.SHARING: {"shares", "close_sharing"},
+    Phase.UPLOAD: {"verify_upload", "uploaded", "close_upload"},
+    Phase.CONFIRMATION: {"survivor_signature", "close_confirmation"},
+    Phase.REVEAL: {"revealed", "close_reveal"},
+    Phase.UNMASK: set(),
+}
+
+
+def check_refusals(coordinator: CoordinatorRound) -> Phase:
+    phase = coordinator.phase
+    for name, feed in INPUTS.items():
+        if name not in TAKES.get(phase, set()):
+            refused(WRONG_STATE, partial(feed, coordinator), phase.value)
+            assert coordinator.phase is phase
+    return phase
+
+
+def test_every_phase_takes_its_own_inputs_only(federation: Federation, coordinator: CoordinatorRound) -> None:
+    seen = [check_refusals(coordinator)]
+    for i in EVERYONE:
+        coordinator.advertised(i, only(federation.agents[i].finish_training(), Advertise).advertisement)
+    federation.roster = roster = coordinator.close_advertise()  # type: ignore[assignment]
+    assert isinstance(roster, Roster)
+    seen.append(check_refusals(coordinator))
+    coordinator.roster_published(federation.roster_digest)
+    seen.append(check_refusals(coordinator))
+    deliveries = federation.share(EVERYONE)
+    assert isinstance(deliveries, dict)
+    seen.append(check_refusals(coordinator))
+    federation.upload(deliveries, EVERYONE)
+    seen.append(check_refusals(coordinator))
+    request = federation.confirm(EVERYONE)
+    seen.append(check_refusals(coordinator))
+    federation.reveal(request, EVERYONE)  # type: ignore[arg-type]
+    seen.append(check_refusals(coordinator))
+    assert seen == list(TAKES)
+
+
+def test_after_an_abort_nothing_is_taken(coordinator: CoordinatorRound) -> None:
+    coordinator.close_advertise()
+    assert check_refusals(coordinator) is Phase.ABORTED
+    assert (coordinator.missing, coordinator.can_close) == ((), False)
+    coordinator.lost(0)
+    assert coordinator.phase is Phase.ABORTED
