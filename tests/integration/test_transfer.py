@@ -369,8 +369,9 @@ async def test_an_upload_waits_for_room_at_the_coordinator(
     async with coordinator(pki, tmp_path / "hq", staging=small_disk / "staging") as hq, agent(hq) as stub:
         sending = asyncio.create_task(Waiting(stub, translate, QUICK).send(header_for(vector), payload, ROUND))
         async with asyncio.timeout(LONG_S):
-            await asyncio.wait({sending, asyncio.create_task(refused.wait())}, return_when=asyncio.FIRST_COMPLETED)
-            assert refused.is_set(), await sending
+            waiting = asyncio.create_task(refused.wait())
+            await asyncio.wait({sending, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            assert refused.is_set(), sending.exception()
             assert sum(hq.stored) == 0
             hog.unlink()
             await sending
