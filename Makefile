@@ -9,7 +9,7 @@ HEADS  ?=
 
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help env env-dev demo example test test-all check format proto clean
+.PHONY: help env env-dev demo example test test-all check bench bench-masking bench-secagg format proto clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -54,6 +54,14 @@ check: $(VENV)/.dev  ## style, types, import contracts, wire format
 	@$(BIN)/buf breaking --against proto/baseline.binpb
 	@PYTHON=$(CURDIR)/$(BIN)/python sh proto/check_drift.sh
 	@echo "check: all good"
+
+bench: bench-masking bench-secagg  ## measure every promised figure
+
+bench-masking: $(VENV)/.runtime  ## masking against the raw keystream
+	@$(BIN)/python -m benchmarks.masking
+
+bench-secagg: $(VENV)/.runtime  ## secure aggregation against Flower's, which gets its own environment; about ten minutes
+	@$(BIN)/python -m benchmarks.secagg
 
 format: $(VENV)/.dev  ## rewrite the code in house style
 	@$(BIN)/ruff check --fix .
