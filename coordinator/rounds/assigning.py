@@ -30,9 +30,11 @@ def write_assignment(
         plan_digest=job.plan_digest,
         state_digest=state_digest,
         model_digest=job.model_digest,
-        suite=settings.suite.suite,
+        suite=selection.suite,
         ring_bits=settings.ring_bits,
         bundle_threshold=settings.bundle_threshold,
+        rotate=settings.rotate,
+        weighting=settings.weighting(),
         blocks=specify_blocks(job.plan, clips),
         tiles=selection.tiles,
         members=tuple(

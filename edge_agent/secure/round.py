@@ -112,7 +112,14 @@ class SecureRound:
         if update is None or roster is None:
             raise StateError("There is no update to mask.", reason=ErrorReason.WRONG_STATE)
         bundles = bundles_of(roster.bundles, self._index)
-        vectors = quantise_update(self._assignment, bundles, update.deltas, update.statistics, rounding_source())
+        vectors = quantise_update(
+            self._assignment,
+            bundles,
+            update.deltas,
+            update.statistics,
+            rounding_source(),
+            held_examples=update.held_examples,
+        )
         if self._keeper is not None:
             self._keeper.keep(self._assignment, self._assignment_digest, bundles, update, vectors)
         payload = bytes(mask_vectors(job, vectors))

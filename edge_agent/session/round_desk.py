@@ -171,6 +171,7 @@ class RoundDesk:
             state=decode_state(job.plan, version.read_bytes()),
             trained=trained,
             bases=planned_bases(job.plan, job.bases),
+            held_examples=len(data),
         )
         pad_id = int(classifier.tokenizer.pad_token_id)
         return train(

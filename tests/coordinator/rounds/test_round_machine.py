@@ -121,8 +121,8 @@ def test_a_finisher_lost_while_others_train_is_left_out_of_the_roster() -> None:
     world.silent_in = {}
     world.react(site(0), world.agents[site(0)].finish_training())
     world.pump()
-    assert world.machine.roster is not None
-    assert [entry.index for entry in world.machine.roster.entries] == [0, 1, 2]
+    (roster,) = world.machine.rosters
+    assert [entry.index for entry in roster.entries] == [0, 1, 2]
     assert world.sent(ExchangeShares) == {site(0), site(1), site(2)}
     world.finish()
     assert world.machine.outcome is RoundOutcome.COMMITTED

@@ -94,7 +94,7 @@ def test_a_site_that_cannot_hold_the_model_is_named() -> None:
 
 
 def test_above_the_largest_roster_those_who_took_part_least_are_chosen() -> None:
-    sites = tuple(SiteId(f"s{i:03}") for i in range(MAX_MEMBERS + 10))
+    sites = tuple(SiteId(f"s{i:04}") for i in range(MAX_MEMBERS + 10))
     rounds = (a_round(1, sites[:20]), a_round(2, sites[:10]))
     selection = select(make_job(), lineup(*sites), dict.fromkeys(sites, capacity()), rounds)
     assert isinstance(selection, Selection)

@@ -15,6 +15,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import pytest
 from scripted_headquarters import Arrived, Attached, Headquarters, Left, enrol_by_hand, headquarters
+from secagg_driver import sole
 from structlog.testing import capture_logs
 from tiny_jobs import TinyJob, identity_key, tiny_assignment, tiny_job, write_rows
 
@@ -161,7 +162,7 @@ class Round:
         deltas = {block: np.zeros(shapes[block], np.float32) for block in self.assignment.blocks_of(index)}
         statistics = LocalStatistics(examples=0, loss_sum=0.0, correct=0)
         return TrainingOutcome(
-            deltas=deltas, statistics=statistics, cost=TrainingCost(extra_peak_bytes=0, step_cpu_s=0)
+            deltas=deltas, statistics=statistics, held_examples=0, cost=TrainingCost(extra_peak_bytes=0, step_cpu_s=0)
         )
 
     @property
@@ -190,10 +191,10 @@ class Round:
             self.machine.advertised(i, other.finish_training(self._zero_update(i)))
 
     async def share(self) -> None:
-        roster = self.machine.close_advertise()
+        roster = sole(self.machine.close_advertise())
         assert isinstance(roster, Roster)
         self.roster_digest = document_digest(DocumentKind.ROSTER, encode_roster(roster))
-        self.machine.roster_published(self.roster_digest)
+        self.machine.rosters_published([self.roster_digest])
         self.world.hq.tell(ExchangeShares(roster=self.world.sign(DocumentKind.ROSTER, roster)))
         self.machine.shares(0, await self.message(SealedShares))
         for i, other in self.others.items():
@@ -212,13 +213,13 @@ class Round:
             self.payloads[i] = masked.path
 
     async def confirm(self) -> RevealRequest:
-        survivors = self.machine.close_upload()
+        survivors = sole(self.machine.close_upload())
         assert isinstance(survivors, SurvivorSet)
         self.world.hq.tell(ConfirmSurvivors(round=self.reference, survivors=survivors))
         self.machine.survivor_signature(0, await self.message(SurvivorSignature))
         for i, other in self.others.items():
             self.machine.survivor_signature(i, other.confirm(survivors))
-        request = self.machine.close_confirmation()
+        request = sole(self.machine.close_confirmation())
         assert isinstance(request, RevealRequest)
         return request
 
@@ -227,7 +228,7 @@ class Round:
         self.machine.revealed(0, await self.message(RevealedShares))
         for i, other in self.others.items():
             self.machine.revealed(i, other.reveal(request))
-        job = self.machine.close_reveal()
+        job = sole(self.machine.close_reveal())
         assert isinstance(job, UnmaskJob)
         return job
 

@@ -23,13 +23,14 @@ from ravan.secagg.coordinator_states import Abort
 from ravan.secagg.effects import Advertise, Effect, Mask, PersistRevealed, SendReveal, SendShares, SignSurvivors, Upload
 from ravan.secagg.masking import mask_vectors
 from ravan.secagg.messages import RevealedShares, RevealRequest, ShareDelivery, SurvivorSet
-from ravan.secagg.packing import PACKED_BYTES, RING, Elements, add_page
+from ravan.secagg.packing import RING, Elements, add_page, packed_bytes
 from ravan.secagg.statistics import LocalStatistics
 from ravan.secagg.unmask import Unmasked, UnmaskJob, unmask
 from ravan.secagg.vectors import QuantisedBlock, assemble
 
 DENSE = BlockId(BlockKind.DENSE, 0, 0, 0)
 E = TypeVar("E", bound=Effect)
+T = TypeVar("T")
 
 
 def refused(reason: ErrorReason, action: Callable[[], object], match: str = ".") -> None:
@@ -40,11 +41,20 @@ def refused(reason: ErrorReason, action: Callable[[], object], match: str = ".")
     assert caught.value.next_step
 
 
-def unpacked_page(page: memoryview) -> list[int]:
+def unpacked_page(page: memoryview, ring_bits: int = 24) -> list[int]:
     """The elements of a packed page, as unmasking adds them to nothing."""
-    elements = np.zeros(len(page) // PACKED_BYTES, RING)
-    add_page(page, elements, np.empty_like(elements))
+    elements = np.zeros(len(page) // packed_bytes(ring_bits), RING)
+    add_page(page, elements, np.empty_like(elements), ring_bits)
     return [int(element) for element in elements]
+
+
+def sole(outcome: tuple[T, ...] | dict[int, T] | Abort) -> T | Abort:
+    """What a round with one group goes on with."""
+    if isinstance(outcome, Abort):
+        return outcome
+    values = list(outcome.values()) if isinstance(outcome, dict) else list(outcome)
+    assert all(value is values[0] for value in values)
+    return values[0]
 
 
 def head(matrix: int, index: int = 0) -> BlockId:
@@ -143,10 +153,10 @@ class Federation:
     def advertise(self, finishers: Sequence[int]) -> Roster | Abort:
         for i in finishers:
             self.coordinator.advertised(i, only(self.agents[i].finish_training(), Advertise).advertisement)
-        roster = self.coordinator.close_advertise()
+        roster = sole(self.coordinator.close_advertise())
         if isinstance(roster, Roster):
             self.roster = roster
-            self.coordinator.roster_published(self.roster_digest)
+            self.coordinator.rosters_published([self.roster_digest])
         return roster
 
     def share(self, sharers: Sequence[int]) -> dict[int, ShareDelivery] | Abort:
@@ -178,7 +188,7 @@ class Federation:
                 self.coordinator.verify_upload(i, effect.header)
                 self.coordinator.uploaded(i, effect.header)
                 assert self.agents[i].uploaded() == ()
-        survivor_set = self.coordinator.close_upload()
+        survivor_set = sole(self.coordinator.close_upload())
         if isinstance(survivor_set, SurvivorSet):
             self.survivor_set = survivor_set
         return survivor_set
@@ -190,7 +200,7 @@ class Federation:
             signature = only(self.agents[i].survivors(self.survivor_set), SignSurvivors).signature
             if i in signers:
                 self.coordinator.survivor_signature(i, signature)
-        return self.coordinator.close_confirmation()
+        return sole(self.coordinator.close_confirmation())
 
     def reveal(self, request: RevealRequest, revealers: Sequence[int]) -> UnmaskJob | Abort:
         for i in revealers:
@@ -198,7 +208,7 @@ class Federation:
             assert [type(effect) for effect in effects] == [PersistRevealed, SendReveal]
             self.revealed[i] = only(effects, SendReveal).shares
             self.coordinator.revealed(i, self.revealed[i])
-        return self.coordinator.close_reveal()
+        return sole(self.coordinator.close_reveal())
 
     def unmask(self, job: UnmaskJob, progress: Callable[[int, int], None] | None = None) -> Unmasked:
         return unmask(job, lambda index: io.BytesIO(self.payloads[index]), progress)
@@ -234,6 +244,6 @@ class Federation:
         return request
 
     def plain_sum(self, bundle_id: int, survivors: Sequence[int]) -> list[int]:
-        """The sum of the survivors' vectors modulo 2^24 in plain integers."""
+        """The sum of the survivors' vectors modulo the ring in plain integers."""
         rows = [self.vectors[i][bundle_id].tolist() for i in survivors if bundle_id in self.vectors[i]]
-        return [sum(column) % (1 << 24) for column in zip(*rows, strict=True)]
+        return [sum(column) % (1 << self.assignment.ring_bits) for column in zip(*rows, strict=True)]

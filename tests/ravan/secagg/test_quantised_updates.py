@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from secagg_driver import DENSE, Federation, head, make_assignment, only, statistics_of
+from secagg_driver import DENSE, Federation, head, make_assignment, only, sole, statistics_of
 
 from ravan.errors import ErrorReason, ProtocolError
 from ravan.ids import BlockId, Digest
@@ -49,15 +49,14 @@ def test_mean_is_within_one_step_of_the_float_mean_of_clipped_deltas() -> None:
         federation.payloads[i] = payload
         header = only(agent.masked(Digest(hashlib.sha256(payload).digest()), len(payload)), Upload).header
         federation.coordinator.uploaded(i, header)
-    survivor_set = federation.coordinator.close_upload()
+    survivor_set = sole(federation.coordinator.close_upload())
     assert isinstance(survivor_set, SurvivorSet)
     federation.survivor_set = survivor_set
     request = federation.confirm(MEMBERS)
     assert isinstance(request, RevealRequest)
     job = federation.reveal(request, MEMBERS)
     assert not isinstance(job, Abort)
-    sums = federation.unmask(job).sums
-    result = decode_sums(assignment, roster, survivor_set, sums, Denominator.TRAINERS)
+    result = decode_sums(assignment, [federation.unmask(job)], Denominator.TRAINERS)
 
     for block, length in lengths.items():
         rows = [deltas(lengths, i)[block].astype(np.float64) for i in MEMBERS]
