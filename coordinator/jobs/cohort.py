@@ -46,7 +46,7 @@ def check_cohort(job: JobFile, fleet_size: int) -> None:
         raise _unreachable(
             f'[secure_aggregation] profile = "weighted" takes two cells of {weighting.cell_minimum} sites, and'
             f" {_sites(fleet_size)} enrolled.",
-            f'Use profile = "uniform", or enrol {2 * weighting.cell_minimum - fleet_size} more sites'
+            f'Use profile = "uniform", or enrol more sites, {2 * weighting.cell_minimum} in all'
             f"{_smaller_cells(fleet_size)}.",
         )
     if job.minimum_sites > fleet_size:

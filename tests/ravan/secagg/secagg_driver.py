@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ravan.errors import ErrorReason, RavanError
 from ravan.ids import BlockId, BlockKind, Digest, JobId, RunId, SiteId
-from ravan.manifest.assignment import Assignment, BlockSpec, Member, Suite, Tile
+from ravan.manifest.assignment import Assignment, BlockSpec, Member, Suite, Tile, Weighting
 from ravan.manifest.roster import Roster
 from ravan.secagg.agent import AgentRound
 from ravan.secagg.bundles import bundles_of, lay_out
@@ -71,7 +71,15 @@ def identity(index: int) -> Ed25519PrivateKey:
 
 
 def make_assignment(
-    tiles: Sequence[Sequence[int]], *, threshold: int = 3, lengths: Sequence[int] = (9, 5, 7), dense: int = 6
+    tiles: Sequence[Sequence[int]],
+    *,
+    threshold: int = 3,
+    lengths: Sequence[int] = (9, 5, 7),
+    dense: int = 6,
+    suite: Suite = Suite.AES_128_CTR,
+    ring_bits: int = 24,
+    rotate: bool = False,
+    weighting: Weighting | None = None,
 ) -> Assignment:
     """One member per entry of `tiles`, trained tiles as given; tile i has one head of lengths[i]."""
     heads = [BlockSpec(block_id=head(i), length=length, clip=0.5 + i) for i, length in enumerate(lengths)]
@@ -91,9 +99,11 @@ def make_assignment(
         plan_digest=Digest(seeded("plan")),
         state_digest=Digest(seeded("state")),
         model_digest=Digest(seeded("model")),
-        suite=Suite.AES_128_CTR,
-        ring_bits=24,
+        suite=suite,
+        ring_bits=ring_bits,
         bundle_threshold=threshold,
+        rotate=rotate,
+        weighting=weighting,
         blocks=(BlockSpec(block_id=DENSE, length=dense, clip=1.0), *heads),
         tiles=tuple(Tile(tile_id=i, blocks=(head(i),)) for i in range(len(lengths))),
         members=members,
@@ -171,8 +181,10 @@ class Federation:
         assert self.roster is not None
         job = only(self.agents[index].deliver(delivery), Mask).job
         blocks, statistics = random_blocks(self.assignment, index), statistics_of(index)
+        weighting = self.assignment.weighting
+        weight = 1 if weighting is None else 1 + index % weighting.limit
         self.vectors[index] = {
-            bundle.bundle_id: assemble(lay_out(self.assignment, bundle), blocks, statistics)
+            bundle.bundle_id: assemble(lay_out(self.assignment, bundle), blocks, statistics, weight)
             for bundle in bundles_of(self.roster.bundles, index)
         }
         payload = bytes(mask_vectors(job, self.vectors[index]))
