@@ -92,6 +92,11 @@ class SecureRound:
         """Return which assignment this is about."""
         return self._assignment_digest
 
+    @property
+    def holds_clear_update(self) -> bool:
+        """Tell whether the update was never masked, so that another round may have it."""
+        return self._update is not None
+
     def finish_training(self, update: TrainingOutcome) -> KeyAdvertisement:
         """Take the update and make the round's keys."""
         advertisement = _last(self._machine.finish_training(), Advertise).advertisement

@@ -238,13 +238,14 @@ class Round:
         await self.upload()
         return await self.reveal(await self.confirm())
 
-    def finish(self, *, dropped: bool = False) -> None:
+    def finish(self, *, dropped: bool = False, outcome: RoundOutcome = RoundOutcome.COMMITTED) -> None:
+        committed = outcome is RoundOutcome.COMMITTED
         self.world.hq.tell(
             RoundResult(
                 run_id=self.assignment.run_id,
                 round_number=self.assignment.round_number,
-                outcome=RoundOutcome.COMMITTED,
-                state_digest=Digest(hashlib.sha256(b"next").digest()),
+                outcome=outcome,
+                state_digest=Digest(hashlib.sha256(b"next").digest() if committed else b""),
                 dropped=dropped,
             )
         )
@@ -281,6 +282,61 @@ async def test_two_whole_rounds(world: World) -> None:
         assert world.hq.heartbeats[-1].step_cpu_s > 0
         assert world.hq.heartbeats[-1].peak_rss_bytes >= world.hq.heartbeats[-1].rss_bytes > 0
     assert list((world.config_path.parent / "state" / "rounds").iterdir()) == []
+
+
+def offers(entries: list[Any]) -> int:
+    return sum(entry["event"] == "offers the update of a round that ended before it was masked" for entry in entries)
+
+
+async def end_before_masking(world: World, number: int, assignment: Assignment | None = None) -> Round:
+    """Lead a round to the shares, and end it there for want of sites."""
+    current = Round(world, *world.train(number, assignment))
+    await current.advertise()
+    await current.share()
+    current.finish(outcome=RoundOutcome.TOO_FEW_SITES)
+    return current
+
+
+async def test_an_update_that_was_never_masked_is_offered_in_the_re_run(world: World) -> None:
+    async with world.agent():
+        world.prepare()
+        await world.hq.hear(JobProfile)
+        with capture_logs() as entries:
+            await end_before_masking(world, 1)
+            await end_before_masking(world, 2)
+            third = Round(world, *world.train(3))
+            await third.run()
+        assert offers(entries) == 2
+        assert not (world.kept / f"{Digest(bytes(32)).hex()}.npz").exists()
+        third.finish(outcome=RoundOutcome.INTERRUPTED)
+        # It was masked in round 3: consumed, though that round came to nothing as well.
+        with capture_logs() as entries:
+            await end_before_masking(world, 4)
+        assert offers(entries) == 0
+
+
+@pytest.mark.parametrize("change", ["version", "blocks", "data"])
+async def test_an_update_is_not_offered_where_another_would_be_trained(world: World, change: str) -> None:
+    async with world.agent():
+        world.prepare()
+        await world.hq.hear(JobProfile)
+        await end_before_masking(world, 1)
+        assignment = world.assignment(2)
+        match change:
+            case "version":
+                state = initial_state(world.plan)
+                state = {block: array + np.float32(0.5) for block, array in state.items()}
+                digest = world.hq.blobs.put(encode_state(world.plan, state))
+                assignment = dataclasses.replace(assignment, state_digest=digest)
+            case "blocks":
+                own, *others = assignment.members
+                own = dataclasses.replace(own, tiles=own.tiles[:-1])
+                assignment = dataclasses.replace(assignment, members=(own, *others))
+            case _:
+                write_rows(world.root / "rows.csv", (("hose burst", "pump"), ("no start", "engine")))
+        with capture_logs() as entries:
+            await end_before_masking(world, 2, assignment)
+        assert offers(entries) == 0
 
 
 async def test_an_agent_that_starts_again_leaves_the_round_and_joins_the_next(world: World) -> None:
