@@ -21,6 +21,7 @@ def site_view(site: SiteRecord, status: SiteStatus | None) -> wire.Site:
         state=enums.SITE_STATE.to_wire(state_of(site, status)),
         last_seen=max(site.last_seen, status.last_seen if status is not None else 0.0),
         certificate_expires_at=site.certificate_expires_at,
+        endorsed=bool(site.endorsement),
     )
     hardware = status.hardware if status is not None and status.hardware is not None else site.hardware
     if hardware is not None:

@@ -32,6 +32,7 @@ def show_site_details(site: wire.Site, *, now: float) -> None:
     """Print one site."""
     rows = [("State", site_state(site)), ("Last seen", _ago(site.last_seen, now)), ("Doing", describe_activity(site))]
     if site.certificate_expires_at:
+        rows.append(("Endorsed by the owner", "yes" if site.endorsed else "no"))
         rows.append(("Certificate ends in", describe_seconds(site.certificate_expires_at - now)))
     if site.HasField("hardware"):
         machine = site.hardware

@@ -40,7 +40,9 @@ def encode_assignment(value: Assignment) -> bytes:
         blocks=(round_pb2.BlockSpec(block_id=b.block_id.pack(), length=b.length, clip=b.clip) for b in value.blocks),
         tiles=(round_pb2.Tile(tile_id=t.tile_id, block_ids=[b.pack() for b in t.blocks]) for t in value.tiles),
         members=(
-            round_pb2.Member(index=m.index, site=m.site, identity_key=m.identity_key, tiles=m.tiles)
+            round_pb2.Member(
+                index=m.index, site=m.site, identity_key=m.identity_key, tiles=m.tiles, endorsement=m.endorsement
+            )
             for m in value.members
         ),
         rotate=value.rotate,
@@ -149,6 +151,7 @@ def _member_from_wire(wire: round_pb2.Member) -> Member:
         site=fields.site(wire.site),
         identity_key=fields.fixed(wire.identity_key, fields.KEY_BYTES, "identity key"),
         tiles=fields.ascending(wire.tiles, "member's tiles"),
+        endorsement=fields.fixed(wire.endorsement, fields.SIGNATURE_BYTES, "endorsement") if wire.endorsement else b"",
     )
 
 

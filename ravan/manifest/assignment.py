@@ -63,6 +63,8 @@ class Member:
     """Ed25519 public key proved at enrolment, 32 bytes."""
     tiles: tuple[int, ...]
     """Ids of the tiles that this site trains, ascending; dense blocks are trained by all."""
+    endorsement: bytes = b""
+    """The owner's signature under site and identity key, 64 bytes; empty when there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

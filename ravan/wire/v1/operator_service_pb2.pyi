@@ -120,6 +120,7 @@ class Site(_message.Message):
     HARDWARE_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    ENDORSED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name. Set by the coordinator."""
     state: Global___SiteState.ValueType
@@ -128,6 +129,8 @@ class Site(_message.Message):
     """Seconds since the Unix epoch of the last sign of life. 0 means never."""
     certificate_expires_at: _builtins.float
     """Seconds since the Unix epoch when the certificate expires. 0 before enrolment."""
+    endorsed: _builtins.bool
+    """Whether an owner's endorsement is kept for the site's identity. Whose it is only agents can tell."""
     @_builtins.property
     def hardware(self) -> _hardware_pb2.HardwareProfile:
         """Last hardware profile. Absent until the first report."""
@@ -145,10 +148,11 @@ class Site(_message.Message):
         hardware: _hardware_pb2.HardwareProfile | None = ...,
         heartbeat: _site_service_pb2.HeartbeatRequest | None = ...,
         certificate_expires_at: _builtins.float = ...,
+        endorsed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware", "heartbeat", b"heartbeat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "hardware", b"hardware", "heartbeat", b"heartbeat", "last_seen", b"last_seen", "name", b"name", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "endorsed", b"endorsed", "hardware", b"hardware", "heartbeat", b"heartbeat", "last_seen", b"last_seen", "name", b"name", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -238,6 +242,49 @@ class RevokeSiteResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeSiteResponse: _TypeAlias = RevokeSiteResponse  # noqa: Y015
+
+@_typing.final
+class EndorseSiteRequest(_message.Message):
+    """Hands over the owner's endorsement of a site."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ENDORSEMENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name. Set by the operator."""
+    endorsement: _builtins.bytes
+    """Ed25519 by the owner over site and identity key, 64 bytes. Set by the operator, who got it from the owner."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        endorsement: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endorsement", b"endorsement", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndorseSiteRequest: _TypeAlias = EndorseSiteRequest  # noqa: Y015
+
+@_typing.final
+class EndorseSiteResponse(_message.Message):
+    """Answers an endorsement."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndorseSiteResponse: _TypeAlias = EndorseSiteResponse  # noqa: Y015
 
 @_typing.final
 class UploadBlobRequest(_message.Message):

@@ -648,12 +648,17 @@ class Member(_message.Message):
     SITE_FIELD_NUMBER: _builtins.int
     IDENTITY_KEY_FIELD_NUMBER: _builtins.int
     TILES_FIELD_NUMBER: _builtins.int
+    ENDORSEMENT_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Position in this round, from 0. Set by the coordinator."""
     site: _builtins.str
     """Name of the site. Set by the coordinator."""
     identity_key: _builtins.bytes
     """Ed25519 key proved at enrolment, 32 bytes. Set by the coordinator."""
+    endorsement: _builtins.bytes
+    """Ed25519 by the plants' owner over site and identity key, 64 bytes. Set by the coordinator, which was handed it and
+    cannot make it. Empty: the site is not endorsed.
+    """
     @_builtins.property
     def tiles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tiles that the site trains, ascending. May be empty: the site then trains the dense blocks alone."""
@@ -665,10 +670,11 @@ class Member(_message.Message):
         site: _builtins.str = ...,
         identity_key: _builtins.bytes = ...,
         tiles: _abc.Iterable[_builtins.int] | None = ...,
+        endorsement: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_key", b"identity_key", "index", b"index", "site", b"site", "tiles", b"tiles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endorsement", b"endorsement", "identity_key", b"identity_key", "index", b"index", "site", b"site", "tiles", b"tiles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

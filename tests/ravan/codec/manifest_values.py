@@ -155,7 +155,13 @@ def assignments(draw: st.DrawFn) -> Assignment:
         ),
         tiles=tuple(Tile(tile_id=t, blocks=tuple(b for b in heads if b.matrix == t)) for t in tile_ids),
         members=tuple(
-            Member(index=i, site=name, identity_key=key, tiles=tuple(sorted(draw(tile_choice))))
+            Member(
+                index=i,
+                site=name,
+                identity_key=key,
+                tiles=tuple(sorted(draw(tile_choice))),
+                endorsement=draw(st.just(b"") | signatures),
+            )
             for i, (name, key) in enumerate(zip(names, identities, strict=True))
         ),
     )
