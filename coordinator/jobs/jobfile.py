@@ -13,8 +13,10 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, Field, PlainValidator, StringConstraints, model_validator
 
 from coordinator.allocation.policy import AllocationPolicy
+from ravan.codec import fields
 from ravan.configuration import STRICT, read_text
 from ravan.data.tables import TableFormat
+from ravan.errors import ProtocolError
 from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_MEMBERS, Suite
 from ravan.manifest.plan import BasisKind, Denominator, Optimiser, Task
 
@@ -39,6 +41,13 @@ def _checked_name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise ValueError("must be 1 to 63 lower-case letters, digits, dots, hyphens or underscores")
     return value
+
+
+def _checked_text(value: str) -> str:
+    try:
+        return fields.text(value, "text")
+    except ProtocolError:
+        raise ValueError(f"must have at most {fields.TEXT_LIMIT} characters and no control characters") from None
 
 
 def _checked_labels(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -66,8 +75,8 @@ def _checked_seed(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_checked_name)]
-Text = Annotated[str, StringConstraints(min_length=1)]
-Count = Annotated[int, Field(strict=True, ge=1)]
+Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_checked_text)]
+Count = Annotated[int, Field(strict=True, ge=1, le=(1 << 31) - 1)]
 Seconds = Annotated[float, Field(strict=True, gt=0)]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 
