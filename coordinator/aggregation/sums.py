@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, StringConstraints
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from ravan.configuration import STRICT
 from ravan.errors import ErrorReason, TransferError
 from ravan.ids import BlockId, Digest, RunId, SiteId
 from ravan.secagg.unmask import UnmaskJob
@@ -63,6 +65,38 @@ class PublishedSums:
     bundles: tuple[PublishedBundle, ...]
 
 
+_Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
+_Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+_PackedBlock = Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")]
+
+
+class _BundleFacts(BaseModel):
+    """One bundle as it stands in the JSON."""
+
+    model_config = STRICT
+
+    id: _Whole
+    members: tuple[_Whole, ...]
+    blocks: tuple[tuple[_PackedBlock, _Whole, float], ...]
+
+
+class _Facts(BaseModel):
+    """The JSON, as `_facts` writes it."""
+
+    model_config = STRICT
+
+    version: Literal[1]
+    run_id: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
+    round_number: _Whole
+    assignment_digest: _Hash
+    roster_digest: _Hash
+    ring_bits: _Whole
+    quantum_limit: _Whole
+    sites: dict[_Whole, str]
+    survivors: tuple[_Whole, ...]
+    bundles: tuple[_BundleFacts, ...]
+
+
 def publish_sums(work: UnmaskJob, sums: Mapping[int, NDArray[np.uint32]]) -> bytes:
     """Serialise the unmasked sums, by bundle id; equal input gives equal bytes."""
     facts = json.dumps(_facts(work), sort_keys=True).encode()
@@ -75,11 +109,9 @@ def read_sums(data: bytes) -> PublishedSums:
     """Read `publish_sums`'s bytes; raise TransferError MALFORMED for anything else."""
     try:
         tensors = load(data)
-        facts = json.loads(tensors.pop(_FACTS).tobytes())
-        if facts["version"] != _VERSION:
-            raise ValueError("unknown version")
+        facts = _Facts.model_validate_json(tensors.pop(_FACTS).tobytes(), strict=True)
         return _published(facts, tensors)
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError):
         raise TransferError(
             "The blob holds no sums of a round.",
             reason=ErrorReason.MALFORMED,
@@ -112,27 +144,30 @@ def _facts(work: UnmaskJob) -> dict[str, Any]:
     }
 
 
-def _published(facts: Mapping[str, Any], tensors: Mapping[str, NDArray[np.uint32]]) -> PublishedSums:
+def _published(facts: _Facts, tensors: Mapping[str, NDArray[Any]]) -> PublishedSums:
     return PublishedSums(
-        run_id=RunId(bytes.fromhex(facts["run_id"])),
-        round_number=facts["round_number"],
-        assignment_digest=Digest(bytes.fromhex(facts["assignment_digest"])),
-        roster_digest=Digest(bytes.fromhex(facts["roster_digest"])),
-        ring_bits=facts["ring_bits"],
-        quantum_limit=facts["quantum_limit"],
-        sites={int(index): SiteId(site) for index, site in facts["sites"].items()},
-        survivors=tuple(facts["survivors"]),
-        bundles=tuple(_published_bundle(bundle, tensors) for bundle in facts["bundles"]),
+        run_id=RunId(bytes.fromhex(facts.run_id)),
+        round_number=facts.round_number,
+        assignment_digest=Digest(bytes.fromhex(facts.assignment_digest)),
+        roster_digest=Digest(bytes.fromhex(facts.roster_digest)),
+        ring_bits=facts.ring_bits,
+        quantum_limit=facts.quantum_limit,
+        sites={index: SiteId(site) for index, site in facts.sites.items()},
+        survivors=facts.survivors,
+        bundles=tuple(_published_bundle(bundle, tensors) for bundle in facts.bundles),
     )
 
 
-def _published_bundle(facts: Mapping[str, Any], tensors: Mapping[str, NDArray[np.uint32]]) -> PublishedBundle:
+def _published_bundle(facts: _BundleFacts, tensors: Mapping[str, NDArray[Any]]) -> PublishedBundle:
+    total = tensors.get(f"{_PREFIX}{facts.id}")
+    if total is not None and (total.dtype != np.uint32 or total.ndim != 1):
+        raise ValueError("a sum is no vector of ring elements")
     return PublishedBundle(
-        bundle_id=facts["id"],
-        members=tuple(facts["members"]),
+        bundle_id=facts.id,
+        members=facts.members,
         blocks=tuple(
             PublishedBlock(block_id=BlockId.unpack(int(packed, 16)), length=length, clip=clip)
-            for packed, length, clip in facts["blocks"]
+            for packed, length, clip in facts.blocks
         ),
-        total=tensors.get(f"{_PREFIX}{facts['id']}"),
+        total=total,
     )
