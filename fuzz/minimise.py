@@ -33,7 +33,8 @@ def _minimise(target: Target) -> tuple[int, int]:
         arguments = ["-set_cover_merge=1", f"-max_len={_LONGEST_BYTES}"]
         FINDINGS.mkdir(exist_ok=True)
         status = run_engine(target, FINDINGS / f"{target.name}.log", arguments, merged, GATHERED / target.name)
-        chosen = sorted(merged.iterdir(), key=lambda path: path.stat().st_size)[:_MOST_FILES]
+        # short inputs are refused early; the long ones among the chosen reach deepest
+        chosen = sorted(merged.iterdir(), key=lambda path: path.stat().st_size, reverse=True)[:_MOST_FILES]
         if status or not chosen:
             raise SystemExit(f"The corpus of {target.name} stays as it was; {FINDINGS / target.name}.log says why.")
         _replace(target, chosen)
