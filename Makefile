@@ -6,10 +6,12 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 ROUNDS ?=
 HEADS  ?=
+TARGET ?=
+FUZZ_SECONDS ?= 60
 
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help env env-dev demo example test test-all check bench bench-masking bench-secagg format proto clean
+.PHONY: help env env-dev demo example test test-all check bench bench-masking bench-secagg fuzz fuzz-corpus format proto clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -27,6 +29,11 @@ $(VENV)/.runtime: pyproject.toml constraints.txt requirements-demo.txt
 $(VENV)/.dev: $(VENV)/.runtime
 	@echo "Adding the tools of the developers ..."
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.runtime
+	@echo "Adding the fuzzer ..."
+	@$(PIP) --editable '.[fuzz]'
 	@touch $@
 
 env: $(VENV)/.runtime  ## build what running needs
@@ -62,6 +69,12 @@ bench-masking: $(VENV)/.runtime  ## masking against the raw keystream
 
 bench-secagg: $(VENV)/.runtime  ## secure aggregation against Flower's, which gets its own environment; about ten minutes
 	@$(BIN)/python -m benchmarks.secagg
+
+fuzz: $(VENV)/.fuzz  ## a minute of fuzzing for each reader of foreign bytes; FUZZ_SECONDS=n TARGET=name
+	@$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(TARGET)
+
+fuzz-corpus: $(VENV)/.fuzz  ## keep in version control what the fuzzing on this machine reached; TARGET=name
+	@$(BIN)/python -m fuzz.minimise $(TARGET)
 
 format: $(VENV)/.dev  ## rewrite the code in house style
 	@$(BIN)/ruff check --fix .

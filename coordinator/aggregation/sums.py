@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, StringConstraints
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from ravan.configuration import STRICT
 from ravan.errors import ErrorReason, TransferError
 from ravan.ids import BlockId, Digest, RunId, SiteId
 from ravan.manifest.assignment import Assignment, BlockSpec
@@ -77,6 +79,57 @@ class PublishedSums:
     groups: tuple[PublishedGroup, ...]
 
 
+_Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
+_Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+class _BlockFacts(BaseModel):
+    """One block as it stands in the JSON."""
+
+    model_config = STRICT
+
+    id: Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")]
+    length: _Whole
+    bound: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    signs: Annotated[str, StringConstraints(pattern="^([0-9a-f]{2})*$")]
+
+
+class _BundleFacts(BaseModel):
+    """One bundle as it stands in the JSON."""
+
+    model_config = STRICT
+
+    id: _Whole
+    members: tuple[_Whole, ...]
+    blocks: tuple[_BlockFacts, ...]
+
+
+class _GroupFacts(BaseModel):
+    """One group as it stands in the JSON."""
+
+    model_config = STRICT
+
+    roster_digest: _Hash
+    survivors: tuple[_Whole, ...]
+    bundles: tuple[_BundleFacts, ...]
+
+
+class _Facts(BaseModel):
+    """The JSON, as `_facts` writes it."""
+
+    model_config = STRICT
+
+    version: Literal[2]
+    run_id: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
+    round_number: _Whole
+    assignment_digest: _Hash
+    ring_bits: _Whole
+    quantum_limit: _Whole
+    weight_limit: _Whole
+    sites: dict[_Whole, str]
+    groups: tuple[_GroupFacts, ...]
+
+
 def publish_sums(works: Sequence[UnmaskJob], results: Sequence[Unmasked]) -> bytes:
     """Serialise the unmasked sums, by group and bundle id; equal input gives equal bytes."""
     facts = json.dumps(_facts(works), sort_keys=True).encode()
@@ -91,11 +144,9 @@ def read_sums(data: bytes) -> PublishedSums:
     """Read `publish_sums`'s bytes; raise TransferError MALFORMED for anything else."""
     try:
         tensors = load(data)
-        facts = json.loads(tensors.pop(_FACTS).tobytes())
-        if facts["version"] != _VERSION:
-            raise ValueError("unknown version")
+        facts = _Facts.model_validate_json(tensors.pop(_FACTS).tobytes(), strict=True)
         return _published(facts, tensors)
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError):
         raise TransferError(
             "The blob holds no sums of a round.",
             reason=ErrorReason.MALFORMED,
@@ -145,40 +196,41 @@ def _block_facts(assignment: Assignment, spec: BlockSpec) -> dict[str, Any]:
     }
 
 
-def _published(facts: Mapping[str, Any], tensors: Mapping[str, NDArray[np.uint32]]) -> PublishedSums:
+def _published(facts: _Facts, tensors: Mapping[str, NDArray[Any]]) -> PublishedSums:
     return PublishedSums(
-        run_id=RunId(bytes.fromhex(facts["run_id"])),
-        round_number=facts["round_number"],
-        assignment_digest=Digest(bytes.fromhex(facts["assignment_digest"])),
-        ring_bits=facts["ring_bits"],
-        quantum_limit=facts["quantum_limit"],
-        weight_limit=facts["weight_limit"],
-        sites={int(index): SiteId(site) for index, site in facts["sites"].items()},
+        run_id=RunId(bytes.fromhex(facts.run_id)),
+        round_number=facts.round_number,
+        assignment_digest=Digest(bytes.fromhex(facts.assignment_digest)),
+        ring_bits=facts.ring_bits,
+        quantum_limit=facts.quantum_limit,
+        weight_limit=facts.weight_limit,
+        sites={index: SiteId(site) for index, site in facts.sites.items()},
         groups=tuple(
             PublishedGroup(
-                roster_digest=Digest(bytes.fromhex(group["roster_digest"])),
-                survivors=tuple(group["survivors"]),
-                bundles=tuple(_published_bundle(number, bundle, tensors) for bundle in group["bundles"]),
+                roster_digest=Digest(bytes.fromhex(group.roster_digest)),
+                survivors=group.survivors,
+                bundles=tuple(_published_bundle(number, bundle, tensors) for bundle in group.bundles),
             )
-            for number, group in enumerate(facts["groups"])
+            for number, group in enumerate(facts.groups)
         ),
     )
 
 
-def _published_bundle(
-    group: int, facts: Mapping[str, Any], tensors: Mapping[str, NDArray[np.uint32]]
-) -> PublishedBundle:
+def _published_bundle(group: int, facts: _BundleFacts, tensors: Mapping[str, NDArray[Any]]) -> PublishedBundle:
+    total = tensors.get(_name(group, facts.id))
+    if total is not None and (total.dtype != np.uint32 or total.ndim != 1):
+        raise ValueError("a sum is no vector of ring elements")
     return PublishedBundle(
-        bundle_id=facts["id"],
-        members=tuple(facts["members"]),
+        bundle_id=facts.id,
+        members=facts.members,
         blocks=tuple(
             PublishedBlock(
-                block_id=BlockId.unpack(int(block["id"], 16)),
-                length=block["length"],
-                bound=block["bound"],
-                signs=bytes.fromhex(block["signs"]),
+                block_id=BlockId.unpack(int(block.id, 16)),
+                length=block.length,
+                bound=block.bound,
+                signs=bytes.fromhex(block.signs),
             )
-            for block in facts["blocks"]
+            for block in facts.blocks
         ),
-        total=tensors.get(_name(group, facts["id"])),
+        total=total,
     )

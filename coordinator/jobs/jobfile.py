@@ -14,8 +14,10 @@ from pydantic import AfterValidator, BaseModel, Field, PlainValidator, StringCon
 
 from coordinator.allocation.cells import least_cell
 from coordinator.allocation.policy import AllocationPolicy
+from ravan.codec import fields
 from ravan.configuration import STRICT, read_text
 from ravan.data.tables import TableFormat
+from ravan.errors import ProtocolError
 from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP, MAX_MEMBERS, Suite, Weighting
 from ravan.manifest.plan import BasisKind, Denominator, Optimiser, Task
 
@@ -55,6 +57,13 @@ def _checked_name(value: str) -> str:
     return value
 
 
+def _checked_text(value: str) -> str:
+    try:
+        return fields.text(value, "text")
+    except ProtocolError:
+        raise ValueError(f"must have at most {fields.TEXT_LIMIT} characters and no control characters") from None
+
+
 def _checked_labels(value: tuple[str, ...]) -> tuple[str, ...]:
     if len(value) < 2 or len(set(value)) < len(value) or any(label != label.strip() or not label for label in value):
         raise ValueError("must be two or more different names without blanks at their ends")
@@ -80,8 +89,8 @@ def _checked_seed(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_checked_name)]
-Text = Annotated[str, StringConstraints(min_length=1)]
-Count = Annotated[int, Field(strict=True, ge=1)]
+Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_checked_text)]
+Count = Annotated[int, Field(strict=True, ge=1, le=(1 << 31) - 1)]
 Seconds = Annotated[float, Field(strict=True, gt=0)]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 
