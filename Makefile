@@ -6,10 +6,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 ROUNDS ?=
 HEADS  ?=
+MODULES ?=
 
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help env env-dev demo example test test-all check bench bench-masking bench-secagg format proto clean
+.PHONY: help env env-dev demo example test test-all check mutants bench bench-masking bench-secagg format proto clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -54,6 +55,10 @@ check: $(VENV)/.dev  ## style, types, import contracts, wire format
 	@$(BIN)/buf breaking --against proto/baseline.binpb
 	@PYTHON=$(CURDIR)/$(BIN)/python sh proto/check_drift.sh
 	@echo "check: all good"
+
+mutants: $(VENV)/.dev  ## break secure aggregation on purpose, see the tests fail; MODULES='shamir terms'; half an hour
+	@$(if $(MODULES),,nice -n 10 $(BIN)/python -m mutation.removal)
+	@nice -n 10 $(BIN)/python -m mutation.secagg $(MODULES)
 
 bench: bench-masking bench-secagg  ## measure every promised figure
 
