@@ -19,6 +19,7 @@ from ravan.secagg.effects import Advertise, SendReveal, SendShares, SignSurvivor
 from ravan.secagg.messages import (
     MaskedHeader,
     RevealedShares,
+    RevealRequest,
     SealedShares,
     SeedShare,
     SelfMaskShares,
@@ -70,6 +71,58 @@ def test_repeats_are_ignored_in_every_phase_and_contradictions_never(
     coordinator.advertised(0, advertisement)
     changed = replace(advertisement, signature=bytes(64))
     refused(VIOLATION, lambda: coordinator.advertised(0, changed), "differs from its first")
+
+
+def test_no_round_is_led_under_an_assignment_that_sites_would_refuse(federation: Federation) -> None:
+    small = replace(federation.assignment, bundle_threshold=2)
+    refused(
+        ErrorReason.THRESHOLD_MISSED, lambda: CoordinatorRound(assignment=small, assignment_digest=federation.digest)
+    )
+
+
+def test_every_kind_of_message_counts_once_and_may_come_again_after_its_phase(
+    federation: Federation, coordinator: CoordinatorRound
+) -> None:
+    federation.agents[0] = federation.agent(0)
+    first = only(federation.agent(0).finish_training(), Advertise).advertisement
+    roster = federation.advertise(EVERYONE)
+    assert isinstance(roster, Roster)
+    again = federation.agent(0)
+    again.finish_training()
+    shares = only(again.roster(roster, federation.roster_digest), SendShares).shares
+    deliveries = federation.share(EVERYONE)
+    assert isinstance(deliveries, dict)
+    headers = {i: federation.mask(i, delivery).header for i, delivery in deliveries.items()}
+    for i, header in headers.items():
+        coordinator.uploaded(i, header)
+        coordinator.verify_upload(i, header)
+        coordinator.uploaded(i, header)
+    survivor_set = coordinator.close_upload()
+    assert isinstance(survivor_set, SurvivorSet)
+    federation.survivor_set = survivor_set
+    signature = only(federation.agents[0].survivors(survivor_set), SignSurvivors).signature
+    request = federation.confirm(EVERYONE)
+    assert isinstance(request, RevealRequest)
+    federation.reveal(request, EVERYONE)
+    assert coordinator.phase is Phase.UNMASK
+    revealed = federation.revealed[0]
+    coordinator.advertised(0, first)
+    coordinator.shares(0, shares)
+    coordinator.verify_upload(0, headers[0])
+    coordinator.uploaded(0, headers[0])
+    coordinator.survivor_signature(0, signature)
+    coordinator.revealed(0, revealed)
+    assert coordinator.phase is Phase.UNMASK
+    nothing = Digest(bytes(32))
+    for contradict in (
+        partial(coordinator.advertised, 0, replace(first, signature=b"")),
+        partial(coordinator.shares, 0, SealedShares(ciphertexts={})),
+        partial(coordinator.verify_upload, 0, replace(headers[0], sha256=nothing)),
+        partial(coordinator.uploaded, 0, replace(headers[0], sha256=nothing)),
+        partial(coordinator.survivor_signature, 0, replace(signature, signature=b"")),
+        partial(coordinator.revealed, 0, replace(revealed, survivor_digest=nothing)),
+    ):
+        refused(VIOLATION, contradict, "differs from its first")
 
 
 def test_phases_tell_whom_they_wait_for(federation: Federation, coordinator: CoordinatorRound) -> None:

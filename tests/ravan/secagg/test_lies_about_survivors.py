@@ -10,7 +10,7 @@ import pytest
 from coordinator_loot import MASK_SEED, Holdings, Loot, holdings, without_checks
 from hypothesis import example, given
 from hypothesis import strategies as st
-from lying_coordinator import EVERYONE, NARROW, answered, demand, leaves, uploaded, vector
+from lying_coordinator import EVERYONE, NARROW, TILES, answered, demand, leaves, uploaded, vector
 from secagg_driver import Federation, make_assignment, only
 
 from ravan.errors import ErrorReason, RavanError
@@ -168,6 +168,14 @@ def test_a_small_cohort_among_the_survivors() -> None:
     assert loot.bare((0, 1), NARROW) is None
     assert answered(loot, held, thin).bare((0, 1), NARROW) == federation.plain_sum(NARROW, (0, 1))
     assert loot.bare((0,), NARROW) == vector(federation, NARROW)
+
+
+def test_survivors_of_whom_no_bundle_has_enough() -> None:
+    # Four are enough for the shares, and five for a bundle.
+    federation = uploaded(make_assignment(TILES, threshold=5))
+    nothing = SurvivorSet(survivors=(0, 1, 2, 3), bundles=())
+    for i in nothing.survivors:
+        leaves(ErrorReason.THRESHOLD_MISSED, partial(federation.agents[i].survivors, nothing), "No bundle has enough")
 
 
 def test_too_few_survivors_for_the_shares_to_protect_anybody() -> None:
