@@ -48,6 +48,7 @@ def test_advertisements_in_anothers_name_or_with_used_keys(
     first = only(federation.agents[0].finish_training(), Advertise).advertisement
     second = only(federation.agents[1].finish_training(), Advertise).advertisement
     refused(VIOLATION, lambda: coordinator.advertised(1, first), "in the name of member 0")
+    refused(VIOLATION, lambda: coordinator.advertised(0, second), "in the name of member 1")
     refused(VIOLATION, lambda: coordinator.advertised(7, replace(first, index=7)), "no part")
     refused(ErrorReason.SIGNATURE_INVALID, lambda: coordinator.advertised(1, replace(first, index=1)), "member 1")
     refused(VIOLATION, lambda: coordinator.advertised(0, replace(first, mask_key=b"")))

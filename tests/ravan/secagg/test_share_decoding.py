@@ -99,6 +99,11 @@ def test_one_liar_too_many_is_not_decoded() -> None:
     assert (decoded.secret, decoded.wrong) == (seeded("secret"), (2, 5))
 
 
+def test_fewer_shares_than_the_threshold_are_not_decoded() -> None:
+    shares = split(seeded("secret"), 4, range(1, 4), lambda size: slow.expand(seeded("k"), b"", size))
+    assert decode(range(1, 4), shares, 4) is None
+
+
 def test_what_is_no_secret_of_32_bytes_is_not_decoded() -> None:
     beyond = [(1 << 256).to_bytes(33, "big")] * 3
     assert decode((1, 2, 3), beyond, 1) is None

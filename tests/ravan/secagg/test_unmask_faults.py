@@ -130,6 +130,17 @@ def test_a_liar_about_everybody_is_named_once_and_the_sum_is_exact() -> None:
     assert all(total.tolist() == federation.plain_sum(b, EVERYONE) for b, total in result.sums.items())
 
 
+def test_who_was_wrong_once_is_left_out_so_that_another_liar_is_found() -> None:
+    everyone = range(16)
+    federation = Federation(make_assignment([(0, 1)] * 16, lengths=(5, 3)))
+    job = federation.run_to_job(everyone, everyone, everyone, everyone)
+    job = with_bad_shares(job, (3, 14), 2, answers=16)
+    # Three at once are one too many, but two of them are known by now.
+    result = federation.unmask(with_bad_shares(job, (3, 7, 14), 5, answers=16))
+    assert result.suspects == (3, 7, 14)
+    assert all(total.tolist() == federation.plain_sum(b, everyone) for b, total in result.sums.items())
+
+
 def test_an_owner_who_dealt_two_holders_wrong_shares_does_not_silence_them() -> None:
     # Sixteen members, t = 11: after two owners with two holders each, ten unsuspected ones would not do.
     everyone = range(16)

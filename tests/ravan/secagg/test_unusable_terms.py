@@ -38,6 +38,13 @@ def test_a_member_with_a_key_of_low_order_is_refused_before_others_meet_it(key: 
     federation.coordinator.advertised(0, good)
 
 
+def test_one_key_for_both_uses_is_refused() -> None:
+    federation = Federation(make_assignment([(0, 1), (0, 1), (0, 1)]))
+    good = only(federation.agents[0].finish_training(), Advertise).advertisement
+    twofold = signed_again(federation, replace(good, channel_key=good.mask_key))
+    refused(ErrorReason.PROTOCOL_VIOLATION, lambda: federation.coordinator.advertised(0, twofold), "serves twice")
+
+
 @pytest.mark.parametrize("clip", [5e-324, 1e-305])
 def test_a_clip_bound_that_no_number_can_be_divided_by_is_refused(clip: float) -> None:
     assignment = make_assignment([(0, 1), (0, 1), (0, 1)])
