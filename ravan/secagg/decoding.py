@@ -25,7 +25,10 @@ class Decoded:
 
 
 def decode(points: Sequence[int], shares: Sequence[bytes], threshold: int) -> Decoded | None:
-    """Return the secret of all shares but at most (m - threshold) / 2 of them, or None when there is none."""
+    """Return the secret of all shares but at most (m - threshold) / 2 of them, or None when there is none.
+
+    Raise ProtocolError for what is no share.
+    """
     values = [parse_share(share) for share in shares]
     polynomial = _decode(points, values, threshold)
     if polynomial is None:

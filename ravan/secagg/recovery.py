@@ -131,8 +131,6 @@ def _corrected(
     secret: _Secret, holders: tuple[int, ...], threshold: int, without: tuple[int, ...] = ()
 ) -> _Solution | None:
     heard = [holder for holder in holders if holder not in without]
-    if len(heard) < threshold:
-        return None
     decoded = decode([point(holder) for holder in heard], [secret.shares[holder] for holder in heard], threshold)
     if decoded is None or not _belongs(secret, decoded.secret):
         return None

@@ -198,6 +198,11 @@ DELIVERIES: dict[str, tuple[Callable[[ShareDelivery], ShareDelivery], ErrorReaso
         ErrorReason.PROTOCOL_VIOLATION,
         "not exactly",
     ),
+    "one too many": (
+        lambda d: replace(d, mask_set=(0, 1, 2, 3)),
+        ErrorReason.PROTOCOL_VIOLATION,
+        "not exactly",
+    ),
     "not me": (lambda d: _only_from(d, (1, 2, 3, 4)), ErrorReason.PROTOCOL_VIOLATION, "leaves this site out"),
     "below t": (lambda d: _only_from(d, (0, 1, 2)), ErrorReason.THRESHOLD_MISSED, "Only 3"),
     "unknown": (
@@ -223,7 +228,9 @@ def test_an_update_is_masked_once(federation: Federation, delivery: ShareDeliver
     job = only(agent.deliver(delivery), Mask).job
     refused(ErrorReason.WRONG_STATE, lambda: agent.deliver(delivery), "MASKING")
     refused(ErrorReason.MALFORMED, lambda: agent.masked(Digest(bytes(32)), job.size_bytes + 1))
+    refused(ErrorReason.MALFORMED, lambda: agent.masked(Digest(bytes(32)), job.size_bytes - 1))
     refused(ErrorReason.MALFORMED, lambda: agent.masked(Digest(b""), job.size_bytes))
+    refused(ErrorReason.MALFORMED, lambda: agent.masked(Digest(bytes(33)), job.size_bytes))
     agent.masked(Digest(bytes(32)), job.size_bytes)
     refused(ErrorReason.WRONG_STATE, lambda: agent.masked(Digest(bytes(32)), job.size_bytes), "UPLOADING")
 

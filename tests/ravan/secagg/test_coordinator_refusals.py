@@ -27,6 +27,7 @@ from ravan.secagg.messages import (
     SurvivorSignature,
 )
 from ravan.secagg.shamir import PRIME
+from ravan.secagg.transcript import upload_bytes
 
 EVERYONE = tuple(range(5))
 VIOLATION, WRONG_STATE = ErrorReason.PROTOCOL_VIOLATION, ErrorReason.WRONG_STATE
@@ -180,10 +181,15 @@ def header(federation: Federation) -> MaskedHeader:
     ("changes", "reason"),
     [
         ({"index": 1}, VIOLATION),
+        ({"index": -1}, VIOLATION),
         ({"mask_set_digest": Digest(bytes(32))}, VIOLATION),
+        ({"mask_set_digest": Digest(b"\xff" * 32)}, VIOLATION),
         ({"bundles": (0, 1, 2)}, VIOLATION),
+        ({"bundles": (0, 1, 2, 3, 4)}, VIOLATION),
         ({"size_bytes": 3}, VIOLATION),
+        ({"size_bytes": 1 << 40}, VIOLATION),
         ({"sha256": Digest(b"")}, VIOLATION),
+        ({"sha256": Digest(bytes(33))}, VIOLATION),
         ({"sha256": Digest(bytes(32))}, ErrorReason.SIGNATURE_INVALID),
         ({"signature": bytes(64)}, ErrorReason.SIGNATURE_INVALID),
     ],
@@ -199,6 +205,19 @@ def test_upload_header_that_does_not_hold(
     assert federation.coordinator.missing == (0,)
     federation.coordinator.uploaded(0, header)
     assert federation.coordinator.ready
+
+
+def test_a_vector_of_one_who_shared_nothing_is_refused(federation: Federation, coordinator: CoordinatorRound) -> None:
+    federation.advertise(EVERYONE)
+    deliveries = federation.share((0, 1, 2, 3))
+    assert isinstance(deliveries, dict)
+    theirs = federation.mask(3, deliveries[3]).header
+    # Member 4 trains tile 0 alone, so that bundles 0 and 1 are its own; all else it copies.
+    size = 3 * sum(len(federation.vectors[3][bundle]) for bundle in (0, 1))
+    message = upload_bytes(theirs.mask_set_digest, 4, (0, 1), size, theirs.sha256)
+    own = replace(theirs, index=4, bundles=(0, 1), size_bytes=size, signature=identity(4).sign(message))
+    for take in (coordinator.verify_upload, coordinator.uploaded):
+        refused(VIOLATION, partial(take, 4, own), "no part")
 
 
 def test_late_upload_is_refused_and_its_member_stays_dropped(federation: Federation, header: MaskedHeader) -> None:
@@ -222,7 +241,10 @@ def test_survivor_signatures_must_hold(federation: Federation, confirmed: Surviv
     coordinator = federation.coordinator
     good = only(federation.agents[1].survivors(confirmed), SignSurvivors).signature
     refused(VIOLATION, lambda: coordinator.survivor_signature(0, replace(good, index=0)), "no part")
-    refused(VIOLATION, lambda: coordinator.survivor_signature(2, good), "in the name of")
+    for other in (2, 3):
+        theirs = only(federation.agents[other].survivors(confirmed), SignSurvivors).signature
+        refused(VIOLATION, partial(coordinator.survivor_signature, other, good), "in the name of member 1")
+        refused(VIOLATION, partial(coordinator.survivor_signature, 1, theirs), f"in the name of member {other}")
     foreign = SurvivorSignature(index=1, signature=identity(1).sign(b"something else"))
     refused(ErrorReason.SIGNATURE_INVALID, lambda: coordinator.survivor_signature(1, foreign))
     coordinator.survivor_signature(1, good)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from coordinator_loot import holdings
 from lying_coordinator import EVERYONE, uploaded
-from secagg_driver import Federation, seeded
+from secagg_driver import Federation, make_assignment, seeded
 
+from ravan.manifest.roster import Roster
 from ravan.secagg.decoding import Decoded
 from ravan.secagg.keys import RoundKeys
 from ravan.secagg.messages import RevealRequest, SealedShares, SeedShare, SelfMaskShares, ShareDelivery
@@ -67,6 +68,15 @@ def test_held_shares_and_states() -> None:
         for value in (held[0], state, state.view, state.view.context):
             check_hidden(value, secrets)
     assert set(holdings(federation)) == set(EVERYONE)
+
+
+def test_channel_keys() -> None:
+    federation = Federation(make_assignment([(0,)] * 3))
+    roster = federation.advertise((0, 1, 2))
+    assert isinstance(roster, Roster)
+    federation.agents[0].roster(roster, federation.roster_digest)
+    state: Any = federation.agents[0]._state
+    check_hidden(state, byte_strings(state.channels) | {state.own.seed})
 
 
 def test_what_recovery_has_in_hand() -> None:
