@@ -273,8 +273,10 @@ def test_revealed_shares_must_be_of_the_right_kind(federation: Federation, confi
         refused(reason, partial(federation.coordinator.revealed, 1, message))
     missing_owner = replace(good, shares={o: s for o, s in good.shares.items() if o != 0})
     refused(VIOLATION, lambda: federation.coordinator.revealed(1, missing_owner))
-    other_set = RevealedShares(survivor_digest=Digest(bytes(32)), shares=good.shares)
-    refused(VIOLATION, lambda: federation.coordinator.revealed(1, other_set), "another survivor set")
+    for digest in (bytes(32), b"\xff" * 32):
+        other_set = RevealedShares(survivor_digest=Digest(digest), shares=good.shares)
+        refused(VIOLATION, partial(federation.coordinator.revealed, 1, other_set), "another survivor set")
+    refused(VIOLATION, lambda: federation.coordinator.revealed(0, good), "no part")
     federation.coordinator.revealed(1, good)
     assert federation.coordinator.missing == (2, 3, 4)
 
