@@ -109,10 +109,14 @@ def test_a_share_is_a_field_element_or_refused(raw: bytes) -> None:
 
 
 def test_elements_beyond_the_field_and_short_secrets_are_refused() -> None:
-    with pytest.raises(ProtocolError):
-        parse_share(PRIME.to_bytes(33, "big"))
-    with pytest.raises(ProtocolError):
-        split(b"short", 2, (1, 2, 3))
+    for raw in (PRIME.to_bytes(33, "big"), bytes(34), bytes(32)):
+        with pytest.raises(ProtocolError):
+            parse_share(raw)
+    with pytest.raises(ValueError, match="shorter"):
+        recover((1, 2, 3), [bytes(33), bytes(33)])
+    for secret in (b"short", bytes(33)):
+        with pytest.raises(ProtocolError, match=f"{len(secret)} bytes"):
+            split(secret, 2, (1, 2, 3))
 
 
 def test_shares_that_give_no_32_byte_secret_are_refused() -> None:
