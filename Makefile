@@ -8,10 +8,12 @@ ROUNDS ?=
 HEADS  ?=
 TARGET ?=
 FUZZ_SECONDS ?= 60
+MODULES ?=
 
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help env env-dev demo example test test-all check bench bench-masking bench-secagg fuzz fuzz-corpus format proto clean
+.PHONY: help env env-dev demo example test test-all check mutants bench bench-masking bench-secagg bench-step fuzz \
+        fuzz-corpus format proto clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -62,7 +64,11 @@ check: $(VENV)/.dev  ## style, types, import contracts, wire format
 	@PYTHON=$(CURDIR)/$(BIN)/python sh proto/check_drift.sh
 	@echo "check: all good"
 
-bench: bench-masking bench-secagg  ## measure every promised figure
+mutants: $(VENV)/.dev  ## break secure aggregation on purpose, see the tests fail; MODULES='shamir terms'; half an hour
+	@$(if $(MODULES),,nice -n 10 $(BIN)/python -m mutation.removal)
+	@nice -n 10 $(BIN)/python -m mutation.secagg $(MODULES)
+
+bench: bench-masking bench-secagg bench-step  ## measure every promised figure
 
 bench-masking: $(VENV)/.runtime  ## masking against the raw keystream
 	@$(BIN)/python -m benchmarks.masking
@@ -75,6 +81,9 @@ fuzz: $(VENV)/.fuzz  ## a minute of fuzzing for each reader of foreign bytes; FU
 
 fuzz-corpus: $(VENV)/.fuzz  ## keep in version control what the fuzzing on this machine reached; TARGET=name
 	@$(BIN)/python -m fuzz.minimise $(TARGET)
+
+bench-step: $(VENV)/.dev  ## a training step against PEFT LoRA's; a few minutes, on a machine that does nothing else
+	@$(BIN)/python -m benchmarks.step
 
 format: $(VENV)/.dev  ## rewrite the code in house style
 	@$(BIN)/ruff check --fix .

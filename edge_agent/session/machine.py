@@ -165,11 +165,16 @@ class SessionMachine:
 
     def _assignment(self, event: AssignmentReceived) -> Effects:
         assignment = event.assignment
-        if event.digest in self._handled or assignment.round_number < self._highest.get(assignment.run_id, 0):
+        if event.digest in self._handled:
             return ()
         self._handled.add(event.digest)
-        if assignment.round_number == self._highest.get(assignment.run_id, 0):
-            sentence = f"This site took part in round {assignment.round_number} already; it waits for the next."
+        number, highest = assignment.round_number, self._highest.get(assignment.run_id, 0)
+        if number < highest:
+            sentence = f"Round {number} is refused: this site has taken part in round {highest}, and rounds only go on."
+            next_step = "Ask HQ whether the coordinator was set back to an older backup; its job must begin anew then."
+            return Note(sentence=sentence, next_step=next_step), _leave(assignment, DropReason.REFUSED)
+        if number == highest:
+            sentence = f"This site took part in round {number} already; it waits for the next."
             return Note(sentence=sentence), _leave(assignment, DropReason.RESTARTED)
         plan = self._prepared.get(assignment.plan_digest)
         if plan is None:

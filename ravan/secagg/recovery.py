@@ -1,4 +1,4 @@
-"""Recover members' secrets from revealed shares, and find a holder whose shares are wrong."""
+"""Recover members' secrets from revealed shares, and find the holders whose shares are wrong."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ravan.errors import ProtocolError
 from ravan.manifest.roster import Roster
 from ravan.secagg.bundles import bundles_of
+from ravan.secagg.decoding import decode
 from ravan.secagg.keys import derive_private_key, public_bytes
 from ravan.secagg.messages import SeedShare, SelfMaskShares, SurvivorSet
 from ravan.secagg.refusals import below_threshold, violation
@@ -26,7 +27,10 @@ class RecoveredSecrets:
     self_seeds: Mapping[tuple[int, int], bytes] = field(repr=False)
     """(survivor, approved bundle id) to self-mask seed."""
     suspects: tuple[int, ...]
-    """Holders that were left out because their shares contradict all others, ascending."""
+    """Holders that were left out since their shares contradict those of the others, ascending.
+
+    Either such a holder or the owner who dealt the share broke the rules: nobody but these two can tell.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +47,8 @@ class _Secret:
 def recover_secrets(roster: Roster, survivor_set: SurvivorSet, reveals: Reveals) -> RecoveredSecrets:
     """Recover every revealed secret; raise ProtocolError when shares contradict each other beyond repair.
 
-    One wrong holder is found with t + 2 answers, or t + 1 where the secret belongs to a public key.
+    Of m answers (m - t) / 2 wrong ones are found, rounded down, or up where the secret belongs to a
+    public key. With t answers nothing shows that one is wrong but the check values of the sum.
     """
     mask_keys = {entry.index: entry.mask_key for entry in roster.entries}
     suspects: set[int] = set()
@@ -78,38 +83,60 @@ def _self_secret(owner: int, bundle_id: int, reveals: Reveals) -> _Secret:
 
 
 def _recover(secret: _Secret, threshold: int, suspects: set[int]) -> bytes:
-    holders = [holder for holder in secret.shares if holder not in suspects]
-    value = _attempt(secret, holders, threshold)
-    if value is not None:
-        return value
-    found = [(h, v) for h in holders if (v := _attempt_without(secret, holders, h, threshold)) is not None]
-    if len(found) != 1:
-        raise violation(f"The revealed shares of member {secret.owner} contradict each other and name no culprit.")
-    culprit, value = found[0]
-    suspects.add(culprit)
-    return value
+    everyone = tuple(secret.shares)
+    if len(everyone) < threshold:
+        raise below_threshold(f"Only {len(everyone)} sites revealed shares; {threshold} must.")
+    # Who was wrong once is left out first, and heard again where the others alone do not agree.
+    trusted = tuple(holder for holder in everyone if holder not in suspects)
+    for holders in dict.fromkeys((trusted, everyone)):
+        solution = _solve(secret, holders, threshold)
+        if solution is not None:
+            suspects.update(solution.wrong)
+            return solution.secret
+    raise violation(f"The revealed shares of member {secret.owner} contradict each other and name no culprit.")
 
 
-def _attempt_without(secret: _Secret, holders: list[int], culprit: int, threshold: int) -> bytes | None:
-    rest = [holder for holder in holders if holder != culprit]
-    checkable = len(rest) > threshold or secret.public_key is not None
-    return _attempt(secret, rest, threshold) if checkable and len(rest) >= threshold else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Solution:
+    """A secret, and the holders whose shares do not belong to it."""
+
+    secret: bytes = field(repr=False)
+    wrong: tuple[int, ...]
 
 
-def _attempt(secret: _Secret, holders: list[int], threshold: int) -> bytes | None:
-    """Return the secret, or None when the shares contradict each other or the public key."""
+def _solve(secret: _Secret, holders: tuple[int, ...], threshold: int) -> _Solution | None:
+    """Return the secret that the holders' shares give, or None when they contradict each other or the public key."""
     if len(holders) < threshold:
-        raise below_threshold(f"Only {len(holders)} sites revealed shares; {threshold} must.")
+        return None
     points = tuple(point(holder) for holder in holders)
     shares = [secret.shares[holder] for holder in holders]
-    used = threshold + 1
-    # One share more than needed shows a wrong one among all that are used; further ones change no sum.
-    if len(holders) >= used and not consistent(points[:used], shares[:used]):
-        return None
+    if consistent(points, shares, threshold):
+        return _combined(secret, points[:threshold], shares[:threshold])
+    if secret.public_key is None:
+        return _corrected(secret, holders, threshold)
+    # The public key tells the right secret where shares alone cannot, so one more wrong one is found.
+    attempts = [(), *((holder,) for holder in holders)]
+    return next(filter(None, (_corrected(secret, holders, threshold, without) for without in attempts)), None)
+
+
+def _combined(secret: _Secret, points: tuple[int, ...], shares: list[bytes]) -> _Solution | None:
     try:
-        value = recover(points[:threshold], shares[:threshold])
+        value = recover(points, shares)
     except ProtocolError:
         return None
-    if secret.public_key is not None and public_bytes(derive_private_key(value)) != secret.public_key:
+    return _Solution(secret=value, wrong=()) if _belongs(secret, value) else None
+
+
+def _corrected(
+    secret: _Secret, holders: tuple[int, ...], threshold: int, without: tuple[int, ...] = ()
+) -> _Solution | None:
+    heard = [holder for holder in holders if holder not in without]
+    decoded = decode([point(holder) for holder in heard], [secret.shares[holder] for holder in heard], threshold)
+    if decoded is None or not _belongs(secret, decoded.secret):
         return None
-    return value
+    wrong = tuple(holder for holder in heard if point(holder) in decoded.wrong)
+    return _Solution(secret=decoded.secret, wrong=(*without, *wrong))
+
+
+def _belongs(secret: _Secret, value: bytes) -> bool:
+    return secret.public_key in (None, public_bytes(derive_private_key(value)))

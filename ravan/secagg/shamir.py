@@ -34,9 +34,7 @@ def split(secret: bytes, threshold: int, points: Sequence[int], entropy: Entropy
     """Return one 33-byte share per point (1 and up, distinct); any `threshold` of them give the secret."""
     if len(secret) != SECRET_BYTES:
         raise malformed(f"A secret of {len(secret)} bytes cannot be shared; it must have {SECRET_BYTES}.")
-    raw = entropy(_COEFFICIENT_BYTES * (threshold - 1))
-    chunks = (raw[i : i + _COEFFICIENT_BYTES] for i in range(0, len(raw), _COEFFICIENT_BYTES))
-    coefficients = [int.from_bytes(secret, "big"), *(int.from_bytes(chunk, "big") % PRIME for chunk in chunks)]
+    coefficients = [int.from_bytes(secret, "big"), *_draw(threshold - 1, entropy)]
     coefficients.reverse()
     return tuple(_evaluate(coefficients, x).to_bytes(SHARE_BYTES, "big") for x in points)
 
@@ -49,10 +47,13 @@ def recover(points: tuple[int, ...], shares: Sequence[bytes]) -> bytes:
     return value.to_bytes(SECRET_BYTES, "big")
 
 
-def consistent(points: tuple[int, ...], shares: Sequence[bytes]) -> bool:
-    """Tell whether the last share lies on the polynomial of all the others."""
-    *rest, last = shares
-    return combine(_row(points[:-1], points[-1]), rest) == parse_share(last)
+def consistent(points: tuple[int, ...], shares: Sequence[bytes], threshold: int) -> bool:
+    """Tell whether all shares, `threshold` of them or more, lie on one polynomial of the sharing's degree.
+
+    One inner product with a random word of the dual code: wrong shares pass with probability 1 / PRIME,
+    whatever those who made them up have agreed on.
+    """
+    return combine(_check_row(points, threshold), shares) == 0
 
 
 def parse_share(share: bytes) -> int:
@@ -80,10 +81,33 @@ def _row(points: tuple[int, ...], x: int) -> tuple[int, ...]:
     """Return the Lagrange weights that give the polynomial's value at `x` from its values at `points`."""
     row = []
     for i in points:
-        numerator = denominator = 1
+        numerator = 1
         for j in points:
             if j != i:
                 numerator = numerator * (x - j) % PRIME
-                denominator = denominator * (i - j) % PRIME
-        row.append(numerator * pow(denominator, -1, PRIME) % PRIME)
+        row.append(numerator * _weight(points, i) % PRIME)
     return tuple(row)
+
+
+@lru_cache(maxsize=64)
+def _check_row(points: tuple[int, ...], threshold: int) -> tuple[int, ...]:
+    """Return weights under which the values of any polynomial of degree below `threshold` add up to zero.
+
+    They are secret to this process, so that nobody can choose wrong shares that add up to zero as well.
+    """
+    coefficients = _draw(len(points) - threshold, os.urandom)
+    return tuple(_evaluate(coefficients, x) * _weight(points, x) % PRIME for x in points)
+
+
+def _weight(points: tuple[int, ...], x: int) -> int:
+    product = 1
+    for other in points:
+        if other != x:
+            product = product * (x - other) % PRIME
+    return pow(product, -1, PRIME)
+
+
+def _draw(count: int, entropy: Entropy) -> list[int]:
+    raw = entropy(_COEFFICIENT_BYTES * count)
+    chunks = (raw[i : i + _COEFFICIENT_BYTES] for i in range(0, len(raw), _COEFFICIENT_BYTES))
+    return [int.from_bytes(chunk, "big") % PRIME for chunk in chunks]

@@ -210,10 +210,35 @@ def test_a_round_of_an_earlier_process_is_left() -> None:
     assert effects[-1] == Leave(job_id=PLAN.job_id, round_number=4, reason=DropReason.RESTARTED)
 
 
-def test_older_rounds_are_ignored_and_newer_ones_taken() -> None:
+def test_older_rounds_are_refused_and_newer_ones_taken() -> None:
     made = prepared({PLAN.run_id: 4})
+    note, leave = made.handle(train(3))
+    assert isinstance(note, Note)
+    assert "round 4" in note.sentence
+    assert "backup" in note.next_step
+    assert leave == Leave(job_id=PLAN.job_id, round_number=3, reason=DropReason.REFUSED)
     assert made.handle(train(3)) == ()
     assert kinds(made.handle(train(5))) == [MeetMembers, RememberRound, StartTraining]
+
+
+def test_a_replayed_round_leaves_the_one_that_runs_as_it_is() -> None:
+    made = prepared()
+    made.handle(train(2))
+    assert kinds(made.handle(train(1))) == [Note, Leave]
+    assert made.active_round is not None
+    assert made.active_round.round_number == 2
+    assert made.handle(roster(2))
+
+
+def test_other_settings_than_those_that_were_prepared_are_refused() -> None:
+    """The coordinator signs another plan under the job's name, with more steps, and never shows it for approval."""
+    made = prepared()
+    changed = Digest(hashlib.sha256(b"the same plan with other settings").digest())
+    effects = made.handle(train(plan_digest=changed))
+    assert kinds(effects) == [Note, Leave]
+    assert effects[-1] == Leave(job_id=PLAN.job_id, round_number=1, reason=DropReason.REFUSED)
+    assert made.active_round is None
+    assert kinds(made.handle(train(2))) == [MeetMembers, RememberRound, StartTraining]
 
 
 def test_a_round_is_never_taken_twice() -> None:

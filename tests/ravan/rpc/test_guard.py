@@ -60,11 +60,14 @@ class Handlers:
 
 
 @asynccontextmanager
-async def echo(handlers: Handlers, calls: Calls, *, served: str = SERVICE) -> AsyncIterator[aio.Channel]:
+async def echo(
+    handlers: Handlers, calls: Calls, *, served: str = SERVICE, concurrent_calls: int = 100
+) -> AsyncIterator[aio.Channel]:
     def note(method: str, outcome: StatusCode, seconds: float) -> None:
         calls.append((method, outcome, seconds))
 
-    server = build_server(GuardPolicy(access={SERVICE: None}, is_revoked=nobody, on_call=note))
+    policy = GuardPolicy(access={SERVICE: None}, is_revoked=nobody, on_call=note)
+    server = build_server(policy, concurrent_calls=concurrent_calls)
     methods: dict[str, Any] = {
         "Answer": grpc.unary_unary_rpc_method_handler(handlers.answer),
         "Stream": grpc.unary_stream_rpc_method_handler(handlers.stream),
@@ -193,3 +196,32 @@ async def test_an_unknown_method_is_unimplemented() -> None:
         with pytest.raises(aio.AioRpcError) as caught:
             await call(b"abc", timeout=20)
     assert caught.value.code() is StatusCode.UNIMPLEMENTED
+
+
+async def test_a_flood_is_turned_away_at_the_cap_and_calls_in_progress_go_on() -> None:
+    calls: Calls = []
+    async with echo(Handlers(), calls, concurrent_calls=2) as channel:
+        stream: Any = channel.unary_stream(f"/{SERVICE}/Stream")
+        held = [stream(b"wait") for _ in range(2)]
+        assert [await each.read() for each in held] == [b"one", b"one"]
+        for _ in range(50):
+            with pytest.raises(aio.AioRpcError) as caught:
+                await answer(channel, b"abc")
+            assert caught.value.code() is StatusCode.RESOURCE_EXHAUSTED
+        assert not any(each.done() for each in held)
+        # What is turned away never reaches the guard, and is not kept.
+        assert calls == []
+        held[0].cancel()
+        async with asyncio.timeout(20):
+            while await answered(channel) is None:
+                pass
+
+
+async def answered(channel: aio.Channel) -> bytes | None:
+    """The answer, or None at the cap."""
+    try:
+        return await answer(channel, b"abc")
+    except aio.AioRpcError as error:
+        if error.code() is not StatusCode.RESOURCE_EXHAUSTED:
+            raise
+        return None

@@ -141,6 +141,7 @@ class Federation:
     digest: Digest = field(default_factory=lambda: Digest(seeded("assignment")))
     roster_digest: Digest = field(default_factory=lambda: Digest(seeded("roster")))
     roster: Roster | None = None
+    mask_set: tuple[int, ...] = ()
     survivor_set: SurvivorSet | None = None
 
     def __post_init__(self) -> None:
@@ -174,7 +175,10 @@ class Federation:
         for i in sharers:
             effect = only(self.agents[i].roster(self.roster, self.roster_digest), SendShares)
             self.coordinator.shares(i, effect.shares)
-        return self.coordinator.close_sharing()
+        deliveries = self.coordinator.close_sharing()
+        if not isinstance(deliveries, Abort):
+            self.mask_set = tuple(deliveries)
+        return deliveries
 
     def mask(self, index: int, delivery: ShareDelivery) -> Upload:
         """Mask and stage a member's payload without telling the coordinator."""

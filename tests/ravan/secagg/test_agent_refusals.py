@@ -13,6 +13,7 @@ from secagg_driver import Federation, identity, make_assignment, only, refused, 
 from ravan.errors import ErrorReason, ProtocolError, StateError
 from ravan.ids import Digest
 from ravan.manifest.roster import Roster
+from ravan.secagg.bundles import plan_bundles
 from ravan.secagg.effects import Mask, PersistRevealed, SendReveal, SignSurvivors
 from ravan.secagg.messages import (
     RevealRequest,
@@ -55,7 +56,8 @@ def delivery(federation: Federation, roster: Roster) -> ShareDelivery:
     ("changes", "reason"),
     [
         ({"bundle_threshold": 2}, ErrorReason.THRESHOLD_MISSED),
-        ({"ring_bits": 32}, ErrorReason.PROTOCOL_VIOLATION),
+        ({"ring_bits": 20}, ErrorReason.PROTOCOL_VIOLATION),
+        ({"ring_bits": 48}, ErrorReason.PROTOCOL_VIOLATION),
         ({"members": ()}, ErrorReason.PROTOCOL_VIOLATION),
         ({"tiles": ()}, ErrorReason.PROTOCOL_VIOLATION),
     ],
@@ -136,6 +138,7 @@ ROSTERS: dict[str, tuple[Callable[[Roster], Roster], ErrorReason]] = {
     "unknown member": (lambda r: _changed(r, 4, index=7), ErrorReason.PROTOCOL_VIOLATION),
     "bundles of other members": (lambda r: _without(r, 4), ErrorReason.PROTOCOL_VIOLATION),
     "lower threshold": (lambda r: replace(r, threshold=3), ErrorReason.PROTOCOL_VIOLATION),
+    "higher threshold": (lambda r: replace(r, threshold=5), ErrorReason.PROTOCOL_VIOLATION),
     "lower bundle threshold": (
         lambda r: replace(r, bundles=(replace(r.bundles[0], threshold=2), *r.bundles[1:])),
         ErrorReason.PROTOCOL_VIOLATION,
@@ -165,6 +168,14 @@ def test_roster_that_does_not_hold(federation: Federation, roster: Roster, name:
     refused(reason, lambda: agent.roster(change(roster), federation.roster_digest))
     assert agent.state == "ADVERTISED"
     assert agent.roster(roster, federation.roster_digest)
+
+
+def test_a_roster_that_is_out_of_order_throughout(federation: Federation, roster: Roster) -> None:
+    """Everything else follows from the order, and agents would disagree about it."""
+    bundles = plan_bundles(federation.assignment, (1, 0, 2, 3, 4))
+    turned = replace(_swapped(roster), bundles=bundles)
+    agent = federation.agents[0]
+    refused(ErrorReason.PROTOCOL_VIOLATION, lambda: agent.roster(turned, federation.roster_digest), "out of order")
 
 
 # --- the shares --------------------------------------------------------------------------------------
@@ -198,6 +209,11 @@ DELIVERIES: dict[str, tuple[Callable[[ShareDelivery], ShareDelivery], ErrorReaso
         ErrorReason.PROTOCOL_VIOLATION,
         "not exactly",
     ),
+    "one too many": (
+        lambda d: replace(d, mask_set=(0, 1, 2, 3)),
+        ErrorReason.PROTOCOL_VIOLATION,
+        "not exactly",
+    ),
     "not me": (lambda d: _only_from(d, (1, 2, 3, 4)), ErrorReason.PROTOCOL_VIOLATION, "leaves this site out"),
     "below t": (lambda d: _only_from(d, (0, 1, 2)), ErrorReason.THRESHOLD_MISSED, "Only 3"),
     "unknown": (
@@ -223,7 +239,9 @@ def test_an_update_is_masked_once(federation: Federation, delivery: ShareDeliver
     job = only(agent.deliver(delivery), Mask).job
     refused(ErrorReason.WRONG_STATE, lambda: agent.deliver(delivery), "MASKING")
     refused(ErrorReason.MALFORMED, lambda: agent.masked(Digest(bytes(32)), job.size_bytes + 1))
+    refused(ErrorReason.MALFORMED, lambda: agent.masked(Digest(bytes(32)), job.size_bytes - 1))
     refused(ErrorReason.MALFORMED, lambda: agent.masked(Digest(b""), job.size_bytes))
+    refused(ErrorReason.MALFORMED, lambda: agent.masked(Digest(bytes(33)), job.size_bytes))
     agent.masked(Digest(bytes(32)), job.size_bytes)
     refused(ErrorReason.WRONG_STATE, lambda: agent.masked(Digest(bytes(32)), job.size_bytes), "UPLOADING")
 

@@ -19,6 +19,7 @@ from ravan.secagg.effects import Advertise, SendReveal, SendShares, SignSurvivor
 from ravan.secagg.messages import (
     MaskedHeader,
     RevealedShares,
+    RevealRequest,
     SealedShares,
     SeedShare,
     SelfMaskShares,
@@ -26,6 +27,7 @@ from ravan.secagg.messages import (
     SurvivorSignature,
 )
 from ravan.secagg.shamir import PRIME
+from ravan.secagg.transcript import upload_bytes
 
 EVERYONE = tuple(range(5))
 VIOLATION, WRONG_STATE = ErrorReason.PROTOCOL_VIOLATION, ErrorReason.WRONG_STATE
@@ -47,6 +49,7 @@ def test_advertisements_in_anothers_name_or_with_used_keys(
     first = only(federation.agents[0].finish_training(), Advertise).advertisement
     second = only(federation.agents[1].finish_training(), Advertise).advertisement
     refused(VIOLATION, lambda: coordinator.advertised(1, first), "in the name of member 0")
+    refused(VIOLATION, lambda: coordinator.advertised(0, second), "in the name of member 1")
     refused(VIOLATION, lambda: coordinator.advertised(7, replace(first, index=7)), "no part")
     refused(ErrorReason.SIGNATURE_INVALID, lambda: coordinator.advertised(1, replace(first, index=1)), "member 1")
     refused(VIOLATION, lambda: coordinator.advertised(0, replace(first, mask_key=b"")))
@@ -70,6 +73,58 @@ def test_repeats_are_ignored_in_every_phase_and_contradictions_never(
     coordinator.advertised(0, advertisement)
     changed = replace(advertisement, signature=bytes(64))
     refused(VIOLATION, lambda: coordinator.advertised(0, changed), "differs from its first")
+
+
+def test_no_round_is_led_under_an_assignment_that_sites_would_refuse(federation: Federation) -> None:
+    small = replace(federation.assignment, bundle_threshold=2)
+    refused(
+        ErrorReason.THRESHOLD_MISSED, lambda: CoordinatorRound(assignment=small, assignment_digest=federation.digest)
+    )
+
+
+def test_every_kind_of_message_counts_once_and_may_come_again_after_its_phase(
+    federation: Federation, coordinator: CoordinatorRound
+) -> None:
+    federation.agents[0] = federation.agent(0)
+    first = only(federation.agent(0).finish_training(), Advertise).advertisement
+    roster = federation.advertise(EVERYONE)
+    assert isinstance(roster, Roster)
+    again = federation.agent(0)
+    again.finish_training()
+    shares = only(again.roster(roster, federation.roster_digest), SendShares).shares
+    deliveries = federation.share(EVERYONE)
+    assert isinstance(deliveries, dict)
+    headers = {i: federation.mask(i, delivery).header for i, delivery in deliveries.items()}
+    for i, header in headers.items():
+        coordinator.uploaded(i, header)
+        coordinator.verify_upload(i, header)
+        coordinator.uploaded(i, header)
+    survivor_set = sole(coordinator.close_upload())
+    assert isinstance(survivor_set, SurvivorSet)
+    federation.survivor_set = survivor_set
+    signature = only(federation.agents[0].survivors(survivor_set), SignSurvivors).signature
+    request = federation.confirm(EVERYONE)
+    assert isinstance(request, RevealRequest)
+    federation.reveal(request, EVERYONE)
+    assert coordinator.phase is Phase.UNMASK
+    revealed = federation.revealed[0]
+    coordinator.advertised(0, first)
+    coordinator.shares(0, shares)
+    coordinator.verify_upload(0, headers[0])
+    coordinator.uploaded(0, headers[0])
+    coordinator.survivor_signature(0, signature)
+    coordinator.revealed(0, revealed)
+    assert coordinator.phase is Phase.UNMASK
+    nothing = Digest(bytes(32))
+    for contradict in (
+        partial(coordinator.advertised, 0, replace(first, signature=b"")),
+        partial(coordinator.shares, 0, SealedShares(ciphertexts={})),
+        partial(coordinator.verify_upload, 0, replace(headers[0], sha256=nothing)),
+        partial(coordinator.uploaded, 0, replace(headers[0], sha256=nothing)),
+        partial(coordinator.survivor_signature, 0, replace(signature, signature=b"")),
+        partial(coordinator.revealed, 0, replace(revealed, survivor_digest=nothing)),
+    ):
+        refused(VIOLATION, contradict, "differs from its first")
 
 
 def test_phases_tell_whom_they_wait_for(federation: Federation, coordinator: CoordinatorRound) -> None:
@@ -128,10 +183,15 @@ def header(federation: Federation) -> MaskedHeader:
     ("changes", "reason"),
     [
         ({"index": 1}, VIOLATION),
+        ({"index": -1}, VIOLATION),
         ({"mask_set_digest": Digest(bytes(32))}, VIOLATION),
+        ({"mask_set_digest": Digest(b"\xff" * 32)}, VIOLATION),
         ({"bundles": (0, 1, 2)}, VIOLATION),
+        ({"bundles": (0, 1, 2, 3, 4)}, VIOLATION),
         ({"size_bytes": 3}, VIOLATION),
+        ({"size_bytes": 1 << 40}, VIOLATION),
         ({"sha256": Digest(b"")}, VIOLATION),
+        ({"sha256": Digest(bytes(33))}, VIOLATION),
         ({"sha256": Digest(bytes(32))}, ErrorReason.SIGNATURE_INVALID),
         ({"signature": bytes(64)}, ErrorReason.SIGNATURE_INVALID),
     ],
@@ -147,6 +207,19 @@ def test_upload_header_that_does_not_hold(
     assert list(federation.coordinator.missing) == [0]
     federation.coordinator.uploaded(0, header)
     assert not federation.coordinator.missing
+
+
+def test_a_vector_of_one_who_shared_nothing_is_refused(federation: Federation, coordinator: CoordinatorRound) -> None:
+    federation.advertise(EVERYONE)
+    deliveries = federation.share((0, 1, 2, 3))
+    assert isinstance(deliveries, dict)
+    theirs = federation.mask(3, deliveries[3]).header
+    # Member 4 trains tile 0 alone, so that bundles 0 and 1 are its own; all else it copies.
+    size = 3 * sum(len(federation.vectors[3][bundle]) for bundle in (0, 1))
+    message = upload_bytes(theirs.mask_set_digest, 4, (0, 1), size, theirs.sha256)
+    own = replace(theirs, index=4, bundles=(0, 1), size_bytes=size, signature=identity(4).sign(message))
+    for take in (coordinator.verify_upload, coordinator.uploaded):
+        refused(VIOLATION, partial(take, 4, own), "no part")
 
 
 def test_late_upload_is_refused_and_its_member_stays_dropped(federation: Federation, header: MaskedHeader) -> None:
@@ -171,7 +244,10 @@ def test_survivor_signatures_must_hold(federation: Federation, confirmed: Surviv
     coordinator = federation.coordinator
     good = only(federation.agents[1].survivors(confirmed), SignSurvivors).signature
     refused(VIOLATION, lambda: coordinator.survivor_signature(0, replace(good, index=0)), "no part")
-    refused(VIOLATION, lambda: coordinator.survivor_signature(2, good), "in the name of")
+    for other in (2, 3):
+        theirs = only(federation.agents[other].survivors(confirmed), SignSurvivors).signature
+        refused(VIOLATION, partial(coordinator.survivor_signature, other, good), "in the name of member 1")
+        refused(VIOLATION, partial(coordinator.survivor_signature, 1, theirs), f"in the name of member {other}")
     foreign = SurvivorSignature(index=1, signature=identity(1).sign(b"something else"))
     refused(ErrorReason.SIGNATURE_INVALID, lambda: coordinator.survivor_signature(1, foreign))
     coordinator.survivor_signature(1, good)
@@ -200,8 +276,10 @@ def test_revealed_shares_must_be_of_the_right_kind(federation: Federation, confi
         refused(reason, partial(federation.coordinator.revealed, 1, message))
     missing_owner = replace(good, shares={o: s for o, s in good.shares.items() if o != 0})
     refused(VIOLATION, lambda: federation.coordinator.revealed(1, missing_owner))
-    other_set = RevealedShares(survivor_digest=Digest(bytes(32)), shares=good.shares)
-    refused(VIOLATION, lambda: federation.coordinator.revealed(1, other_set), "another survivor set")
+    for digest in (bytes(32), b"\xff" * 32):
+        other_set = RevealedShares(survivor_digest=Digest(digest), shares=good.shares)
+        refused(VIOLATION, partial(federation.coordinator.revealed, 1, other_set), "another survivor set")
+    refused(VIOLATION, lambda: federation.coordinator.revealed(0, good), "no part")
     federation.coordinator.revealed(1, good)
     assert federation.coordinator.missing == (2, 3, 4)
 

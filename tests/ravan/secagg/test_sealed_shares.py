@@ -46,3 +46,9 @@ def test_every_flipped_bit_is_noticed(bit: int) -> None:
 @given(st.binary(max_size=2 * len(SEALED)), st.integers(0, 17))
 def test_garbage_is_refused(garbage: bytes, shares: int) -> None:
     refused(KEY, SALT, 5, 2, garbage, shares)
+
+
+@pytest.mark.parametrize("ciphertext", [SEALED[:-1], SEALED + b"\0", b"", b"\x02" + SEALED[1:]])
+def test_what_has_not_the_form_of_sealed_shares_is_not_even_opened(ciphertext: bytes) -> None:
+    with pytest.raises(ProtocolError, match="wrong form"):
+        open_sealed(KEY, SALT, 5, 2, ciphertext, shares=3)

@@ -19,6 +19,10 @@ def entropy_of(draw_from: bytes) -> Callable[[int], bytes]:
     return lambda size: slow.expand(draw_from, b"coefficients", size) if size else b""
 
 
+def shifted(share: bytes, delta: int) -> bytes:
+    return ((int.from_bytes(share, "big") + delta) % PRIME).to_bytes(33, "big")
+
+
 def is_prime(n: int) -> bool:
     """Miller and Rabin with 40 bases."""
     odd, twos = n - 1, 0
@@ -55,19 +59,29 @@ def test_any_threshold_of_holders_recovers(case: tuple[bytes, int, tuple[int, ..
 
 
 @given(dealt(), st.data())
-def test_a_changed_share_is_noticed_by_one_more(
+def test_a_changed_share_is_noticed_wherever_more_than_threshold_answer(
     case: tuple[bytes, int, tuple[int, ...], tuple[bytes, ...]], data: st.DataObject
 ) -> None:
     _, threshold, _, shares = case
-    if threshold == len(shares):
-        return
-    points = tuple(range(1, threshold + 2))
-    picked = list(shares[: threshold + 1])
-    assert consistent(points, picked)
-    victim = data.draw(st.integers(0, threshold))
+    answers = data.draw(st.integers(threshold, len(shares)))
+    points, picked = tuple(range(1, answers + 1)), list(shares[:answers])
+    assert consistent(points, picked, threshold)
+    victim = data.draw(st.integers(0, answers - 1))
     delta = data.draw(st.integers(1, PRIME - 1))
-    picked[victim] = ((int.from_bytes(picked[victim], "big") + delta) % PRIME).to_bytes(33, "big")
-    assert not consistent(points, picked)
+    picked[victim] = shifted(picked[victim], delta)
+    # With the threshold's number of shares there is always a polynomial through them.
+    assert consistent(points, picked, threshold) == (answers == threshold)
+
+
+def test_liars_who_agree_on_one_polynomial_are_noticed_by_a_single_honest_share_more() -> None:
+    shares = split(bytes(32), 3, range(1, 6), entropy_of(b"k"))
+    other = split(bytes(31) + b"1", 3, range(1, 6), entropy_of(b"other"))
+    lies = [*other[:3], shares[3]]
+    assert not consistent((1, 2, 3, 4), lies, 3)
+    # (x - 4)(x - 5) is of the sharing's degree and zero at two honest points: only the third one shows it.
+    moved = [shifted(share, (x - 4) * (x - 5)) for x, share in enumerate(shares, start=1)]
+    assert consistent((1, 2, 4, 5), [moved[i - 1] for i in (1, 2, 4, 5)], 3)
+    assert not consistent((1, 2, 3, 4, 5), [*moved[:2], *shares[2:]], 3)
 
 
 @given(SECRETS, SECRETS, st.integers(2, 8))
@@ -95,10 +109,14 @@ def test_a_share_is_a_field_element_or_refused(raw: bytes) -> None:
 
 
 def test_elements_beyond_the_field_and_short_secrets_are_refused() -> None:
-    with pytest.raises(ProtocolError):
-        parse_share(PRIME.to_bytes(33, "big"))
-    with pytest.raises(ProtocolError):
-        split(b"short", 2, (1, 2, 3))
+    for raw in (PRIME.to_bytes(33, "big"), bytes(34), bytes(32)):
+        with pytest.raises(ProtocolError):
+            parse_share(raw)
+    with pytest.raises(ValueError, match="shorter"):
+        recover((1, 2, 3), [bytes(33), bytes(33)])
+    for secret in (b"short", bytes(33)):
+        with pytest.raises(ProtocolError, match=f"{len(secret)} bytes"):
+            split(secret, 2, (1, 2, 3))
 
 
 def test_shares_that_give_no_32_byte_secret_are_refused() -> None:

@@ -97,6 +97,63 @@ def test_with_t_plus_2_answers_a_wrong_self_share_names_its_holder() -> None:
     fails(ErrorReason.PROTOCOL_VIOLATION, federation, with_bad_shares(job, [4, 5], 1, answers=8), "no culprit")
 
 
+def test_more_answers_name_more_liars() -> None:
+    # Sixteen members, t = 11: five answers more than needed show two wrong ones, or three where a key is known.
+    everyone = range(16)
+    federation = Federation(make_assignment([(0, 1)] * 16, lengths=(5, 3)))
+    job = federation.run_to_job(everyone, everyone, everyone, everyone)
+    for owner, liars in ((2, (3, 14)), (11, (0, 15))):
+        result = federation.unmask(with_bad_shares(job, liars, owner, answers=16))
+        assert result.suspects == liars
+        assert all(total.tolist() == federation.plain_sum(b, everyone) for b, total in result.sums.items())
+    fails(ErrorReason.PROTOCOL_VIOLATION, federation, with_bad_shares(job, (1, 3, 14), 2, answers=16), "no culprit")
+
+
+def test_a_public_key_shows_one_wrong_share_more() -> None:
+    # Fifteen answers, t = 11: two wrong ones at most; fourteen: one by the shares alone, two by the key.
+    everyone, uploaders = range(16), range(14)
+    federation = Federation(make_assignment([(0, 1)] * 16, lengths=(5, 3)))
+    job = federation.run_to_job(everyone, everyone, uploaders, uploaders)
+    result = federation.unmask(with_bad_shares(job, (4, 13), 15, answers=14))
+    assert result.suspects == (4, 13)
+    assert all(total.tolist() == federation.plain_sum(b, uploaders) for b, total in result.sums.items())
+    fails(ErrorReason.PROTOCOL_VIOLATION, federation, with_bad_shares(job, (4, 13), 2, answers=14), "member 2")
+
+
+def test_a_liar_about_everybody_is_named_once_and_the_sum_is_exact() -> None:
+    federation = Federation(make_assignment([(0, 1)] * 8, lengths=(5, 3)))
+    job = federation.run_to_job(EVERYONE, EVERYONE, EVERYONE, EVERYONE)
+    for owner in EVERYONE:
+        job = with_bad_shares(job, [3], owner, answers=8)
+    result = federation.unmask(job)
+    assert result.suspects == (3,)
+    assert all(total.tolist() == federation.plain_sum(b, EVERYONE) for b, total in result.sums.items())
+
+
+def test_who_was_wrong_once_is_left_out_so_that_another_liar_is_found() -> None:
+    everyone = range(16)
+    federation = Federation(make_assignment([(0, 1)] * 16, lengths=(5, 3)))
+    job = federation.run_to_job(everyone, everyone, everyone, everyone)
+    job = with_bad_shares(job, (3, 14), 2, answers=16)
+    # Three at once are one too many, but two of them are known by now.
+    result = federation.unmask(with_bad_shares(job, (3, 7, 14), 5, answers=16))
+    assert result.suspects == (3, 7, 14)
+    assert all(total.tolist() == federation.plain_sum(b, everyone) for b, total in result.sums.items())
+
+
+def test_an_owner_who_dealt_two_holders_wrong_shares_does_not_silence_them() -> None:
+    # Sixteen members, t = 11: after two owners with two holders each, ten unsuspected ones would not do.
+    everyone = range(16)
+    federation = Federation(make_assignment([(0, 1)] * 16, lengths=(5, 3)))
+    job = federation.run_to_job(everyone, everyone, everyone, everyone)
+    framed = {0: (10, 11), 1: (12, 13), 2: (14, 15)}
+    for owner, holders in framed.items():
+        job = with_bad_shares(job, holders, owner, answers=16)
+    result = federation.unmask(job)
+    assert result.suspects == (10, 11, 12, 13, 14, 15)
+    assert all(total.tolist() == federation.plain_sum(b, everyone) for b, total in result.sums.items())
+
+
 def test_fewer_than_t_answers_are_refused(federation: Federation, job: UnmaskJob) -> None:
     fails(ErrorReason.THRESHOLD_MISSED, federation, with_bad_shares(job, [], 1, answers=5), "Only 5")
 
