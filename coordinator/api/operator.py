@@ -214,4 +214,4 @@ def _site_views(sites: Sequence[SiteRecord], tokens: Sequence[TokenRecord], port
 
 
 def _job(detail: JobDetail) -> wire.Job:
-    return views.job_view(detail.record, detail.rounds, detail.ready_sites)
+    return views.job_view(detail.record, detail.rounds, detail.ready_sites, detail.awaited)

@@ -64,10 +64,14 @@ def job_summary(job: JobRecord, ready_sites: Sequence[SiteId] = ()) -> wire.Job:
     )
 
 
-def job_view(job: JobRecord, rounds: Sequence[RoundRecord], ready_sites: Sequence[SiteId]) -> wire.Job:
+def job_view(
+    job: JobRecord, rounds: Sequence[RoundRecord], ready_sites: Sequence[SiteId], awaited: Sequence[SiteId]
+) -> wire.Job:
     """Show a job with everything."""
     view = job_summary(job, ready_sites)
     view.rounds.extend(round_view(record) for record in rounds)
+    if rounds and rounds[-1].outcome is None:
+        view.rounds[-1].awaited.extend(awaited)
     view.plan.CopyFrom(document_to_wire(job.plan))
     view.job_toml = job.job_toml
     return view

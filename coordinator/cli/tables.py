@@ -85,7 +85,7 @@ def render_job(job: wire.Job, sites: Iterable[wire.Site]) -> RenderableType:
         lines.append(Text(f"Accuracy {job.accuracy:.1%}, before training {_share(job, 'accuracy_before')}."))
     parts: list[RenderableType] = [head, *lines]
     if job.rounds:
-        heads = ("Round", "Phase", "Sites", "Accuracy", "Loss", "Seconds", "Dropped")
+        heads = ("Round", "Phase", "Sites", "Accuracy", "Loss", "Seconds", "Dropped", "Waits for")
         parts.append(_table(heads, [_round_row(each) for each in job.rounds]))
     doing = [(site.name, describe_activity(site)) for site in sites if site.HasField("heartbeat")]
     if doing:
@@ -142,6 +142,7 @@ def _round_row(each: wire.Round) -> tuple[str, ...]:
         f"{each.loss:.3f}" if each.HasField("loss") else "",
         f"{sum(time.seconds for time in each.phase_times):.0f}",
         ", ".join(describe_drop(drop) for drop in each.dropped),
+        ", ".join(each.awaited),
     )
 
 

@@ -739,6 +739,7 @@ class Round(_message.Message):
     STARTED_AT_FIELD_NUMBER: _builtins.int
     DEADLINE_AT_FIELD_NUMBER: _builtins.int
     TRAINING_LOSS_FIELD_NUMBER: _builtins.int
+    AWAITED_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number from 1. Set by the coordinator."""
     phase: _round_pb2.RoundPhase.ValueType
@@ -789,6 +790,10 @@ class Round(_message.Message):
     def withheld(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Packed ids of blocks that kept their value because too few sites were left, or nobody trains them."""
 
+    @_builtins.property
+    def awaited(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sites whose answer the phase waits for. Empty when the round has ended or waits for no site."""
+
     def __init__(
         self,
         *,
@@ -810,10 +815,11 @@ class Round(_message.Message):
         started_at: _builtins.float = ...,
         deadline_at: _builtins.float = ...,
         training_loss: _builtins.float | None = ...,
+        awaited: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_clip_rate", b"_clip_rate", "_loss", b"_loss", "_training_loss", b"_training_loss", "accuracy", b"accuracy", "clip_rate", b"clip_rate", "loss", b"loss", "training_loss", b"training_loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_clip_rate", b"_clip_rate", "_loss", b"_loss", "_training_loss", b"_training_loss", "accuracy", b"accuracy", "clip_rate", b"clip_rate", "cohorts", b"cohorts", "completed", b"completed", "deadline_at", b"deadline_at", "dropped", b"dropped", "loss", b"loss", "number", b"number", "outcome", b"outcome", "phase", b"phase", "phase_times", b"phase_times", "selected", b"selected", "sites", b"sites", "started_at", b"started_at", "state_digest", b"state_digest", "sums_digest", b"sums_digest", "training_loss", b"training_loss", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_clip_rate", b"_clip_rate", "_loss", b"_loss", "_training_loss", b"_training_loss", "accuracy", b"accuracy", "awaited", b"awaited", "clip_rate", b"clip_rate", "cohorts", b"cohorts", "completed", b"completed", "deadline_at", b"deadline_at", "dropped", b"dropped", "loss", b"loss", "number", b"number", "outcome", b"outcome", "phase", b"phase", "phase_times", b"phase_times", "selected", b"selected", "sites", b"sites", "started_at", b"started_at", "state_digest", b"state_digest", "sums_digest", b"sums_digest", "training_loss", b"training_loss", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
