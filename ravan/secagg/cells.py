@@ -4,7 +4,9 @@ A weight stands in every bundle of its site, so the difference of two released b
 of whoever is in one of them alone. When cohorts are unions of cells, and each cell has no survivor in a released
 bundle or `cell_threshold` of them, every such difference is a sum over that many sites.
 
-Who is with whom follows from the assignment: both sides draw the cells, and a coordinator cannot pick them.
+Who is with whom follows from the assignment: both sides draw the cells. A coordinator that departs from its program
+can still choose the allotments and the run that they follow from. Cells hold within a round: weights summed with a
+site in one round and without it in another show its weight.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from ravan.manifest.assignment import Assignment
 from ravan.secagg.transcript import Label, data, digest, u64
 
 CELL_ROUNDS: Final = 20
-"""Rounds for which the draw stays the same, so that sums over rounds cover whole cells as well."""
+"""Rounds for which the draw stays the same: other cells each round would cut through each other."""
 
 Cell = tuple[int, ...]
 
