@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,16 +19,16 @@ from ravan.wire.v1.operator_service_pb2 import Job
 from ravan.wire.v1.round_pb2 import JobState
 
 MODEL: Final = "sized"
-CLASSES: Final = (None, 3.5, 1.5)
-"""Matrices that a site's limit has room for, by its number modulo three; None: there is no limit."""
+CLASSES: Final = (None, 9.5, 4.5)
+"""Matrices of 16 that a site's limit has room for, by its number modulo three; None: there is no limit."""
 SLOW: Final = "s04"
 """Site on a thin line, with memory for everything, so that its upload takes seconds."""
 
 _CAGE_MB: Final = 4096
 """Nobody meets it: the limits that tell the classes apart are the agents' own."""
-_SLOW_KIB_PER_S: Final = 10
+_SLOW_KIB_PER_S: Final = 16
 _POLL_S: Final = 0.2
-_TIMEOUT_S: Final = 240
+_TIMEOUT_S: Final = 300
 _ENDED: Final = (JobState.JOB_STATE_COMPLETED, JobState.JOB_STATE_STOPPED, JobState.JOB_STATE_FAILED)
 
 
@@ -42,10 +43,11 @@ class SizedPlant:
     def __init__(self, plant: Plant, client: OperatorClient) -> None:
         self.plant = plant
         self.client = client
+        self._costs: tuple[float, float] | None = None
 
     async def add_model(self) -> None:
-        """Take in a model of three layers that reads long texts, so that a layer's activations weigh."""
-        folder = write_tiny_model(self.plant.folder / "model", hidden=128, layers=3, positions=256)
+        """Take in a model of many thin layers, so that memory grows in small even steps."""
+        folder = write_tiny_model(self.plant.folder / "model", hidden=64, layers=8, positions=128)
         await self.client.add_model(folder, MODEL)
 
     async def submit(self, **changes: object) -> Job:
@@ -53,12 +55,12 @@ class SizedPlant:
         write_rows(self.plant.folder / "held-out.csv")
         settings: dict[str, object] = {
             "model__name": MODEL,
-            "adapter__heads": 4,
+            "adapter__heads": 2,
             "adapter__rank": 32,
             "training__data": "work-orders",
-            "training__max_length": 256,
-            "training__batch_size": 16,
-            "training__steps": 60,
+            "training__max_length": 128,
+            "training__batch_size": 32,
+            "training__steps": 40,
             "training__learning_rate": 0.002,
             "round__training_deadline_s": 240.0,
             "round__phase_deadline_s": 120.0,
@@ -81,14 +83,22 @@ class SizedPlant:
         await asyncio.gather(*map(enrol_one, names))
 
     async def start(self, names: Sequence[str]) -> None:
-        """Start sites, those of limited memory with limits that follow from what the first site measures."""
-        for name in names:
-            share = CLASSES[_class_of(name)]
-            if share is not None:
-                config = self.plant.site_folder(name) / "agent.toml"
-                text = set_key(config.read_text(encoding="utf-8"), "ram_limit_mb", await self._limit_mb(share))
-                config.write_text(text, encoding="utf-8")
+        """Start sites; the limits of the others follow from what the first without a limit have measured."""
+        unlimited = [name for name in names if CLASSES[_class_of(name)] is None]
+        for name in unlimited:
             self.plant.start_site(_settings(name))
+        if self._costs is None:
+            self._costs = await self._measured_by(unlimited)
+        base, further = self._costs
+        for name in names:
+            matrices = CLASSES[_class_of(name)]
+            if matrices is not None:
+                config = self.plant.site_folder(name) / "agent.toml"
+                limit_mb = int((base + further * matrices) * MEMORY_MARGIN) >> 20
+                config.write_text(
+                    set_key(config.read_text(encoding="utf-8"), "ram_limit_mb", limit_mb), encoding="utf-8"
+                )
+                self.plant.start_site(_settings(name))
 
     async def await_end(self, job: Job) -> Job:
         """Wait until a job has completed."""
@@ -100,18 +110,17 @@ class SizedPlant:
             await asyncio.sleep(_POLL_S)
         raise AssertionError(f"job {job.name} did not end: {now.message}")
 
-    async def _limit_mb(self, matrices: float) -> int:
-        """Return the limit with room for so many matrices, as an operator would after reading the first site's log."""
-        folder = self.plant.site_folder(site_names(1)[0]) / "state" / "profiles"
+    async def _measured_by(self, names: Sequence[str]) -> tuple[float, float]:
+        """Return the median peak with no head and the median of what a matrix adds, in bytes."""
+        folders = [self.plant.site_folder(name) / "state" / "profiles" for name in names]
         for _ in range(int(_TIMEOUT_S / _POLL_S)):
-            if found := sorted(folder.glob("*.json")):
-                profile = json.loads(found[0].read_text(encoding="utf-8"))["profile"]
-                further = int(profile["ram_per_matrix_bytes"])
-                assert further >> 20 >= 5, f"a matrix takes {further >> 10} KiB; that tells no PCs apart"
-                peak = profile["ram_loaded_bytes"] + profile["ram_floor_bytes"] + further * matrices
-                return int(peak * MEMORY_MARGIN) >> 20
+            found = [path for folder in folders for path in folder.glob("*.json")]
+            if len(found) == len(names):
+                profiles = [json.loads(path.read_text(encoding="utf-8"))["profile"] for path in found]
+                bases = [each["ram_loaded_bytes"] + each["ram_floor_bytes"] for each in profiles]
+                return statistics.median(bases), statistics.median(each["ram_per_matrix_bytes"] for each in profiles)
             await asyncio.sleep(_POLL_S)
-        raise AssertionError("the first site never measured the job")
+        raise AssertionError(f"not all of {names} measured the job")
 
 
 def _class_of(name: str) -> int:

@@ -26,10 +26,10 @@ from ravan.wire.v1.operator_service_pb2 import Round
 from ravan.wire.v1.round_pb2 import RoundPhase
 from ravan.wire.v1.site_service_pb2 import AgentActivity
 
-DEADLINE_S: Final = 180
+DEADLINE_S: Final = 300
 """Longest wait for anything; a machine that others use as well may be slow."""
 
-POLL_S: Final = 0.02
+POLL_S: Final = 0.05
 STILL_SAMPLES: Final = 20
 STILL_EVERY_S: Final = 0.05
 
@@ -93,7 +93,7 @@ class Stage:
         Only who uploads slowly can be killed in mid-upload; it also keeps the phase open in which the brake stops.
         """
         self.kills[number] = {}
-        await self._await(lambda: self._has_begun(number), f"round {number}")
+        await self.await_phase(number, RoundPhase.ROUND_PHASE_TRAINING)
         if Step.SHARE in victims:
             await self._stop_in_training(self.brake, number)
         for step, act in (
@@ -181,9 +181,6 @@ class Stage:
     async def _round(self, number: int) -> Round | None:
         rounds: Sequence[Round] = (await self.client.get_job(self.job_id)).rounds
         return next((each for each in rounds if each.number == number), None)
-
-    def _has_begun(self, number: int) -> bool:
-        return any(self._seen(name, number) for name in self.plant.sites)
 
     def _seen(self, name: str, number: int) -> tuple[str, ...]:
         """Return the steps of a round in a site's log, in order; a line of progress repeats its step."""
