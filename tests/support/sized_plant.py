@@ -62,7 +62,7 @@ class SizedPlant:
             "training__batch_size": 32,
             "training__steps": 40,
             "training__learning_rate": 0.002,
-            "round__training_deadline_s": 240.0,
+            "round__training_deadline_s": 1200.0,
             "round__phase_deadline_s": 120.0,
         }
         path = self.plant.folder / "job.toml"
