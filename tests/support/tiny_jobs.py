@@ -69,8 +69,8 @@ def files_of(folder: Path) -> tuple[ModelFile, ...]:
     )
 
 
-def write_rows(path: Path, rows: tuple[tuple[str, str], ...] = ROWS) -> Path:
-    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+def write_rows(path: Path, rows: tuple[tuple[str, str], ...] = ROWS, *, label: str = "label") -> Path:
+    path.write_text(f"text,{label}\n" + "".join(f"{text},{label}\n" for text, label in rows))
     return path
 
 
