@@ -114,3 +114,7 @@ def test_one_block_that_is_empty_or_has_no_bound(changes: dict[str, Any]) -> Non
     bad = replace(good, blocks=(*others, replace(last, **changes)))
     refused(ErrorReason.PROTOCOL_VIOLATION, lambda: check_assignment(bad), "is empty or has no")
     check_assignment(replace(good, blocks=(*others, replace(last, length=1))))
+
+
+def test_a_round_in_which_nobody_trains_a_head_is_sound() -> None:
+    check_assignment(make_assignment([()] * 3))
