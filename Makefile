@@ -6,11 +6,14 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 ROUNDS ?=
 HEADS  ?=
+TARGET ?=
+FUZZ_SECONDS ?= 60
 MODULES ?=
 
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help env env-dev demo example test test-all check mutants bench bench-masking bench-secagg format proto clean
+.PHONY: help env env-dev demo example test test-all check mutants bench bench-masking bench-secagg bench-step fuzz \
+        fuzz-corpus format proto clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -28,6 +31,11 @@ $(VENV)/.runtime: pyproject.toml constraints.txt requirements-demo.txt
 $(VENV)/.dev: $(VENV)/.runtime
 	@echo "Adding the tools of the developers ..."
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.runtime
+	@echo "Adding the fuzzer ..."
+	@$(PIP) --editable '.[fuzz]'
 	@touch $@
 
 env: $(VENV)/.runtime  ## build what running needs
@@ -60,13 +68,22 @@ mutants: $(VENV)/.dev  ## break secure aggregation on purpose, see the tests fai
 	@$(if $(MODULES),,nice -n 10 $(BIN)/python -m mutation.removal)
 	@nice -n 10 $(BIN)/python -m mutation.secagg $(MODULES)
 
-bench: bench-masking bench-secagg  ## measure every promised figure
+bench: bench-masking bench-secagg bench-step  ## measure every promised figure
 
 bench-masking: $(VENV)/.runtime  ## masking against the raw keystream
 	@$(BIN)/python -m benchmarks.masking
 
 bench-secagg: $(VENV)/.runtime  ## secure aggregation against Flower's, which gets its own environment; about ten minutes
 	@$(BIN)/python -m benchmarks.secagg
+
+fuzz: $(VENV)/.fuzz  ## a minute of fuzzing for each reader of foreign bytes; FUZZ_SECONDS=n TARGET=name
+	@$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(TARGET)
+
+fuzz-corpus: $(VENV)/.fuzz  ## keep in version control what the fuzzing on this machine reached; TARGET=name
+	@$(BIN)/python -m fuzz.minimise $(TARGET)
+
+bench-step: $(VENV)/.dev  ## a training step against PEFT LoRA's; a few minutes, on a machine that does nothing else
+	@$(BIN)/python -m benchmarks.step
 
 format: $(VENV)/.dev  ## rewrite the code in house style
 	@$(BIN)/ruff check --fix .

@@ -26,7 +26,6 @@ from ravan.ids import BlockId, BlockKind, Digest, JobId, RunId, SiteId
 from ravan.manifest.assignment import Assignment, BlockSpec, Member, Suite, Tile
 from ravan.manifest.documents import DocumentKind, SignedDocument
 from ravan.manifest.plan import Denominator
-from ravan.manifest.roster import Roster
 from ravan.quantisation import quantise_update, rounding_source
 from ravan.secagg.agent import AgentRound
 from ravan.secagg.bundles import bundles_of
@@ -233,10 +232,10 @@ class Federation:
             machine = CoordinatorRound(assignment=self.assignment, assignment_digest=self.digest)
             for index, advertisement in self.advertised.items():
                 machine.advertised(index, advertisement)
-            roster = going_on(machine.close_advertise())
+            (roster,) = going_on(machine.close_advertise())
             document = sign_document(DocumentKind.ROSTER, encode_roster(roster), self.manifest)
             _, digest = open_document(DocumentKind.ROSTER, document, self.manifest_key)
-            machine.roster_published(digest)
+            machine.rosters_published([digest])
         self.shares = self.shares or {c.index: c.share(document) for c in self.clients}
         with own.running():
             for index, shares in self.shares.items():
@@ -251,15 +250,15 @@ class Federation:
             for index, header in self.headers.items():
                 machine.verify_upload(index, header)
                 machine.uploaded(index, header)
-            survivor_set = going_on(machine.close_upload())
+            survivor_set = next(iter(going_on(machine.close_upload()).values()))
         self.signatures = self.signatures or {c.index: c.sign(survivor_set) for c in self.survivors}
         with own.running():
             for index, signature in self.signatures.items():
                 machine.survivor_signature(index, signature)
-            request = going_on(machine.close_confirmation())
+            request = next(iter(going_on(machine.close_confirmation()).values()))
         self.revealed = self.revealed or {c.index: c.reveal(request) for c in self.survivors}
         with own.running():
-            result = self._unmask(machine, roster, survivor_set)
+            result = self._unmask(machine)
         return ServerRun(result=result, seconds=own.seconds, hashing_seconds=hashing.seconds)
 
     def _collect(self, deliveries: dict[int, ShareDelivery], turn: Callable[[int], None]) -> None:
@@ -267,9 +266,9 @@ class Federation:
             turn(client.index)
             self.headers[client.index] = client.mask(deliveries[client.index], self.staged(client.index))
 
-    def _unmask(self, machine: CoordinatorRound, roster: Roster, survivor_set: SurvivorSet) -> RoundSum:
+    def _unmask(self, machine: CoordinatorRound) -> RoundSum:
         for index, shares in self.revealed.items():
             machine.revealed(index, shares)
-        job = going_on(machine.close_reveal())
+        (job,) = going_on(machine.close_reveal())
         unmasked = unmask(job, lambda index: self.staged(index).open("rb", buffering=0))
-        return decode_sums(self.assignment, roster, survivor_set, unmasked.sums, Denominator.TRAINERS)
+        return decode_sums(self.assignment, [unmasked], Denominator.TRAINERS)

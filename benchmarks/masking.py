@@ -47,7 +47,7 @@ class Shape:
         """Return a job of one bundle with fresh keys."""
         keys = tuple(SignedKey(key=os.urandom(16), subtract=bool(i % 2)) for i in range(self.members))
         mask = BundleMask(bundle_id=0, length=self.elements, keys=keys)
-        return MaskJob(suite=Suite.AES_128_CTR, bundles=(mask,))
+        return MaskJob(suite=Suite.AES_128_CTR, ring_bits=24, bundles=(mask,))
 
 
 def raw_speed(chunk_bytes: int, total_bytes: int) -> float:

@@ -11,6 +11,7 @@ from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from coordinator.merging import write_merged
 from ravan.adapters.export import export_peft
 from ravan.adapters.state import decode_state
 from ravan.codec.documents import model_digest
@@ -51,19 +52,21 @@ def export_job(
     export_format: ExportFormat,
     lineage: Lineage,
     base_model: str | None = None,
+    base_folder: Path | None = None,
 ) -> tuple[Path, ...]:
     """Write one version, given as `encode_state`'s bytes, into `out_dir` and return the files, lineage last.
 
     `base_model` is where a reader of the adapter finds the base model; the plan's name for it unless given.
-    Raise StateError ALREADY_EXISTS for a folder that is not empty, ConfigError for a format that cannot be had,
-    TransferError MALFORMED for a state that is not the plan's.
+    `base_folder` holds the base model's files, which a merged model is made from. Raise StateError ALREADY_EXISTS
+    for a folder that is not empty, ConfigError for a format that cannot be had, ModelError for base files that are
+    not the plan's, TransferError MALFORMED for a state that is not.
     """
     blocks = decode_state(plan, state)
-    if export_format is ExportFormat.MERGED:
+    if export_format is ExportFormat.MERGED and base_folder is None:
         raise ConfigError(
-            "Export as one merged model does not exist yet.",
+            "A merged model cannot be made without the base model's files.",
             reason=ErrorReason.CONFIG_INVALID,
-            next_step="Use `--format peft`, and merge with the peft package's merge_and_unload.",
+            next_step="Run `ravan-coordinator export`, which fetches them.",
         )
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
         raise StateError(
@@ -74,6 +77,7 @@ def export_job(
     write: Mapping[ExportFormat, Callable[[], object]] = {
         ExportFormat.PEFT: lambda: export_peft(plan, blocks, out_dir, base_model or plan.model_name),
         ExportFormat.HEADS: lambda: _write_heads(plan, state, out_dir),
+        ExportFormat.MERGED: lambda: write_merged(plan, blocks, base_folder or out_dir, out_dir),
     }
     write[export_format]()
     files = sorted(out_dir.iterdir())

@@ -119,6 +119,10 @@ class OperatorClient:
         """Revoke a site's certificate and end its connection."""
         await self._call("RevokeSite", wire.RevokeSiteRequest(name=name))
 
+    async def endorse_site(self, name: str, endorsement: bytes) -> None:
+        """Hand over the owner's endorsement of a site."""
+        await self._call("EndorseSite", wire.EndorseSiteRequest(name=name, endorsement=endorsement))
+
     async def add_model(self, folder: Path, name: str, progress: Progress | None = None) -> wire.Model:
         """Upload a model folder's files and register them; what is there already is not sent again."""
         files = [

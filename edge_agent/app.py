@@ -134,4 +134,5 @@ def site_terms(config: AgentFile, identity: Identity) -> SiteTerms:
         allowed_models=frozenset(config.policy.allowed_models),
         allowed_jobs=frozenset(config.policy.allowed_jobs),
         minimum_steps=config.policy.minimum_steps,
+        owner_key=bytes.fromhex(config.policy.owner_key),
     )

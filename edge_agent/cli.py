@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from edge_agent.cli_owner import owner
 from ravan.console import EXIT_FAILURE, print_json, run_command
 from ravan.errors import ConfigError, ErrorReason
 from ravan.version import VERSION
@@ -213,6 +214,28 @@ def site_forget(name: str, config_path: Path) -> None:
 @cli.command()
 @_config_option
 @_json_option
+def identity(config_path: Path, as_json: bool) -> None:
+    """Show this PC's name and the public key that stands for it in secure aggregation.
+
+    Read it out to the other plants, and to the owner who endorses it.
+    """
+    from edge_agent.identity.keystore import load_identity
+    from edge_agent.session.acquaintances import fingerprint
+    from ravan.identity.keys import raw_public
+
+    own = load_identity(_load(config_path).agent.identity_dir)
+    key = raw_public(own.identity_key)
+    if as_json:
+        print_json({"site": own.site, "identity": key.hex(), "fingerprint": fingerprint(key)})
+        return
+    click.echo(f"site         {own.site}")
+    click.echo(f"identity     {key.hex()}")
+    click.echo(f"fingerprint  {fingerprint(key)}")
+
+
+@cli.command()
+@_config_option
+@_json_option
 def doctor(config_path: Path, as_json: bool) -> None:
     """Find out what keeps this PC from taking part."""
     import asyncio
@@ -229,6 +252,9 @@ def doctor(config_path: Path, as_json: bool) -> None:
             click.echo(f"{'ok ' if finding.good else 'BAD'}  {finding.name}: {finding.sentence}{remedy}")
     if not all(finding.good for finding in findings):
         sys.exit(EXIT_FAILURE)
+
+
+cli.add_command(owner)
 
 
 def main() -> None:

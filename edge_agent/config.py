@@ -13,7 +13,7 @@ from ravan.configuration import STRICT, load_file, nearest_name
 from ravan.data.tables import TableFormat
 from ravan.errors import DataError, ErrorReason
 from ravan.logs import LogTable
-from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_MEMBERS
+from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP
 
 FILE_NAME: Final = "agent.toml"
 CREATE_COMMAND: Final = "ravan-agent enroll JOIN_STRING --dir DIR"
@@ -24,6 +24,12 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 def _model_digest(text: str) -> str:
     if not _DIGEST.fullmatch(text):
         raise ValueError("a model's digest is 64 lower-case hexadecimal digits")
+    return text
+
+
+def _owner_key(text: str) -> str:
+    if text and not _DIGEST.fullmatch(text):
+        raise ValueError("an owner's key is 64 lower-case hexadecimal digits")
     return text
 
 
@@ -51,7 +57,7 @@ class PolicyTable(BaseModel):
 
     model_config = STRICT
 
-    minimum_bundle_threshold: int = Field(default=BUNDLE_FLOOR, ge=BUNDLE_FLOOR, le=MAX_MEMBERS)
+    minimum_bundle_threshold: int = Field(default=BUNDLE_FLOOR, ge=BUNDLE_FLOOR, le=MAX_GROUP)
     """Least sites whose sum may be unmasked; a job that asks for fewer is refused."""
     allowed_models: tuple[Annotated[str, AfterValidator(_model_digest)], ...] = ()
     """Digests of base models in hex; empty allows any."""
@@ -59,6 +65,8 @@ class PolicyTable(BaseModel):
     """Names of jobs; empty allows any."""
     minimum_steps: int = Field(default=1, ge=1)
     """Least training steps in a round; a job that asks for fewer is refused."""
+    owner_key: Annotated[str, AfterValidator(_owner_key)] = ""
+    """Public key in hex of the plants' owner; rounds with a site that it has not endorsed are refused."""
 
 
 class DataTable(BaseModel):
@@ -131,6 +139,9 @@ SAMPLE: Final = """\
 # allowed_jobs = []
 # Least training steps in a round. After few steps an update shows more of the few examples behind it.
 # minimum_steps = 1
+# Public key of the plants' owner, as `ravan-agent owner create` printed it. When it is set, this PC takes part in
+# no round with a site whose identity the owner has not endorsed.
+# owner_key = ""
 
 [log]
 # "text" for people, "json" for collectors, "auto" chooses by whether the output is a terminal.

@@ -360,8 +360,8 @@ AGENTS: Final = (
     Check(
         attack="out of range",
         file="ravan/secagg/combine.py",
-        snippet="    if np.abs(values).max() > count * limit or clipped > count:\n",
-        removed="    if False:\n",
+        snippet="        if np.abs(values).max() > count * assignment.quantum_limit or clipped > count:\n",
+        removed="        if False:\n",
         test=_SITES + "test_a_value_that_no_honest_site_sends_gives_no_version",
     ),
     Check(

@@ -89,6 +89,11 @@ def _parse(text: str, source: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _wrong(f"{source} is not valid TOML: {error}.", "Correct that line.") from error
+    except (ValueError, RecursionError) as error:
+        raise _wrong(
+            f"{source} cannot be read: a number has thousands of digits, or brackets are nested too deep.",
+            "Correct that line.",
+        ) from error
 
 
 def _overridden(model: type[BaseModel], table: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
@@ -160,7 +165,10 @@ def _names_at(model: type[BaseModel], path: list[str]) -> Iterable[str]:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # more digits than Python writes
+        return "too large"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -6,7 +6,9 @@ never masks, and its state is not shared. Everything secret is derived in `ravan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -14,10 +16,11 @@ from numpy.typing import NDArray
 
 from ravan.errors import DataError, ErrorReason
 from ravan.ids import BlockId
-from ravan.manifest.assignment import Assignment
+from ravan.manifest.assignment import Assignment, BlockSpec
 from ravan.manifest.roster import Bundle
 from ravan.secagg.bundles import lay_out
 from ravan.secagg.packing import Elements
+from ravan.secagg.rotation import coordinate_bound, rotate, rotated_side
 from ravan.secagg.statistics import LocalStatistics
 from ravan.secagg.vectors import QuantisedBlock, assemble
 
@@ -36,34 +39,61 @@ def quantise_update(
     deltas: Mapping[BlockId, NDArray[Any]],
     statistics: LocalStatistics,
     generator: np.random.Generator,
+    *,
+    held_examples: int = 0,
 ) -> dict[int, Elements]:
     """Return the uint32 vector of each of this member's `bundles` by bundle id.
 
-    `bundles` are `bundles_of(roster.bundles, index)`; `deltas` hold at least their blocks. Call once
-    for one training result: a second rounding of it would be a second update. Raise DataError for
-    a delta that is not finite, ProtocolError for a block that is missing or misshaped.
+    `bundles` are `bundles_of(roster.bundles, index)`; `deltas` hold at least their blocks; `held_examples` give the
+    weight where the round has weights. Call once for one training result: a second rounding of it would be a
+    second update. Raise DataError for a delta that is not finite, ProtocolError for a block that is missing or
+    misshaped.
     """
     specs = {spec.block_id: spec for spec in assignment.blocks}
-    limit = assignment.quantum_limit
+    weight = site_weight(assignment, held_examples)
 
     def vector(bundle: Bundle) -> Elements:
         blocks = {
-            block: quantise_block(block, deltas[block], specs[block].clip, limit, generator)
+            block: quantise_block(block, deltas[block], _grid(assignment, specs[block], weight), generator)
             for block in bundle.blocks
-            if block in deltas
+            if block in deltas and deltas[block].size == specs[block].length
         }
-        return assemble(lay_out(assignment, bundle), blocks, statistics)
+        return assemble(lay_out(assignment, bundle), blocks, statistics, weight)
 
     return {bundle.bundle_id: vector(bundle) for bundle in bundles}
 
 
-def quantise_block(
-    block_id: BlockId, delta: NDArray[Any], clip: float, limit: int, generator: np.random.Generator
-) -> QuantisedBlock:
-    """Scale `delta` to an L2 norm of at most `clip`, then round stochastically to steps of clip / limit.
+def site_weight(assignment: Assignment, held_examples: int) -> int:
+    """Return how much a site with so many examples counts: 1 to W_max, and always 1 in the uniform profile."""
+    terms = assignment.weighting
+    return 1 if terms is None else max(1, min(-(-held_examples // terms.unit), terms.limit))
 
-    Unbiased; each value is off by at most one step, so the mean of n sites is off by at most one step
-    in any case and by step / (2 sqrt n) in standard deviation. Raise DataError for NaN or infinity.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """How one block is brought into fixed point."""
+
+    clip: float
+    """L2 bound of the delta."""
+    bound: float
+    """Value that the largest integer stands for."""
+    limit: int
+    """Largest integer Q; a step is bound / limit."""
+    share: float = 1.0
+    """Factor on the delta: the site's weight over the largest there is. Costs no bits of the ring."""
+    rotation: Callable[[NDArray[Any]], NDArray[np.float64]] | None = None
+    """What the flat delta goes through before it is rounded."""
+
+
+def quantise_block(
+    block_id: BlockId, delta: NDArray[Any], grid: Grid, generator: np.random.Generator
+) -> QuantisedBlock:
+    """Scale `delta` to an L2 norm of at most the clip, then round stochastically to whole steps.
+
+    Unbiased; each value is off by at most one step, so the mean of n sites is off by at most one step in any case and
+    by step / (2 sqrt n) in standard deviation; with weights, by that x n W_max / (their sum). A rotation keeps
+    the L2 norm of the error; a rotated value beyond the bound (`rotation.TAIL`) is cut, and the flag tells.
+    Raise DataError for NaN or infinity.
     """
     flat = np.ravel(delta)
     norm = float(np.linalg.norm(flat.astype(np.float64)))
@@ -73,13 +103,26 @@ def quantise_block(
             reason=ErrorReason.MALFORMED,
             next_step="Lower the job's learning rate, or look for broken rows in the site's data.",
         )
-    clipped = norm > clip
-    scale = (clip / norm if clipped else 1.0) * (limit / clip)
+    clipped = norm > grid.clip
+    scale = (grid.clip / norm if clipped else 1.0) * grid.share * (grid.limit / grid.bound)
+    if grid.rotation is not None:
+        flat = grid.rotation(flat)
     values = np.empty(flat.size, np.int32)
     for start in range(0, flat.size, _CHUNK):
         scaled = flat[start : start + _CHUNK] * np.float64(scale)
+        clipped = clipped or (grid.rotation is not None and float(np.abs(scaled).max()) > grid.limit)
         scaled += generator.random(len(scaled))
         np.floor(scaled, out=scaled)
         # One value may hold the whole norm and be rounded up past the limit that keeps sums from wrapping.
-        values[start : start + _CHUNK] = np.clip(scaled, -limit, limit)
+        values[start : start + _CHUNK] = np.clip(scaled, -grid.limit, grid.limit)
     return QuantisedBlock(values=values, clipped=clipped)
+
+
+def _grid(assignment: Assignment, spec: BlockSpec, weight: int) -> Grid:
+    return Grid(
+        clip=spec.clip,
+        bound=coordinate_bound(assignment, spec),
+        limit=assignment.quantum_limit,
+        share=1.0 if assignment.weighting is None else weight / assignment.weighting.limit,
+        rotation=partial(rotate, assignment, spec) if rotated_side(assignment, spec) else None,
+    )

@@ -1,29 +1,33 @@
 """A round's unmasked integer sums as a blob, with all that a separate program needs to recompute them.
 
-Safetensors: the uint32 vector of each released bundle as `bundle.ID`, modulo 2^24 and laid out as
-`ravan.secagg.bundles.lay_out` says, and the facts as JSON in the bytes of `facts`. Whoever holds the
+Safetensors: the uint32 vector of each released bundle as `group.GROUP.bundle.ID`, modulo 2^ring_bits and laid
+out as `ravan.secagg.bundles.lay_out` says, and the facts as JSON in the bytes of `facts`. Whoever holds the
 survivors' own quantised vectors can add them up and compare bit for bit.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, StringConstraints
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from ravan.configuration import STRICT
 from ravan.errors import ErrorReason, TransferError
 from ravan.ids import BlockId, Digest, RunId, SiteId
-from ravan.secagg.unmask import UnmaskJob
+from ravan.manifest.assignment import Assignment, BlockSpec
+from ravan.manifest.roster import Bundle
+from ravan.secagg.rotation import coordinate_bound, rotated_side, sign_bits
+from ravan.secagg.unmask import Unmasked, UnmaskJob
 
 _FACTS: Final = "facts"
-_PREFIX: Final = "bundle."
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +36,15 @@ class PublishedBlock:
 
     block_id: BlockId
     length: int
-    clip: float
+    bound: float
+    """Value that `quantum_limit` stands for."""
+    signs: bytes
+    """Sign bits of the block's rotation, see `ravan.secagg.rotation`; empty when it is not rotated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PublishedBundle:
-    """One bundle of the round's roster."""
+    """One bundle of a group's roster."""
 
     bundle_id: int
     members: tuple[int, ...]
@@ -48,26 +55,88 @@ class PublishedBundle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PublishedGroup:
+    """The sums of members that masked together."""
+
+    roster_digest: Digest
+    survivors: tuple[int, ...]
+    bundles: tuple[PublishedBundle, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PublishedSums:
     """The sums of one round."""
 
     run_id: RunId
     round_number: int
     assignment_digest: Digest
-    roster_digest: Digest
     ring_bits: int
     quantum_limit: int
+    weight_limit: int
+    """W_max, of which each vector holds the site's weight at position 1; 0 in the uniform profile."""
     sites: Mapping[int, SiteId]
     """Member index to site, of all members."""
-    survivors: tuple[int, ...]
-    bundles: tuple[PublishedBundle, ...]
+    groups: tuple[PublishedGroup, ...]
 
 
-def publish_sums(work: UnmaskJob, sums: Mapping[int, NDArray[np.uint32]]) -> bytes:
-    """Serialise the unmasked sums, by bundle id; equal input gives equal bytes."""
-    facts = json.dumps(_facts(work), sort_keys=True).encode()
+_Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
+_Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+class _BlockFacts(BaseModel):
+    """One block as it stands in the JSON."""
+
+    model_config = STRICT
+
+    id: Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")]
+    length: _Whole
+    bound: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    signs: Annotated[str, StringConstraints(pattern="^([0-9a-f]{2})*$")]
+
+
+class _BundleFacts(BaseModel):
+    """One bundle as it stands in the JSON."""
+
+    model_config = STRICT
+
+    id: _Whole
+    members: tuple[_Whole, ...]
+    blocks: tuple[_BlockFacts, ...]
+
+
+class _GroupFacts(BaseModel):
+    """One group as it stands in the JSON."""
+
+    model_config = STRICT
+
+    roster_digest: _Hash
+    survivors: tuple[_Whole, ...]
+    bundles: tuple[_BundleFacts, ...]
+
+
+class _Facts(BaseModel):
+    """The JSON, as `_facts` writes it."""
+
+    model_config = STRICT
+
+    version: Literal[2]
+    run_id: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
+    round_number: _Whole
+    assignment_digest: _Hash
+    ring_bits: _Whole
+    quantum_limit: _Whole
+    weight_limit: _Whole
+    sites: dict[_Whole, str]
+    groups: tuple[_GroupFacts, ...]
+
+
+def publish_sums(works: Sequence[UnmaskJob], results: Sequence[Unmasked]) -> bytes:
+    """Serialise the unmasked sums, by group and bundle id; equal input gives equal bytes."""
+    facts = json.dumps(_facts(works), sort_keys=True).encode()
     tensors: dict[str, NDArray[Any]] = {_FACTS: np.frombuffer(facts, np.uint8)}
-    tensors |= {f"{_PREFIX}{bundle_id}": np.ascontiguousarray(total, "<u4") for bundle_id, total in sums.items()}
+    for group, result in enumerate(results):
+        for bundle_id, total in result.sums.items():
+            tensors[_name(group, bundle_id)] = np.ascontiguousarray(total, "<u4")
     return save(tensors)
 
 
@@ -75,11 +144,9 @@ def read_sums(data: bytes) -> PublishedSums:
     """Read `publish_sums`'s bytes; raise TransferError MALFORMED for anything else."""
     try:
         tensors = load(data)
-        facts = json.loads(tensors.pop(_FACTS).tobytes())
-        if facts["version"] != _VERSION:
-            raise ValueError("unknown version")
+        facts = _Facts.model_validate_json(tensors.pop(_FACTS).tobytes(), strict=True)
         return _published(facts, tensors)
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError):
         raise TransferError(
             "The blob holds no sums of a round.",
             reason=ErrorReason.MALFORMED,
@@ -87,52 +154,83 @@ def read_sums(data: bytes) -> PublishedSums:
         ) from None
 
 
-def _facts(work: UnmaskJob) -> dict[str, Any]:
-    assignment = work.assignment
-    specs = {spec.block_id: spec for spec in assignment.blocks}
-    bundles = [
-        {
-            "id": bundle.bundle_id,
-            "members": bundle.members,
-            "blocks": [[f"{block.pack():016x}", specs[block].length, specs[block].clip] for block in bundle.blocks],
-        }
-        for bundle in work.roster.bundles
-    ]
+def _name(group: int, bundle_id: int) -> str:
+    return f"group.{group}.bundle.{bundle_id}"
+
+
+def _facts(works: Sequence[UnmaskJob]) -> dict[str, Any]:
+    assignment = works[0].assignment
     return {
         "version": _VERSION,
         "run_id": assignment.run_id.hex(),
         "round_number": assignment.round_number,
-        "assignment_digest": work.assignment_digest.hex(),
-        "roster_digest": work.roster_digest.hex(),
+        "assignment_digest": works[0].assignment_digest.hex(),
         "ring_bits": assignment.ring_bits,
         "quantum_limit": assignment.quantum_limit,
+        "weight_limit": 0 if assignment.weighting is None else assignment.weighting.limit,
         "sites": {str(member.index): member.site for member in assignment.members},
-        "survivors": work.survivor_set.survivors,
-        "bundles": bundles,
+        "groups": [
+            {
+                "roster_digest": work.roster_digest.hex(),
+                "survivors": work.survivor_set.survivors,
+                "bundles": [_bundle_facts(assignment, bundle) for bundle in work.roster.bundles],
+            }
+            for work in works
+        ],
     }
 
 
-def _published(facts: Mapping[str, Any], tensors: Mapping[str, NDArray[np.uint32]]) -> PublishedSums:
+def _bundle_facts(assignment: Assignment, bundle: Bundle) -> dict[str, Any]:
+    specs = {spec.block_id: spec for spec in assignment.blocks}
+    blocks = [_block_facts(assignment, specs[block]) for block in bundle.blocks]
+    return {"id": bundle.bundle_id, "members": bundle.members, "blocks": blocks}
+
+
+def _block_facts(assignment: Assignment, spec: BlockSpec) -> dict[str, Any]:
+    rotated = rotated_side(assignment, spec) > 0
+    return {
+        "id": f"{spec.block_id.pack():016x}",
+        "length": spec.length,
+        "bound": coordinate_bound(assignment, spec),
+        "signs": sign_bits(assignment, spec).hex() if rotated else "",
+    }
+
+
+def _published(facts: _Facts, tensors: Mapping[str, NDArray[Any]]) -> PublishedSums:
     return PublishedSums(
-        run_id=RunId(bytes.fromhex(facts["run_id"])),
-        round_number=facts["round_number"],
-        assignment_digest=Digest(bytes.fromhex(facts["assignment_digest"])),
-        roster_digest=Digest(bytes.fromhex(facts["roster_digest"])),
-        ring_bits=facts["ring_bits"],
-        quantum_limit=facts["quantum_limit"],
-        sites={int(index): SiteId(site) for index, site in facts["sites"].items()},
-        survivors=tuple(facts["survivors"]),
-        bundles=tuple(_published_bundle(bundle, tensors) for bundle in facts["bundles"]),
+        run_id=RunId(bytes.fromhex(facts.run_id)),
+        round_number=facts.round_number,
+        assignment_digest=Digest(bytes.fromhex(facts.assignment_digest)),
+        ring_bits=facts.ring_bits,
+        quantum_limit=facts.quantum_limit,
+        weight_limit=facts.weight_limit,
+        sites={index: SiteId(site) for index, site in facts.sites.items()},
+        groups=tuple(
+            PublishedGroup(
+                roster_digest=Digest(bytes.fromhex(group.roster_digest)),
+                survivors=group.survivors,
+                bundles=tuple(_published_bundle(number, bundle, tensors) for bundle in group.bundles),
+            )
+            for number, group in enumerate(facts.groups)
+        ),
     )
 
 
-def _published_bundle(facts: Mapping[str, Any], tensors: Mapping[str, NDArray[np.uint32]]) -> PublishedBundle:
+def _published_bundle(group: int, facts: _BundleFacts, tensors: Mapping[str, NDArray[Any]]) -> PublishedBundle:
+    total = tensors.get(_name(group, facts.id))
+    if total is not None and (total.dtype != np.uint32 or total.ndim != 1):
+        raise ValueError("a sum is no vector of ring elements")
     return PublishedBundle(
-        bundle_id=facts["id"],
-        members=tuple(facts["members"]),
+        bundle_id=facts.id,
+        members=facts.members,
         blocks=tuple(
-            PublishedBlock(block_id=BlockId.unpack(int(packed, 16)), length=length, clip=clip)
-            for packed, length, clip in facts["blocks"]
+            PublishedBlock(
+                block_id=BlockId.unpack(int(block.id, 16)),
+                length=block.length,
+                bound=block.bound,
+                signs=bytes.fromhex(block.signs),
+            )
+            for block in facts.blocks
         ),
-        total=tensors.get(f"{_PREFIX}{facts['id']}"),
+        total=total,
     )

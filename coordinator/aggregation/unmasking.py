@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +24,16 @@ class SummedPayloads:
 
 
 def sum_payloads(
-    work: UnmaskJob, payloads: Mapping[int, Path], denominator: Denominator, progress: Progress | None = None
+    works: Sequence[UnmaskJob], payloads: Mapping[int, Path], denominator: Denominator, progress: Progress | None = None
 ) -> SummedPayloads:
-    """Unmask the payloads of all survivors, given by member index. Blocks; run it in a thread.
+    """Unmask the payloads of all groups' survivors, given by member index. Blocks; run it in a thread.
 
     Raise ProtocolError as `ravan.secagg.unmask` and `decode_sums` do.
     """
-    result = unmask(work, lambda index: payloads[index].open("rb"), progress)
-    total = decode_sums(work.assignment, work.roster, work.survivor_set, result.sums, denominator)
-    return SummedPayloads(total=total, published=publish_sums(work, result.sums), suspects=result.suspects)
+    results = [unmask(work, lambda index: payloads[index].open("rb"), progress) for work in works]
+    total = decode_sums(works[0].assignment, results, denominator)
+    return SummedPayloads(
+        total=total,
+        published=publish_sums(works, results),
+        suspects=tuple(index for result in results for index in result.suspects),
+    )

@@ -46,6 +46,11 @@ class JobDetail(Protocol):
         """Connected sites that have measured it."""
         ...
 
+    @property
+    def awaited(self) -> Sequence[SiteId]:
+        """Sites whose answer the running round waits for."""
+        ...
+
 
 class Accepted(Protocol):
     """What a submission gets."""

@@ -89,6 +89,12 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         await self._ports.fleet.expel(site)
         return wire.RevokeSiteResponse()
 
+    async def EndorseSite(self, request: wire.EndorseSiteRequest, context: _Context) -> wire.EndorseSiteResponse:
+        """Keep an owner's endorsement of a site."""
+        endorsement = fields.fixed(request.endorsement, fields.SIGNATURE_BYTES, "endorsement")
+        await self._ports.registry.endorse(fields.site(request.name), endorsement)
+        return wire.EndorseSiteResponse()
+
     async def UploadBlob(
         self, request_iterator: AsyncIterator[wire.UploadBlobRequest], context: _Context
     ) -> wire.UploadBlobResponse:
@@ -208,4 +214,4 @@ def _site_views(sites: Sequence[SiteRecord], tokens: Sequence[TokenRecord], port
 
 
 def _job(detail: JobDetail) -> wire.Job:
-    return views.job_view(detail.record, detail.rounds, detail.ready_sites)
+    return views.job_view(detail.record, detail.rounds, detail.ready_sites, detail.awaited)

@@ -14,8 +14,8 @@ from coordinator.api.desks import RoundDesk
 from coordinator.fleet.fleet import Fleet
 from ravan.clock import Clock
 from ravan.codec import enums, fields
-from ravan.codec.instructions import greeting_to_wire, numbered_to_wire
-from ravan.codec.profiles import hardware_from_wire, heartbeat_from_wire, job_profile_from_wire, process_id
+from ravan.codec.instructions import greeting_to_wire, numbered_to_wire, watch_request_from_wire
+from ravan.codec.profiles import hardware_from_wire, heartbeat_from_wire, job_profile_from_wire
 from ravan.codec.secagg_messages import submission_from_wire
 from ravan.ids import JobId
 from ravan.manifest.instructions import Greeting
@@ -49,8 +49,8 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
     async def Watch(self, request: wire.WatchRequest, context: _Context) -> AsyncIterator[wire.WatchResponse]:
         """Attach the site, greet it, and stream its instructions."""
         site = calling_site(context)
-        process = process_id(request.process_id)
-        async with aclosing(self._fleet.watch(site, process, request.after_sequence)) as instructions:
+        process, after_sequence = watch_request_from_wire(request)
+        async with aclosing(self._fleet.watch(site, process, after_sequence)) as instructions:
             async for numbered in instructions:
                 yield self._greet() if numbered is None else numbered_to_wire(numbered)
 

@@ -21,6 +21,7 @@ def site_view(site: SiteRecord, status: SiteStatus | None) -> wire.Site:
         state=enums.SITE_STATE.to_wire(state_of(site, status)),
         last_seen=max(site.last_seen, status.last_seen if status is not None else 0.0),
         certificate_expires_at=site.certificate_expires_at,
+        endorsed=bool(site.endorsement),
     )
     hardware = status.hardware if status is not None and status.hardware is not None else site.hardware
     if hardware is not None:
@@ -63,10 +64,14 @@ def job_summary(job: JobRecord, ready_sites: Sequence[SiteId] = ()) -> wire.Job:
     )
 
 
-def job_view(job: JobRecord, rounds: Sequence[RoundRecord], ready_sites: Sequence[SiteId]) -> wire.Job:
+def job_view(
+    job: JobRecord, rounds: Sequence[RoundRecord], ready_sites: Sequence[SiteId], awaited: Sequence[SiteId]
+) -> wire.Job:
     """Show a job with everything."""
     view = job_summary(job, ready_sites)
     view.rounds.extend(round_view(record) for record in rounds)
+    if rounds and rounds[-1].outcome is None:
+        view.rounds[-1].awaited.extend(awaited)
     view.plan.CopyFrom(document_to_wire(job.plan))
     view.job_toml = job.job_toml
     return view

@@ -14,7 +14,9 @@ import click
 from coordinator.cli.connection import Connection, connection_options
 
 if TYPE_CHECKING:
+    from coordinator.exporting import Lineage
     from coordinator.operator_client import OperatorClient
+    from ravan.manifest.plan import JobPlan
     from ravan.wire.v1 import operator_service_pb2 as wire
 
 
@@ -35,23 +37,42 @@ if TYPE_CHECKING:
 @connection_options
 def export(connection: Connection, job: str, layout: str, out: Path, base: str | None) -> None:
     """Write the newest version of JOB (id or name) into files."""
-    from coordinator.exporting import ExportFormat, Lineage, export_job
-    from ravan.codec.plans import decode_plan
+    from coordinator.exporting import ExportFormat, export_job
 
-    found, state = connection.call(lambda client: _fetch(client, job))
-    lineage = Lineage(
+    merged = ExportFormat(layout) is ExportFormat.MERGED
+    with tempfile.TemporaryDirectory() as scratch:
+        base_folder = Path(scratch) / "base" if merged else None
+        if base_folder is not None:
+            base_folder.mkdir()
+        found, plan, state = connection.call(lambda client: _fetch(client, job, Path(scratch), base_folder))
+        files = export_job(plan, state, out, ExportFormat(layout), _lineage(found), base, base_folder)
+    rounds = sum(bool(each.state_digest) for each in found.rounds)
+    click.echo(f"{found.name} after {rounds} rounds: {', '.join(file.name for file in files)} in {out}.")
+
+
+def _lineage(found: wire.Job) -> Lineage:
+    from coordinator.exporting import Lineage
+
+    return Lineage(
         rounds=sum(bool(each.state_digest) for each in found.rounds),
         accuracy=found.accuracy if found.HasField("accuracy") else None,
         exported_at=time.time(),
     )
-    files = export_job(decode_plan(found.plan.payload), state, out, ExportFormat(layout), lineage, base)
-    click.echo(f"{found.name} after {lineage.rounds} rounds: {', '.join(file.name for file in files)} in {out}.")
 
 
-async def _fetch(client: OperatorClient, name: str) -> tuple[wire.Job, bytes]:
-    """Return a job and the content of its newest version."""
+async def _fetch(
+    client: OperatorClient, name: str, scratch: Path, base_folder: Path | None
+) -> tuple[wire.Job, JobPlan, bytes]:
+    """Return a job, its plan and the content of its newest version; put the base model's files into `base_folder`."""
+    from coordinator.cli.progress import transfer_progress
+    from ravan.codec.plans import decode_plan
+
     job = await client.get_job(name)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "state.safetensors"
-        await client.download_blob(job.state_digest, path)
-        return job, path.read_bytes()
+    path = scratch / "state.safetensors"
+    await client.download_blob(job.state_digest, path)
+    plan = decode_plan(job.plan.payload)
+    if base_folder is not None:
+        with transfer_progress() as progress:
+            for file in plan.model_files:
+                await client.download_blob(file.sha256, base_folder / file.path, progress)
+    return job, plan, path.read_bytes()

@@ -11,7 +11,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from ravan.ids import BlockId
+from ravan.codec import fields
 
 _BLOCKS: Final = frozenset({"block_id", "withheld"})
 
@@ -37,7 +37,7 @@ def _single(field: Any, value: Any) -> Any:
         return _enum_name(field, value)
     if field.type == FieldDescriptor.TYPE_BYTES:
         return value.hex()
-    return str(BlockId.unpack(value)) if field.name in _BLOCKS else value
+    return str(fields.block(value)) if field.name in _BLOCKS else value
 
 
 def _enum_name(field: Any, number: int) -> str | None:

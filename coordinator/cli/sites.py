@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import click
@@ -42,7 +43,7 @@ def create_token(connection: Connection, site: str, ttl: int, as_json: bool) -> 
 
 @click.group()
 def site() -> None:
-    """Look at the fleet and revoke sites."""
+    """Look at the fleet, endorse and revoke sites."""
 
 
 @site.command("list")
@@ -83,3 +84,24 @@ def revoke_site(connection: Connection, name: str) -> None:
     """Refuse a site's certificate from now on and end its connection."""
     connection.call(lambda client: client.revoke_site(name))
     click.echo(f"{name} is revoked. To let it back in: ravan-coordinator token create --site {name}")
+
+
+@site.command("endorse")
+@click.argument("name", metavar="SITE")
+@click.argument("endorsement", metavar="ENDORSEMENT")
+@connection_options
+def endorse_site(connection: Connection, name: str, endorsement: str) -> None:
+    """Keep the owner's ENDORSEMENT of a site, as `ravan-agent owner endorse` printed it.
+
+    Agents that know the owner's key take part in no round with a site that lacks one. It counts from the next round on.
+    """
+    from ravan.errors import ErrorReason, IdentityError
+
+    if not re.fullmatch(r"[0-9a-f]{128}", endorsement):
+        raise IdentityError(
+            "That is no endorsement: it has 128 hexadecimal digits in lower case.",
+            reason=ErrorReason.MALFORMED,
+            next_step="Copy the whole line that `ravan-agent owner endorse` printed.",
+        )
+    connection.call(lambda client: client.endorse_site(name, bytes.fromhex(endorsement)))
+    click.echo(f"{name} is endorsed from the next round on, for agents whose owner's key fits.")

@@ -32,6 +32,7 @@ def show_site_details(site: wire.Site, *, now: float) -> None:
     """Print one site."""
     rows = [("State", site_state(site)), ("Last seen", _ago(site.last_seen, now)), ("Doing", describe_activity(site))]
     if site.certificate_expires_at:
+        rows.append(("Endorsed by the owner", "yes" if site.endorsed else "no"))
         rows.append(("Certificate ends in", describe_seconds(site.certificate_expires_at - now)))
     if site.HasField("hardware"):
         machine = site.hardware
@@ -84,7 +85,7 @@ def render_job(job: wire.Job, sites: Iterable[wire.Site]) -> RenderableType:
         lines.append(Text(f"Accuracy {job.accuracy:.1%}, before training {_share(job, 'accuracy_before')}."))
     parts: list[RenderableType] = [head, *lines]
     if job.rounds:
-        heads = ("Round", "Phase", "Sites", "Accuracy", "Loss", "Seconds", "Dropped")
+        heads = ("Round", "Phase", "Sites", "Accuracy", "Loss", "Seconds", "Dropped", "Waits for")
         parts.append(_table(heads, [_round_row(each) for each in job.rounds]))
     doing = [(site.name, describe_activity(site)) for site in sites if site.HasField("heartbeat")]
     if doing:
@@ -141,6 +142,7 @@ def _round_row(each: wire.Round) -> tuple[str, ...]:
         f"{each.loss:.3f}" if each.HasField("loss") else "",
         f"{sum(time.seconds for time in each.phase_times):.0f}",
         ", ".join(describe_drop(drop) for drop in each.dropped),
+        ", ".join(each.awaited),
     )
 
 

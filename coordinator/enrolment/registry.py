@@ -112,13 +112,7 @@ class Registry:
         """
 
         def work(transaction: Transaction) -> SiteRecord:
-            site = transaction.get_site(name)
-            if site is None:
-                raise StateError(
-                    f"There is no site {name}.",
-                    reason=ErrorReason.NOT_FOUND,
-                    next_step="`ravan-coordinator site list` shows all sites.",
-                )
+            site = _require_site(transaction, name)
             revoked = replace(site, revoked_at=site.revoked_at or self._clock.now())
             transaction.put_site(revoked)
             return revoked
@@ -127,6 +121,17 @@ class Registry:
             site = await self._store.transact("revoke_site", work)
             self._good_serials.discard(site.certificate_serial)
         return site
+
+    async def endorse(self, name: SiteId, endorsement: bytes) -> None:
+        """Keep an owner's signature under the site's identity, for its members' policies; the last one counts.
+
+        Only agents know whose key it must be by. Raises StateError (NOT_FOUND) for an unknown site.
+        """
+
+        def work(transaction: Transaction) -> None:
+            transaction.put_site(replace(_require_site(transaction, name), endorsement=endorsement))
+
+        await self._store.transact("endorse_site", work)
 
     def _issue(self, application: Application, token: TokenRecord, before: SiteRecord | None) -> SiteRecord:
         certificate = issue_client(
@@ -145,6 +150,17 @@ class Registry:
             enrolled_at=self._clock.now(),
             last_seen=before.last_seen if before else 0.0,
         )
+
+
+def _require_site(transaction: Transaction, name: SiteId) -> SiteRecord:
+    site = transaction.get_site(name)
+    if site is None:
+        raise StateError(
+            f"There is no site {name}.",
+            reason=ErrorReason.NOT_FOUND,
+            next_step="`ravan-coordinator site list` shows all sites.",
+        )
+    return site
 
 
 def _repeated(site: SiteRecord | None, token: TokenRecord, identity_key: bytes) -> SiteRecord:

@@ -6,7 +6,7 @@ from typing import Final
 
 from coordinator.jobs.jobfile import JobFile
 from ravan.errors import ConfigError, ErrorReason
-from ravan.manifest.assignment import BUNDLE_FLOOR
+from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP
 from ravan.secagg.bundles import shamir_threshold
 
 DEFAULT_THRESHOLD: Final = 8
@@ -35,6 +35,20 @@ def check_cohort(job: JobFile, fleet_size: int) -> None:
             f"[secure_aggregation] bundle_threshold = {wanted} can never be reached: {_sites(fleet_size)} enrolled.",
             f"This fleet can hold {describe_choices(fleet_size)}",
         )
+    if fleet_size > MAX_GROUP and wanted > MAX_GROUP // 4:
+        raise _unreachable(
+            f"[secure_aggregation] bundle_threshold = {wanted} cannot be promised to {fleet_size} sites: more than"
+            f" {MAX_GROUP} mask in groups, and it holds in each.",
+            f"Set it to {MAX_GROUP // 4} or less.",
+        )
+    weighting = job.secure_aggregation.weighting()
+    if weighting is not None and fleet_size < 2 * weighting.cell_minimum:
+        raise _unreachable(
+            f'[secure_aggregation] profile = "weighted" takes two cells of {weighting.cell_minimum} sites, and'
+            f" {_sites(fleet_size)} enrolled.",
+            f'Use profile = "uniform", or enrol more sites, {2 * weighting.cell_minimum} in all'
+            f"{_smaller_cells(fleet_size)}.",
+        )
     if job.minimum_sites > fleet_size:
         raise _unreachable(
             f"[round] minimum_sites = {job.minimum_sites} can never be reached: {_sites(fleet_size)} enrolled.",
@@ -61,6 +75,13 @@ def describe_choices(fleet_size: int) -> str:
         f"{BUNDLE_FLOOR} to {fleet_size}; {BUNDLE_FLOOR} tolerates {fleet_size - BUNDLE_FLOOR} absent "
         f"{'site' if fleet_size == BUNDLE_FLOOR + 1 else 'sites'}, {fleet_size} none. Suggested: {suggested}."
     )
+
+
+def _smaller_cells(fleet_size: int) -> str:
+    most = fleet_size // 2
+    if most < BUNDLE_FLOOR:
+        return ""
+    return f", or set cell_threshold and cell_minimum to {most} or less, which tolerates fewer losses"
 
 
 def _sites(count: int) -> str:

@@ -12,10 +12,13 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, PlainValidator, StringConstraints, model_validator
 
+from coordinator.allocation.cells import least_cell
 from coordinator.allocation.policy import AllocationPolicy
+from ravan.codec import fields
 from ravan.configuration import STRICT, read_text
 from ravan.data.tables import TableFormat
-from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_MEMBERS, Suite
+from ravan.errors import ProtocolError
+from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP, MAX_MEMBERS, Suite, Weighting
 from ravan.manifest.plan import BasisKind, Denominator, Optimiser, Task
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
@@ -27,18 +30,38 @@ MAX_HEADS: Final = 1024
 class SuiteName(StrEnum):
     """Keystreams by the names that job files use."""
 
+    AUTO = "auto"
     AES_128_CTR = "aes-128-ctr"
+    AES_256_CTR = "aes-256-ctr"
+    CHACHA20 = "chacha20"
 
-    @property
-    def suite(self) -> Suite:
-        """Return the suite's number on the wire."""
+    def choose(self, *, aes_everywhere: bool) -> Suite:
+        """Return the suite of a round; without AES instructions AES is slow, and not constant in time."""
+        if self is SuiteName.AUTO:
+            return Suite.AES_128_CTR if aes_everywhere else Suite.CHACHA20
         return Suite[self.name]
+
+
+class Profile(StrEnum):
+    """How much each site counts."""
+
+    UNIFORM = "uniform"
+    """All the same."""
+    WEIGHTED = "weighted"
+    """By the size of their data."""
 
 
 def _checked_name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise ValueError("must be 1 to 63 lower-case letters, digits, dots, hyphens or underscores")
     return value
+
+
+def _checked_text(value: str) -> str:
+    try:
+        return fields.text(value, "text")
+    except ProtocolError:
+        raise ValueError(f"must have at most {fields.TEXT_LIMIT} characters and no control characters") from None
 
 
 def _checked_labels(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -66,8 +89,8 @@ def _checked_seed(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_checked_name)]
-Text = Annotated[str, StringConstraints(min_length=1)]
-Count = Annotated[int, Field(strict=True, ge=1)]
+Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_checked_text)]
+Count = Annotated[int, Field(strict=True, ge=1, le=(1 << 31) - 1)]
 Seconds = Annotated[float, Field(strict=True, gt=0)]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 
@@ -154,14 +177,38 @@ class RoundTable(_Table):
 class SecureAggregationTable(_Table):
     """`[secure_aggregation]`: how updates are hidden."""
 
-    bundle_threshold: Annotated[int, Field(strict=True, ge=BUNDLE_FLOOR, le=MAX_MEMBERS)] = 8
+    bundle_threshold: Annotated[int, Field(strict=True, ge=BUNDLE_FLOOR, le=MAX_GROUP)] = 8
     """Least sites in a sum before anybody may see it; a head with fewer keeps its value for that round."""
-    ring_bits: Literal[24] = 24
-    """Bits of a masked number."""
-    suite: SuiteName = SuiteName.AES_128_CTR
-    """Keystream of the masks."""
+    profile: Profile = Profile.UNIFORM
+    """`uniform`: every site counts the same. `weighted`: by the size of its data, which takes many more sites."""
+    examples_per_weight: Count = 16
+    """Weighted profile: examples that make one unit of weight."""
+    weight_limit: Annotated[int, Field(strict=True, ge=1, le=255)] = 255
+    """Weighted profile: largest weight of a site."""
+    cell_threshold: Annotated[int, Field(strict=True, ge=BUNDLE_FLOOR, le=MAX_GROUP // 4)] | None = None
+    """Weighted profile: least sites of a cell that may be in a sum; when left out, `bundle_threshold`."""
+    cell_minimum: Annotated[int, Field(strict=True, ge=BUNDLE_FLOOR, le=MAX_GROUP // 4)] | None = None
+    """Weighted profile: least sites in a cell; when left out, as many as keep `cell_threshold` with a tenth lost."""
+    ring_bits: Literal[16, 24, 32] = 24
+    """Bits of a masked number: 16 for thin lines, 32 for studies that compare with plain floating point."""
+    rotate: Annotated[bool, Field(strict=True)] = False
+    """Spread each core's weight over its numbers before they are rounded, where the rank is a power of two."""
+    suite: SuiteName = SuiteName.AUTO
+    """Keystream of the masks; `auto`: AES-128, or ChaCha20 in rounds with a PC without AES instructions."""
     clip: Positive = 8.0
     """L2 bound of a block's change in the first round; it widens by itself where sites report clipping."""
+
+    def weighting(self) -> Weighting | None:
+        """Return the terms of the weighted profile, None in the uniform one."""
+        if self.profile is Profile.UNIFORM:
+            return None
+        threshold = self.cell_threshold or self.bundle_threshold
+        return Weighting(
+            limit=self.weight_limit,
+            unit=self.examples_per_weight,
+            cell_minimum=self.cell_minimum or least_cell(threshold),
+            cell_threshold=threshold,
+        )
 
 
 class EvaluationTable(_Table):
@@ -206,10 +253,35 @@ class JobFile(_Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_weighting(self) -> JobFile:
+        weighting = self.secure_aggregation.weighting()
+        if weighting is None:
+            return self
+        if weighting.cell_minimum < weighting.cell_threshold or weighting.cell_threshold > MAX_GROUP // 4:
+            raise ValueError(
+                f"[secure_aggregation] cell_threshold = {weighting.cell_threshold} asks for more sites than a cell of "
+                f"{weighting.cell_minimum} has, or for more than {MAX_GROUP // 4}; lower it or raise cell_minimum"
+            )
+        if self.round.denominator is Denominator.COHORT:
+            raise ValueError(
+                'denominator = "cohort" cannot be weighted: weights of a head are known for its own trainers alone; '
+                'use "trainers", or profile = "uniform"'
+            )
+        if self.minimum_sites < 2 * weighting.cell_minimum:
+            raise ValueError(
+                f"[round] minimum_sites = {self.minimum_sites} is less than two cells of {weighting.cell_minimum}; "
+                f"raise it to {2 * weighting.cell_minimum}, or lower cell_minimum"
+            )
+        return self
+
     @property
     def minimum_sites(self) -> int:
         """Return how many ready sites a round waits for."""
-        return self.round.minimum_sites or self.secure_aggregation.bundle_threshold
+        if self.round.minimum_sites is not None:
+            return self.round.minimum_sites
+        weighting = self.secure_aggregation.weighting()
+        return self.secure_aggregation.bundle_threshold if weighting is None else 2 * weighting.cell_minimum
 
 
 def read_job_file(text: str, *, source: str) -> JobFile:

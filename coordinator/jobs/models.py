@@ -25,6 +25,9 @@ from ravan.model_files import CONFIG, INDEX, JSON_FILES, WEIGHTS, WORD_LISTS, is
 _JSON_LIMIT: Final = 256 << 20
 """Most bytes of a JSON file; the largest tokenizers have some tens of millions."""
 
+_TYPE_CHARACTERS: Final = 100
+"""Most characters of a model's type; operators see it in tables."""
+
 MODEL_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 
 
@@ -102,7 +105,7 @@ def check_model_files(files: Mapping[str, Path]) -> ModelFacts:
         if "auto_map" in document:
             raise _invalid(f"{name} asks for code of the model's own (auto_map)", "Use a model that needs none")
     model_type = documents[CONFIG].get("model_type")
-    if not isinstance(model_type, str) or not model_type:
+    if not isinstance(model_type, str) or not 0 < len(model_type) <= _TYPE_CHARACTERS or not model_type.isprintable():
         raise _invalid(f"{CONFIG} does not say what kind of model it is (model_type)", "Use the model's original file")
     return ModelFacts(model_type=model_type, parameters=_count_parameters(files, documents.get(INDEX)))
 

@@ -51,8 +51,14 @@ denominator = "trainers"    # divide by the sites that trained a head, or by the
 
 [secure_aggregation]
 bundle_threshold = 8        # least sites in a sum before anybody may see it, 3 at the least; default 8
-ring_bits = 24              # bits of a masked number; 24 is the only choice so far
-suite = "aes-128-ctr"       # keystream of the masks; the only choice so far
+profile = "uniform"         # or "weighted": sites count by the size of their data; default "uniform"
+examples_per_weight = 16    # weighted: examples that make one unit of weight; default 16
+weight_limit = 255          # weighted: largest weight of a site; default 255
+cell_threshold = 8          # weighted: least sites of a cell in a sum; default: bundle_threshold
+cell_minimum = 13           # weighted: least sites in a cell; default: so that cells bear losing a tenth
+ring_bits = 24              # bits of a masked number: 16 for thin lines, 24 or 32; default 24
+rotate = false              # spread cores before rounding, where the rank is a power of two; default false
+suite = "auto"              # keystream: or "aes-128-ctr", "aes-256-ctr", "chacha20"; default "auto"
 clip = 8.0                  # L2 bound of a block's change in round 1, widened where sites clip; default 8.0
 
 [evaluation]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -54,12 +54,12 @@ class LocalWorkshop:
         digest = await asyncio.to_thread(self._blobs.put, draft.initial_state)
         return PlannedJob(plan=draft.plan, state_digest=digest, notes=draft.notes)
 
-    async def unmask(self, job: Job, work: UnmaskJob, payloads: Mapping[int, Path]) -> SummedRound:
-        """Unmask the staged payloads (by member index), decode the sums and store them as a blob.
+    async def unmask(self, job: Job, works: Sequence[UnmaskJob], payloads: Mapping[int, Path]) -> SummedRound:
+        """Unmask the staged payloads (by member index) of all groups, decode the sums and store them as a blob.
 
         Raise ProtocolError, CANARY_MISMATCH among others, when the sums cannot be trusted.
         """
-        return await asyncio.to_thread(self._unmask, job, work, payloads)
+        return await asyncio.to_thread(self._unmask, job, works, payloads)
 
     async def combine(self, job: Job, state_digest: Digest, total: RoundSum) -> Digest:
         """Add the mean deltas to a model version and store the new one; raise ModelError for one that is not finite."""
@@ -71,11 +71,11 @@ class LocalWorkshop:
         found = await self._worker.evaluate(job.plan, state, self._held_out(job.file, job.evaluation_digest))
         return Evaluation(accuracy=found.accuracy, loss=found.loss)
 
-    def _unmask(self, job: Job, work: UnmaskJob, payloads: Mapping[int, Path]) -> SummedRound:
+    def _unmask(self, job: Job, works: Sequence[UnmaskJob], payloads: Mapping[int, Path]) -> SummedRound:
         began = time.perf_counter()
-        summed: SummedPayloads = sum_payloads(work, payloads, job.plan.denominator)
+        summed: SummedPayloads = sum_payloads(works, payloads, job.plan.denominator)
         if summed.suspects:
-            names = [work.assignment.members[index].site for index in summed.suspects]
+            names = [works[0].assignment.members[index].site for index in summed.suspects]
             _LOG.warning("shares that contradict all others were left out", job=job.job_id, sites=names)
         seconds = time.perf_counter() - began
         return SummedRound(total=summed.total, sums_digest=self._blobs.put(summed.published), seconds=seconds)

@@ -19,14 +19,14 @@ from coordinator.rounds.effects import (
     RunUnmask,
     SendInstruction,
     SetDeadline,
-    SignRoster,
+    SignRosters,
 )
 from coordinator.rounds.events import (
     DeadlinePassed,
     EvaluationDone,
     Event,
     MessageReceived,
-    RosterSigned,
+    RostersSigned,
     RoundBegun,
     SiteGone,
     StopRequested,
@@ -166,9 +166,9 @@ class ActiveRound:
                 return
             effects = self.machine.handle(event)
             for effect in effects:
-                if isinstance(effect, SignRoster):
-                    document, digest = self._services.signatory.sign_roster(effect.roster)
-                    effects += self.machine.handle(RosterSigned(at=event.at, document=document, digest=digest))
+                if isinstance(effect, SignRosters):
+                    signed = tuple(map(self._services.signatory.sign_roster, effect.rosters))
+                    effects += self.machine.handle(RostersSigned(at=event.at, signed=signed))
             if effects:
                 await self._carry_out(effects)
 
@@ -200,8 +200,8 @@ class ActiveRound:
         match effect:
             case SetDeadline(state=state, at=at):
                 self._set_timer(state, at)
-            case RunUnmask(job=work):
-                services.errands.start(self._unmask(work), "unmask")
+            case RunUnmask(jobs=works):
+                services.errands.start(self._unmask(works), "unmask")
             case CombineAndEvaluate(summed=summed):
                 services.errands.start(self._make_version(summed), "evaluate")
             case PhaseClosed(phase=phase, seconds=seconds, sites=sites):
@@ -256,10 +256,10 @@ class ActiveRound:
 
     # Workers
 
-    async def _unmask(self, work: UnmaskJob) -> None:
+    async def _unmask(self, works: Sequence[UnmaskJob]) -> None:
         try:
-            payloads = {index: self._payloads[index] for index in work.survivor_set.survivors}
-            summed = await self._services.workshop.unmask(self._job, work, payloads)
+            payloads = {index: self._payloads[index] for work in works for index in work.survivor_set.survivors}
+            summed = await self._services.workshop.unmask(self._job, works, payloads)
         except Exception as error:
             await self._give_up(error)
             return

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from coordinator.allocation.clips import adapt_clips, initial_clips, specify_blocks
 from coordinator.rounds.ports import Job
 from coordinator.rounds.selection import Selection
+from coordinator.store.records import SiteRecord
 from ravan.ids import BlockId, Digest, SiteId
 from ravan.manifest.assignment import Assignment, Member
 from ravan.secagg.combine import RoundSum
@@ -18,7 +19,7 @@ def write_assignment(
     *,
     number: int,
     state_digest: Digest,
-    identity_keys: Mapping[SiteId, bytes],
+    sites: Mapping[SiteId, SiteRecord],
     clips: Mapping[BlockId, float],
 ) -> Assignment:
     """Return what round `number` asks of whom; members are numbered in the selection's order."""
@@ -30,13 +31,21 @@ def write_assignment(
         plan_digest=job.plan_digest,
         state_digest=state_digest,
         model_digest=job.model_digest,
-        suite=settings.suite.suite,
+        suite=selection.suite,
         ring_bits=settings.ring_bits,
         bundle_threshold=settings.bundle_threshold,
+        rotate=settings.rotate,
+        weighting=settings.weighting(),
         blocks=specify_blocks(job.plan, clips),
         tiles=selection.tiles,
         members=tuple(
-            Member(index=index, site=site, identity_key=identity_keys[site], tiles=selection.tiles_of[site])
+            Member(
+                index=index,
+                site=site,
+                identity_key=sites[site].identity_key,
+                tiles=selection.tiles_of[site],
+                endorsement=sites[site].endorsement,
+            )
             for index, site in enumerate(selection.sites)
         ),
     )

@@ -57,6 +57,8 @@ class JobDetail:
     record: JobRecord
     rounds: tuple[RoundRecord, ...]
     ready_sites: tuple[SiteId, ...]
+    awaited: tuple[SiteId, ...]
+    """Whose answer the running round waits for."""
 
 
 class Conductor:
@@ -118,7 +120,9 @@ class Conductor:
         rounds = await self._read("list_rounds", lambda transaction: transaction.list_rounds(record.job_id))
         lineup = self._services.candidates.line_up(record.job_id)
         ready = tuple(sorted(lineup.ready + lineup.busy))
-        return JobDetail(record=self._newest(record), rounds=tuple(rounds), ready_sites=ready)
+        runner = self._runners.get(record.job_id)
+        awaited = () if runner is None or runner.round is None else runner.round.machine.awaited
+        return JobDetail(record=self._newest(record), rounds=tuple(rounds), ready_sites=ready, awaited=awaited)
 
     async def changed(self, job_id: JobId, version: int) -> int:
         """Wait until the job's version is beyond this one, and return it; versions start at 1."""

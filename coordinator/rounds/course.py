@@ -19,7 +19,6 @@ from ravan.manifest.instructions import Instruction, RoundRef, RoundResult
 from ravan.manifest.phases import DropReason, RoundOutcome, RoundPhase
 from ravan.manifest.roster import Roster
 from ravan.secagg.coordinator import CoordinatorRound
-from ravan.secagg.messages import KeyAdvertisement, SurvivorSet
 
 NO_DIGEST: Final = Digest(b"")
 
@@ -45,10 +44,10 @@ class RoundCourse:
         self.setup = setup
         self.secagg = CoordinatorRound(assignment=setup.assignment, assignment_digest=setup.digest)
         self.attendance = Attendance(setup.assignment)
-        self.advertisements: dict[int, KeyAdvertisement] = {}
-        self.roster: Roster | None = None
-        self.roster_digest = NO_DIGEST
-        self.survivor_set: SurvivorSet | None = None
+        self.rosters: tuple[Roster, ...] = ()
+        self.roster_digests: dict[int, Digest] = {}
+        """Digest of the roster that each finisher stands in."""
+        self.survivors: tuple[int, ...] = ()
         self.unmasked = False
         self.state = RoundState.PLANNED
         self.deadline_at: float | None = None
@@ -57,55 +56,30 @@ class RoundCourse:
         self.effects: list[Effect] = []
         self.now = 0.0
         self._phase_began = 0.0
-        self._answered: set[int] = set()
 
     @property
     def phase(self) -> RoundPhase:
         """Return the phase that operators see."""
         return PHASE_OF[self.state]
 
-    @property
-    def reachable(self) -> int:
-        """Return how many answers this phase has or can still get."""
-        answered = self._answered
-        if self.state is RoundState.TRAINING:
-            answered = answered - self.attendance.absent
-        return len(answered | set(self.secagg.missing))
-
-    @property
-    def needed(self) -> int:
-        """Return how many answers this phase must get."""
-        least = self.setup.assignment.bundle_threshold
-        if self.roster is None:
-            return least
-        if self.state in {RoundState.CONFIRMING, RoundState.REVEALING}:
-            return self.roster.threshold
-        return max(least, self.roster.threshold)
-
-    @property
-    def reference(self) -> RoundRef:
-        """Return the round's name as instructions carry it."""
+    def reference(self, index: int) -> RoundRef:
+        """Return the round's name as a member knows it."""
         assignment = self.setup.assignment
         return RoundRef(
             run_id=assignment.run_id,
             round_number=assignment.round_number,
             assignment_digest=self.setup.digest,
-            roster_digest=self.roster_digest,
+            roster_digest=self.roster_digests.get(index, NO_DIGEST),
         )
 
     def begin(self) -> None:
         """Start the clock of the first phase."""
         self._phase_began = self.now
 
-    def note_answer(self, index: int) -> None:
-        """Count a member's answer in this phase."""
-        self._answered.add(index)
-
     def enter(self, state: RoundState, deadline_s: float | None = None) -> None:
         """Go to a state; close the phase when it belongs to another."""
         self._leave_phase(PHASE_OF[state])
         self.state = state
-        self._answered = set()
         self.deadline_at = None if deadline_s is None else self.now + deadline_s
         self.effects.append(SetDeadline(state=state, at=self.deadline_at))
         for index in self.attendance.absent:
@@ -117,6 +91,11 @@ class RoundCourse:
         self.secagg.lost(index)
         self.effects.append(RecordDrop(site=self.attendance.site(index), phase=self.phase, reason=reason))
         self.send(index, self._result(RoundOutcome.INTERRUPTED, NO_DIGEST, dropped=True))
+
+    def drop_outsiders(self) -> None:
+        """Drop who is present and in no group that goes on."""
+        for index in sorted(set(self.attendance.present) - self.secagg.members):
+            self.drop(index, DropReason.GROUP)
 
     def end(self, outcome: RoundOutcome, detail: str = "", *, state_digest: Digest = NO_DIGEST) -> None:
         """End the round and tell everyone who is still in it."""

@@ -30,17 +30,17 @@ class SetDeadline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignRoster:
-    """Serialise and sign the roster, then report `RosterSigned`."""
+class SignRosters:
+    """Serialise and sign the roster of each group, then report `RostersSigned`."""
 
-    roster: Roster
+    rosters: tuple[Roster, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunUnmask:
-    """Unmask the staged payloads in a worker, then report `UnmaskDone` or `WorkFailed`."""
+    """Unmask the staged payloads of each group in a worker, then report `UnmaskDone` or `WorkFailed`."""
 
-    job: UnmaskJob
+    jobs: tuple[UnmaskJob, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class EndRound:
 Effect = (
     SendInstruction
     | SetDeadline
-    | SignRoster
+    | SignRosters
     | RunUnmask
     | CombineAndEvaluate
     | Commit

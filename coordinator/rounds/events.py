@@ -73,12 +73,12 @@ class DeadlinePassed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RosterSigned:
-    """The roster has its signature."""
+class RostersSigned:
+    """The rosters have their signatures."""
 
     at: float
-    document: SignedDocument
-    digest: Digest
+    signed: tuple[tuple[SignedDocument, Digest], ...]
+    """In the order of the rosters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,7 @@ Event = (
     | UploadArrived
     | SiteGone
     | DeadlinePassed
-    | RosterSigned
+    | RostersSigned
     | UnmaskDone
     | EvaluationDone
     | WorkFailed

@@ -219,7 +219,7 @@ class JobRunner:
             selection,
             number=number,
             state_digest=self.record.state_digest,
-            identity_keys={name: site.identity_key for name, site in sites.items()},
+            sites=sites,
             clips=clips or first_clips(job),
         )
         document, digest = services.signatory.sign_assignment(assignment)

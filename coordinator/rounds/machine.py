@@ -19,7 +19,7 @@ from coordinator.rounds.events import (
     EvaluationDone,
     Event,
     MessageReceived,
-    RosterSigned,
+    RostersSigned,
     RoundBegun,
     SiteGone,
     StopRequested,
@@ -35,7 +35,7 @@ from ravan.ids import SiteId
 from ravan.manifest.instructions import ExchangeShares, RoundRef, Train
 from ravan.manifest.phases import DropReason, RoundOutcome, RoundPhase
 from ravan.manifest.roster import Roster, RosterEntry
-from ravan.secagg.messages import RevealedShares, SealedShares, SurvivorSet, SurvivorSignature
+from ravan.secagg.messages import RevealedShares, SealedShares, SurvivorSignature
 
 
 class RoundMachine:
@@ -86,19 +86,12 @@ class RoundMachine:
     def completed(self) -> tuple[SiteId, ...]:
         """Return whose update is in the sum; nobody before it is unmasked."""
         course = self._course
-        if not course.unmasked or course.survivor_set is None:
-            return ()
-        return course.attendance.sites(course.survivor_set.survivors)
+        return course.attendance.sites(course.survivors) if course.unmasked else ()
 
     @property
-    def roster(self) -> Roster | None:
-        """Return who masks together, once settled."""
-        return self._course.roster
-
-    @property
-    def survivor_set(self) -> SurvivorSet | None:
-        """Return whose vectors are summed, once settled."""
-        return self._course.survivor_set
+    def rosters(self) -> tuple[Roster, ...]:
+        """Return who masks together, by group, once settled."""
+        return self._course.rosters
 
     def site(self, index: int) -> SiteId:
         """Return the site of a member."""
@@ -136,25 +129,24 @@ def _begin(course: RoundCourse, _event: RoundBegun) -> None:
 def _take_message(course: RoundCourse, event: MessageReceived) -> None:
     index = course.attendance.require(event.site)
     message = event.message
-    _check_reference(course, event.reference, has_roster=not isinstance(message, RosterEntry))
+    _check_reference(course, index, event.reference, has_roster=not isinstance(message, RosterEntry))
     _check_own(event.site, index, event.index)
     awaited = index in course.secagg.missing
     match message:
         case RosterEntry():
             course.secagg.advertised(index, message)
-            course.advertisements[index] = message
         case SealedShares():
             course.secagg.shares(index, message)
         case SurvivorSignature():
             course.secagg.survivor_signature(index, message)
         case RevealedShares():
             course.secagg.revealed(index, message)
-    _note_answer(course, index, awaited=awaited)
+    _go_on(course, index, awaited=awaited)
 
 
 def _check_header(course: RoundCourse, event: UploadAnnounced | UploadArrived) -> None:
     index = course.attendance.require(event.site)
-    _check_reference(course, event.reference, has_roster=True)
+    _check_reference(course, index, event.reference, has_roster=True)
     _check_own(event.site, index, event.header.index)
     course.secagg.verify_upload(index, event.header)
 
@@ -164,13 +156,12 @@ def _take_upload(course: RoundCourse, event: UploadArrived) -> None:
     index = course.attendance.require(event.site)
     awaited = index in course.secagg.missing
     course.secagg.uploaded(index, event.header)
-    _note_answer(course, index, awaited=awaited)
+    _go_on(course, index, awaited=awaited)
 
 
-def _note_answer(course: RoundCourse, index: int, *, awaited: bool) -> None:
+def _go_on(course: RoundCourse, index: int, *, awaited: bool) -> None:
     # A message that came before is no answer to this phase.
     if awaited and index not in course.secagg.missing:
-        course.note_answer(index)
         advance(course)
 
 
@@ -193,12 +184,16 @@ def _close_late(course: RoundCourse, event: DeadlinePassed) -> None:
     advance(course)
 
 
-def _publish_roster(course: RoundCourse, event: RosterSigned) -> None:
-    course.secagg.roster_published(event.digest)
-    course.roster_digest = event.digest
+def _publish_rosters(course: RoundCourse, event: RostersSigned) -> None:
+    course.secagg.rosters_published([digest for _, digest in event.signed])
+    document_of = {}
+    for roster, (document, digest) in zip(course.rosters, event.signed, strict=True):
+        for entry in roster.entries:
+            document_of[entry.index] = document
+            course.roster_digests[entry.index] = digest
     course.enter(RoundState.SHARING, course.setup.phase_deadline_s)
     for index in course.secagg.missing:
-        course.send(index, ExchangeShares(roster=event.document))
+        course.send(index, ExchangeShares(roster=document_of[index]))
     advance(course)
 
 
@@ -221,8 +216,8 @@ def _ignore(_course: RoundCourse, _event: Event) -> None:
     """Leave everything as it is."""
 
 
-def _check_reference(course: RoundCourse, reference: RoundRef, *, has_roster: bool) -> None:
-    ours = course.reference
+def _check_reference(course: RoundCourse, index: int, reference: RoundRef, *, has_roster: bool) -> None:
+    ours = course.reference(index)
     same_round = (reference.run_id, reference.round_number) == (ours.run_id, ours.round_number)
     same_assignment = reference.assignment_digest == ours.assignment_digest
     same_roster = not has_roster or reference.roster_digest == ours.roster_digest
@@ -252,7 +247,7 @@ _HANDLERS: Final[Mapping[Action, Callable[[RoundCourse, Any], None]]] = {
     Action.DROP_SITE: _drop_site,
     Action.NOTE_ABSENCE: _note_absence,
     Action.CLOSE_LATE: _close_late,
-    Action.PUBLISH_ROSTER: _publish_roster,
+    Action.PUBLISH_ROSTERS: _publish_rosters,
     Action.COMBINE: _combine,
     Action.COMMIT: _commit,
     Action.GIVE_UP: _give_up,

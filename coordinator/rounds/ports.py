@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -49,8 +49,8 @@ class Workshop(Protocol):
         """Check a job and draw up its plan and first state; raise RavanError with the value that would work."""
         ...
 
-    async def unmask(self, job: Job, work: UnmaskJob, payloads: Mapping[int, Path]) -> SummedRound:
-        """Unmask the staged payloads (by member index), decode the sums and store them as a blob.
+    async def unmask(self, job: Job, works: Sequence[UnmaskJob], payloads: Mapping[int, Path]) -> SummedRound:
+        """Unmask the staged payloads (by member index) of all groups, decode the sums and store them as a blob.
 
         Raise ProtocolError (CANARY_MISMATCH) when masks did not cancel.
         """

@@ -69,7 +69,9 @@ def head_cohorts(assignment: Assignment, total: RoundSum) -> dict[BlockId, int]:
 
 def withheld_blocks(total: RoundSum) -> tuple[BlockId, ...]:
     """Return the blocks that kept their value, by id: too few survivors, or nobody trains them."""
-    return tuple(sorted([block for bundle in total.withheld for block in bundle.blocks] + list(total.untrained)))
+    kept = [block for bundle in total.withheld for block in bundle.blocks] + list(total.untrained)
+    # Another group may have released what one had to withhold.
+    return tuple(sorted(set(kept) - total.blocks.keys()))
 
 
 def clip_rate(total: RoundSum) -> float:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from coordinator.allocation.cells import Tiles, join_classes
 from coordinator.allocation.policy import Allocation, Shortage, SiteCapacity, allocate
 from coordinator.allocation.tiles import form_tiles
 from coordinator.rounds.candidates import Lineup
 from coordinator.rounds.ports import Job
 from coordinator.store.records import RoundRecord
 from ravan.ids import SiteId
-from ravan.manifest.assignment import MAX_MEMBERS, Tile
+from ravan.manifest.assignment import MAX_MEMBERS, Suite, Tile, Weighting
 from ravan.manifest.phases import RoundOutcome
 
 SETTLE_S: Final = 30.0
@@ -27,6 +28,8 @@ class Selection:
     """By name; the position is the member index."""
     tiles: tuple[Tile, ...]
     tiles_of: Mapping[SiteId, tuple[int, ...]]
+    suite: Suite
+    """Keystream that all their CPUs are quick at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,7 @@ def select(
 ) -> Selection | Waiting:
     """Allot tiles to the ready sites from their newest reports.
 
-    Above 128 sites those take part that completed the fewest rounds.
+    Above 4096 sites those take part that completed the fewest rounds.
     """
     tiles = form_tiles(job.plan)
     allocation = _allocate(job, tiles, {site: fleet[site] for site in lineup.ready if site in fleet})
@@ -49,7 +52,13 @@ def select(
     if len(allocation.tiles_of) < needed:
         return Waiting(sentence=say_waiting(lineup, len(allocation.tiles_of), needed, allocation.left_out))
     chosen = _least_used(tuple(allocation.tiles_of), rounds)
-    return Selection(sites=chosen, tiles=tiles, tiles_of={site: allocation.tiles_of[site] for site in chosen})
+    settings = job.file.secure_aggregation
+    return Selection(
+        sites=chosen,
+        tiles=tiles,
+        tiles_of=_allot({site: allocation.tiles_of[site] for site in chosen}, settings.weighting()),
+        suite=settings.suite.choose(aes_everywhere=all(fleet[site].hardware.aes_instructions for site in chosen)),
+    )
 
 
 def say_waiting(lineup: Lineup, ready: int, needed: int, left_out: Mapping[SiteId, Shortage]) -> str:
@@ -76,6 +85,10 @@ def _allocate(job: Job, tiles: Sequence[Tile], fleet: Mapping[SiteId, SiteCapaci
         steps=job.plan.training.steps,
         training_deadline_s=job.file.round.training_deadline_s,
     )
+
+
+def _allot(tiles_of: Mapping[SiteId, Tiles], weighting: Weighting | None) -> Mapping[SiteId, Tiles]:
+    return tiles_of if weighting is None else join_classes(tiles_of, weighting.cell_minimum)
 
 
 def _least_used(sites: Sequence[SiteId], rounds: Sequence[RoundRecord]) -> tuple[SiteId, ...]:

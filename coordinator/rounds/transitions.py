@@ -17,7 +17,7 @@ from coordinator.rounds.events import (
     EvaluationDone,
     Event,
     MessageReceived,
-    RosterSigned,
+    RostersSigned,
     RoundBegun,
     SiteGone,
     StopRequested,
@@ -39,7 +39,7 @@ class Action(StrEnum):
     DROP_SITE = "drop site"
     NOTE_ABSENCE = "note absence"
     CLOSE_LATE = "close at deadline"
-    PUBLISH_ROSTER = "publish roster"
+    PUBLISH_ROSTERS = "publish rosters"
     COMBINE = "combine"
     COMMIT = "commit"
     GIVE_UP = "give up"
@@ -90,7 +90,7 @@ def _write_table() -> Table:
     on(_S.SIGNING, SiteGone, Action.NOTE_ABSENCE, _S.SIGNING)
     on(_S.UNMASKING, SiteGone, Action.IGNORE, _S.UNMASKING)
     on(_S.EVALUATING, SiteGone, Action.IGNORE, _S.EVALUATING)
-    on(_S.SIGNING, RosterSigned, Action.PUBLISH_ROSTER, _S.SHARING, _S.ENDED)
+    on(_S.SIGNING, RostersSigned, Action.PUBLISH_ROSTERS, _S.SHARING, _S.ENDED)
     on(_S.UNMASKING, UnmaskDone, Action.COMBINE, _S.EVALUATING)
     on(_S.EVALUATING, EvaluationDone, Action.COMMIT, _S.ENDED)
     for state in (_S.SIGNING, _S.UNMASKING, _S.EVALUATING):

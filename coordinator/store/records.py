@@ -40,6 +40,8 @@ class SiteRecord:
     last_seen: float = 0.0
     revoked_at: float | None = None
     hardware: HardwareProfile | None = None
+    endorsement: bytes = b""
+    """The owner's signature under name and identity key; empty when there is none. A new identity needs a new one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

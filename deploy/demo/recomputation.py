@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-STATISTICS_LIMBS = 8
-"""Elements between the leading canary of bundle 0 and its first block."""
+STATISTICS_LIMBS = {16: 16, 24: 8, 32: 8}
+"""Elements of bundle 0 that hold statistics, by ring bits; they come before its first block."""
 
 Words = NDArray[np.uint32]
 
@@ -37,7 +37,7 @@ class Finding:
     mean_error: float
     """Largest |decoded mean - float64 mean of the clipped updates| over all coordinates."""
     mean_error_bound: float
-    """What it may be: one quantisation step of the coarsest block."""
+    """What it may be: one quantisation step of the coarsest block, in rotated coordinates where those are rounded."""
     bundles: int
     """Released bundles that were compared."""
 
@@ -56,19 +56,21 @@ def recompute_round(sums: Path, kept: Path) -> tuple[int, Finding]:
     """Compare one round's sums with the survivors' copies; return its number and the finding."""
     tensors = load_file(sums)
     facts = json.loads(tensors["facts"].tobytes())
-    survivors = {
-        index: read_kept(kept / facts["sites"][str(index)], facts["assignment_digest"]) for index in facts["survivors"]
-    }
     exact, error, bound, released = True, 0.0, 0.0, 0
-    for bundle in facts["bundles"]:
-        total = tensors.get(f"bundle.{bundle['id']}")
-        if total is None:
-            continue
-        released += 1
-        cohort = [survivors[index] for index in bundle["members"] if index in survivors]
-        exact &= _adds_up(total, [copy.vectors[bundle["id"]] for copy in cohort], facts["ring_bits"])
-        for decoded, true, step in _means(facts, bundle, total, cohort):
-            error, bound = max(error, float(np.abs(decoded - true).max())), max(bound, step)
+    for number, group in enumerate(facts["groups"]):
+        survivors = {
+            index: read_kept(kept / facts["sites"][str(index)], facts["assignment_digest"])
+            for index in group["survivors"]
+        }
+        for bundle in group["bundles"]:
+            total = tensors.get(f"group.{number}.bundle.{bundle['id']}")
+            if total is None:
+                continue
+            released += 1
+            cohort = [survivors[index] for index in bundle["members"] if index in survivors]
+            exact &= _adds_up(total, [copy.vectors[bundle["id"]] for copy in cohort], facts["ring_bits"])
+            for mean_error, step in _errors(facts, bundle, total, cohort):
+                error, bound = max(error, mean_error), max(bound, step)
     finding = Finding(exact=exact and released > 0, mean_error=error, mean_error_bound=bound, bundles=released)
     return int(facts["round_number"]), finding
 
@@ -89,18 +91,38 @@ def _adds_up(total: Words, vectors: Iterable[Words], ring_bits: int) -> bool:
     return bool([sum(column) % (1 << ring_bits) for column in columns] == total.tolist())
 
 
-def _means(
+def _errors(
     facts: Mapping[str, Any], bundle: Mapping[str, Any], total: Words, cohort: list[KeptUpdate]
-) -> Iterable[tuple[NDArray[np.float64], NDArray[np.float64], float]]:
-    modulus = 1 << facts["ring_bits"]
-    at = 1 + (STATISTICS_LIMBS if bundle["id"] == 0 else 0)
-    for block_id, length, clip in bundle["blocks"]:
-        step = clip / facts["quantum_limit"]
-        signed = total[at : at + length].astype(np.int64)
+) -> Iterable[tuple[float, float]]:
+    """Yield each block's largest error of the mean, and what it may be: one step of each site, weights included."""
+    modulus, largest = 1 << facts["ring_bits"], facts["weight_limit"]
+    weights = [int(copy.vectors[bundle["id"]][1]) if largest else 1 for copy in cohort]
+    at = 1 + (largest > 0) + (STATISTICS_LIMBS[facts["ring_bits"]] if bundle["id"] == 0 else 0)
+    for block in bundle["blocks"]:
+        step = block["bound"] / facts["quantum_limit"] * (largest or 1)
+        signed = total[at : at + block["length"]].astype(np.int64)
         signed[signed >= modulus // 2] -= modulus
-        true = np.mean([copy.updates[block_id] for copy in cohort], axis=0)
-        yield signed * step / len(cohort), true, step
-        at += length + 1
+        true = np.average([copy.updates[block["id"]] for copy in cohort], axis=0, weights=weights)
+        if block["signs"]:
+            true = _rotated(true, bytes.fromhex(block["signs"]))
+        error = float(np.abs(signed * step / sum(weights) - true).max())
+        yield error, step * len(cohort) / sum(weights)
+        at += block["length"] + 1
+
+
+def _rotated(flat: NDArray[np.float64], signs: bytes) -> NDArray[np.float64]:
+    """Turn signs, then transform rows and columns by the sum and difference of halves (Walsh-Hadamard)."""
+    bits = np.unpackbits(np.frombuffer(signs, np.uint8), count=len(flat)).astype(bool)
+    side = round(len(flat) ** 0.5)
+    square = np.where(bits, -flat, flat).reshape(side, side)
+    for _ in range(2):
+        half = side // 2
+        while half:
+            folded = square.reshape(-1, 2, half, side)
+            square = np.concatenate([folded[:, :1] + folded[:, 1:], folded[:, :1] - folded[:, 1:]], axis=1)
+            half //= 2
+        square = square.reshape(side, side).T / side**0.5
+    return square.ravel()
 
 
 def main() -> None:

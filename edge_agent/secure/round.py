@@ -92,6 +92,11 @@ class SecureRound:
         """Return which assignment this is about."""
         return self._assignment_digest
 
+    @property
+    def holds_clear_update(self) -> bool:
+        """Tell whether the update was never masked, so that another round may have it."""
+        return self._update is not None
+
     def finish_training(self, update: TrainingOutcome) -> KeyAdvertisement:
         """Take the update and make the round's keys."""
         advertisement = _last(self._machine.finish_training(), Advertise).advertisement
@@ -112,7 +117,14 @@ class SecureRound:
         if update is None or roster is None:
             raise StateError("There is no update to mask.", reason=ErrorReason.WRONG_STATE)
         bundles = bundles_of(roster.bundles, self._index)
-        vectors = quantise_update(self._assignment, bundles, update.deltas, update.statistics, rounding_source())
+        vectors = quantise_update(
+            self._assignment,
+            bundles,
+            update.deltas,
+            update.statistics,
+            rounding_source(),
+            held_examples=update.held_examples,
+        )
         if self._keeper is not None:
             self._keeper.keep(self._assignment, self._assignment_digest, bundles, update, vectors)
         payload = bytes(mask_vectors(job, vectors))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ravan.adapters.state import block_shapes
 from ravan.codec.documents import model_digest
 from ravan.errors import ErrorReason, ProtocolError, StateError
+from ravan.identity.endorsement import is_endorsed
 from ravan.ids import Digest, SiteId
 from ravan.manifest.assignment import BUNDLE_FLOOR, Assignment
 from ravan.manifest.plan import JobPlan
@@ -29,6 +30,8 @@ class SiteTerms:
     """Names; empty allows any."""
     minimum_steps: int = 1
     """Least training steps in a round."""
+    owner_key: bytes = b""
+    """Ed25519 public key whose endorsement each member needs, 32 bytes; empty asks for none."""
 
 
 def check_plan(plan: JobPlan, terms: SiteTerms) -> None:
@@ -58,7 +61,8 @@ def check_plan(plan: JobPlan, terms: SiteTerms) -> None:
 def find_own_index(assignment: Assignment, plan: JobPlan, plan_digest: Digest, terms: SiteTerms) -> int:
     """Return this site's member index in an assignment that it can accept; raise ProtocolError for any other.
 
-    The plan is the one that the site prepared, so the training settings are those that it agreed to.
+    The plan is the one that the site prepared, so the training settings are those that it agreed to. Raise StateError
+    PERMISSION_DENIED when the site asks for endorsements and a member lacks one.
     """
     if assignment.plan_digest != plan_digest:
         raise _differs("it belongs to another plan than the one that was prepared")
@@ -73,7 +77,25 @@ def find_own_index(assignment: Assignment, plan: JobPlan, plan_digest: Digest, t
     own = [member for member in assignment.members if member.site == terms.site]
     if len(own) != 1 or own[0].identity_key != terms.identity_key:
         raise _differs("it does not list this site, once and with its own identity key")
+    if terms.owner_key:
+        _check_endorsed(assignment, terms.owner_key)
     return own[0].index
+
+
+def _check_endorsed(assignment: Assignment, owner_key: bytes) -> None:
+    strangers = [
+        member.site
+        for member in assignment.members
+        if not is_endorsed(owner_key, member.site, member.identity_key, member.endorsement)
+    ]
+    if strangers:
+        more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
+        raise StateError(
+            f"The round is refused: the owner has not endorsed the site '{strangers[0]}'{more}.",
+            reason=ErrorReason.PERMISSION_DENIED,
+            next_step="Ask the people at that site for what `ravan-agent identity` shows and have the owner endorse it;"
+            " HQ enters that with `ravan-coordinator site endorse`.",
+        )
 
 
 def _not_allowed(what: str, key: str, value: str) -> StateError:

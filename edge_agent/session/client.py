@@ -242,6 +242,7 @@ class AgentSession:
             case ForgetJob():
                 await self.lane.cancel(effect.plan_digest)
                 self.jobs.forget(effect.plan_digest)
+                self.rounds.forget(effect.plan_digest)
                 log.info("job over")
             case Note():
                 log.warning(effect.sentence, next_step=effect.next_step)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.secure.keeping import QuantisedKeeper
+from edge_agent.secure.offer import UnmaskedUpdate
 from edge_agent.secure.round import SecureRound
 from edge_agent.session.activity import ActivityBoard
 from edge_agent.session.connection import Coordinator
@@ -20,7 +21,6 @@ from edge_agent.session.effects import DealShares, RevealShares, SignSurvivorSet
 from edge_agent.session.job_desk import JobDesk, PreparedJob
 from edge_agent.session.lane import Lane
 from edge_agent.session.transfer import Downloads, Uploads
-from edge_agent.training.outcome import TrainingOutcome
 from ravan.adapters.state import decode_state
 from ravan.codec.secagg_messages import AgentMessage, Submission
 from ravan.errors import ErrorReason, ResourceError, StateError
@@ -53,6 +53,7 @@ class _Current:
     secure: SecureRound
     index: int
     number: int
+    update: UnmaskedUpdate | None = None
 
 
 class RoundDesk:
@@ -79,10 +80,15 @@ class RoundDesk:
         self._board = board
         self._limits = limits
         self._current: _Current | None = None
+        self._offer: UnmaskedUpdate | None = None
 
     async def train(self, effect: StartTraining) -> None:
-        """Fetch the model version, train, and advertise fresh round keys."""
+        """Fetch the model version, train, and advertise fresh round keys.
+
+        The update of a round that ended before it was masked is offered again where it is what would be trained.
+        """
         assignment, number = effect.assignment, effect.assignment.round_number
+        offer, self._offer = self._offer, None
         job = self._jobs.job(assignment.plan_digest)
         trained = assignment.blocks_of(effect.index)
         self._check_memory(job, trained)
@@ -96,16 +102,18 @@ class RoundDesk:
             folder=self._settings.folder / f"{assignment.run_id.hex()}-{number}",
             keeper=self._settings.keeper,
         )
-        self._current = _Current(secure=secure, index=effect.index, number=number)
+        self._current = current = _Current(secure=secure, index=effect.index, number=number)
         with self._board.doing(AgentActivity.DOWNLOADING, number):
             version = await self._downloads.fetch(assignment.state_digest)
         heads = sum(block.kind is BlockKind.HEAD for block in trained)
         log.info("training", round=number, heads=heads, steps=job.plan.training.steps)
         started = time.monotonic()
         with self._board.doing(AgentActivity.TRAINING, number):
-            update = await self._lane.in_thread(lambda cancelled: self._train(job, version, trained, number, cancelled))
+            current.update = await self._lane.in_thread(
+                lambda cancelled: self._train(job, version, effect, offer, cancelled)
+            )
         log.info("trained", round=number, seconds=round(time.monotonic() - started, 1))
-        advertisement = secure.finish_training(update)
+        advertisement = secure.finish_training(current.update.outcome)
         await self._send(_before_roster(assignment, effect.digest), advertisement)
 
     async def deal_shares(self, effect: DealShares) -> None:
@@ -141,20 +149,27 @@ class RoundDesk:
         await self._send(effect.round, await self._lane.in_thread(lambda _: secure.reveal(effect.request)))
 
     def close(self) -> None:
-        """Drop the round's secrets, update and files."""
+        """Drop the round's secrets and files, and its update unless it was never masked."""
         if self._current is not None:
+            if self._current.secure.holds_clear_update:
+                self._offer = self._current.update
             self._current.secure.close()
             self._current = None
+
+    def forget(self, plan_digest: Digest) -> None:
+        """Drop what is kept for a job that is over."""
+        if self._offer is not None and self._offer.plan_digest == plan_digest:
+            self._offer = None
 
     def _train(
         self,
         job: PreparedJob,
         version: Path,
-        trained: frozenset[BlockId],
-        round_number: int,
+        effect: StartTraining,
+        offer: UnmaskedUpdate | None,
         cancelled: threading.Event,
-    ) -> TrainingOutcome:
-        """Read data, version and model, and train. Blocks."""
+    ) -> UnmaskedUpdate:
+        """Read data, version and model, and train, unless the offer would come out of it. Blocks."""
         from edge_agent.data.batches import deal_batches, local_seed  # noqa: PLC0415 - imports torch
         from edge_agent.training.bases import planned_bases  # noqa: PLC0415 - imports torch
         from edge_agent.training.trainer import TrainingOrder, train  # noqa: PLC0415 - imports torch
@@ -163,22 +178,34 @@ class RoundDesk:
             self._board.training_cost(report.cost)
             self._board.progress(report.done, report.total, step=f"{report.done}/{report.total}")
 
+        assignment, trained = effect.assignment, effect.assignment.blocks_of(effect.index)
         data = self._jobs.refresh_data(job)
+        if offer is not None and offer.serves(assignment, effect.index, data):
+            log.info("offers the update of a round that ended before it was masked", round=assignment.round_number)
+            return offer
         classifier = self._jobs.model_of(job)
         order = TrainingOrder(
             plan=job.plan,
-            round_number=round_number,
+            round_number=assignment.round_number,
             state=decode_state(job.plan, version.read_bytes()),
             trained=trained,
             bases=planned_bases(job.plan, job.bases),
+            held_examples=len(data),
         )
         pad_id = int(classifier.tokenizer.pad_token_id)
-        return train(
+        outcome = train(
             classifier.model,
             order,
             deal_batches(data, job.plan.training.batch_size, pad_id, local_seed()),
             on_step=tell,
             cancelled=cancelled,
+        )
+        return UnmaskedUpdate(
+            plan_digest=assignment.plan_digest,
+            state_digest=assignment.state_digest,
+            trained=trained,
+            data=data,
+            outcome=outcome,
         )
 
     def _check_memory(self, job: PreparedJob, trained: frozenset[BlockId]) -> None:

@@ -27,4 +27,6 @@ class TrainingOutcome:
     deltas: Mapping[BlockId, FloatArray] = field(repr=False)
     """Of exactly the blocks that were trained: (r, r) for heads, the parameter's shape for dense blocks."""
     statistics: LocalStatistics = field(repr=False)
+    held_examples: int = field(repr=False)
+    """Examples in the site's data; where the round has weights, they become one."""
     cost: TrainingCost

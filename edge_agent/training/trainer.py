@@ -51,6 +51,8 @@ class TrainingOrder:
     state: ModelState
     trained: frozenset[BlockId]
     bases: BasisSource
+    held_examples: int
+    """Examples in the site's data."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -101,7 +103,7 @@ def train(
             remove(model)
             model.zero_grad(set_to_none=True)
     statistics = LocalStatistics(examples=tally.examples, loss_sum=tally.loss_sum, correct=tally.correct)
-    return TrainingOutcome(deltas=deltas, statistics=statistics, cost=cost)
+    return TrainingOutcome(deltas=deltas, statistics=statistics, held_examples=order.held_examples, cost=cost)
 
 
 def make_optimiser(parameters: TrainedParameters, training: TrainingSettings, round_number: int) -> AdamW:

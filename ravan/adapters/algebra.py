@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 
 def stack_columns(b: Tensor) -> Tensor:
@@ -28,15 +27,3 @@ def delta_weight(b: Tensor, a: Tensor, products: Tensor) -> Tensor:
 def merge(weight: Tensor, b: Tensor, a: Tensor, products: Tensor) -> Tensor:
     """Return a new W + sum_i B_i P_i A_i; `weight` is untouched."""
     return weight + delta_weight(b, a, products)
-
-
-def apply_heads(x: Tensor, columns: Tensor, rows: Tensor, products: Tensor) -> Tensor:
-    """Return (sum_i B_i P_i A_i) x for each row of `x` (..., in), through the ranks of all heads at once.
-
-    `columns` and `rows` are the stacked B (out, h r) and A (h r, in).
-    """
-    heads, rank, _ = products.shape
-    down = linear(x, rows).reshape(-1, heads, rank).transpose(0, 1)  # (h, tokens, r)
-    turned = torch.bmm(down, products.transpose(1, 2))  # (h, tokens, r)
-    flat = turned.transpose(0, 1).reshape(*x.shape[:-1], heads * rank)
-    return linear(flat, columns)  # (..., out)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from ravan.adapters import algebra
+from ravan.adapters.arithmetic import Path, adapted_linear
 from ravan.adapters.basis import Basis
 from ravan.errors import ErrorReason, ModelError
 
@@ -14,8 +15,8 @@ from ravan.errors import ErrorReason, ModelError
 class RavanLinear(nn.Module):
     """Compute y = (W + sum_i s_i B_i H_i A_i) x + bias around an `nn.Linear` that itself is never changed.
 
-    Trained heads run on a stacked path; untrained ones are in a folded copy of W, so they cost nothing per
-    step. For a round one instance is made and dropped again, which is what resets s_i to 1.
+    Trained heads run on the cheaper of two paths; untrained ones are in a folded copy of W, so they cost nothing
+    per step. For a round one instance is made and dropped again, which is what resets s_i to 1.
     """
 
     columns: Tensor
@@ -32,6 +33,8 @@ class RavanLinear(nn.Module):
             )
         self.base = base.requires_grad_(False)
         self.trained: tuple[int, ...] = ()
+        self.path: Path | None = None
+        """Overrides the choice of path by shape."""
         self.cores: nn.Parameter | None = None
         self.scales: nn.Parameter | None = None
         self.register_buffer("folded", None, persistent=False)
@@ -69,7 +72,6 @@ class RavanLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (..., out) for `x` (..., in)."""
-        y = linear(x, self.weight, self.base.bias)
         if self.cores is None:
-            return y
-        return y + algebra.apply_heads(x, self.columns, self.rows, self.products)
+            return linear(x, self.weight, self.base.bias)
+        return adapted_linear(x, self.weight, self.base.bias, self.columns, self.rows, self.products, self.path)

@@ -71,6 +71,18 @@ def remove(model: nn.Module) -> None:
         model.set_submodule(name, module.base)
 
 
+def merge_heads(model: nn.Module, plan: JobPlan, state: ModelState, bases: BasisSource | None = None) -> None:
+    """Fold all heads into the layers' own weights for good, so that a plain model in this state is left.
+
+    Raise ModelError when the plan's names and shapes are not the model's.
+    """
+    inject(model, plan, state, frozenset(), bases)
+    for module in model.modules():
+        if isinstance(module, RavanLinear):
+            module.base.weight = nn.Parameter(module.weight.detach().clone(), requires_grad=False)
+    remove(model)
+
+
 def trained_parameters(model: nn.Module, plan: JobPlan) -> TrainedParameters:
     """Return the parameters that an injected model trains: cores and scales, bottom to top, and dense blocks."""
     layers = [m for m in model.modules() if isinstance(m, RavanLinear)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ravan.codec import enums, fields
+from ravan.codec.profiles import process_id
 from ravan.codec.references import document_from_wire, document_to_wire
 from ravan.codec.secagg_messages import (
     delivery_from_wire,
@@ -44,6 +45,14 @@ def numbered_to_wire(value: Numbered) -> site_service_pb2.WatchResponse:
     wire = instruction_to_wire(value.instruction)
     wire.sequence = value.sequence
     return wire
+
+
+def watch_request_from_wire(wire: site_service_pb2.WatchRequest) -> tuple[bytes, int]:
+    """Read which process asks for the stream, and the last sequence number that it has handled.
+
+    Raises ProtocolError (MALFORMED).
+    """
+    return process_id(wire.process_id), fields.ranged(wire.after_sequence, 0, _SEQUENCES, "sequence number")
 
 
 def watch_from_wire(wire: site_service_pb2.WatchResponse) -> Greeting | Numbered:

@@ -8,12 +8,20 @@ from collections.abc import Sequence
 from ravan.codec import enums, fields
 from ravan.codec.plans import check_version
 from ravan.ids import BlockId, BlockKind, JobId
-from ravan.manifest.assignment import MAX_MEMBERS, MAX_TILES, Assignment, BlockSpec, Member, Tile
+from ravan.manifest.assignment import (
+    MAX_GROUP,
+    MAX_MEMBERS,
+    MAX_TILES,
+    RING_WIDTHS,
+    Assignment,
+    BlockSpec,
+    Member,
+    Tile,
+    Weighting,
+)
 from ravan.manifest.roster import Bundle, Roster, RosterEntry
 from ravan.version import PROTOCOL_VERSION
 from ravan.wire.v1 import round_pb2
-
-_RING_BITS = (8, 32)
 
 
 def encode_assignment(value: Assignment) -> bytes:
@@ -32,9 +40,13 @@ def encode_assignment(value: Assignment) -> bytes:
         blocks=(round_pb2.BlockSpec(block_id=b.block_id.pack(), length=b.length, clip=b.clip) for b in value.blocks),
         tiles=(round_pb2.Tile(tile_id=t.tile_id, block_ids=[b.pack() for b in t.blocks]) for t in value.tiles),
         members=(
-            round_pb2.Member(index=m.index, site=m.site, identity_key=m.identity_key, tiles=m.tiles)
+            round_pb2.Member(
+                index=m.index, site=m.site, identity_key=m.identity_key, tiles=m.tiles, endorsement=m.endorsement
+            )
             for m in value.members
         ),
+        rotate=value.rotate,
+        weighting=None if value.weighting is None else _weighting_to_wire(value.weighting),
     )
     return wire.SerializeToString(deterministic=True)
 
@@ -51,11 +63,13 @@ def decode_assignment(payload: bytes) -> Assignment:
         state_digest=fields.digest(wire.state_digest, "digest of the model version"),
         model_digest=fields.digest(wire.model_digest, "digest of the base model"),
         suite=enums.SUITE.from_wire(wire.suite),
-        ring_bits=fields.ranged(wire.ring_bits, *_RING_BITS, "width of the ring"),
-        bundle_threshold=fields.ranged(wire.bundle_threshold, 1, MAX_MEMBERS, "bundle threshold"),
+        ring_bits=fields.ranged(wire.ring_bits, RING_WIDTHS[0], RING_WIDTHS[-1], "width of the ring"),
+        bundle_threshold=fields.ranged(wire.bundle_threshold, 1, MAX_GROUP, "bundle threshold"),
         blocks=tuple(map(_spec_from_wire, wire.blocks)),
         tiles=tuple(Tile(tile_id=t.tile_id, blocks=fields.blocks(t.block_ids)) for t in wire.tiles),
         members=tuple(map(_member_from_wire, wire.members)),
+        rotate=wire.rotate,
+        weighting=_weighting_from_wire(wire.weighting) if wire.HasField("weighting") else None,
     )
     _check_blocks(assignment.blocks)
     _check_tiles(assignment)
@@ -105,6 +119,24 @@ def entry_from_wire(wire: round_pb2.RosterEntry) -> RosterEntry:
     )
 
 
+def _weighting_to_wire(value: Weighting) -> round_pb2.Weighting:
+    return round_pb2.Weighting(
+        limit=value.limit,
+        unit=value.unit,
+        cell_minimum=value.cell_minimum,
+        cell_threshold=value.cell_threshold,
+    )
+
+
+def _weighting_from_wire(wire: round_pb2.Weighting) -> Weighting:
+    return Weighting(
+        limit=fields.ranged(wire.limit, 1, (1 << 31) - 1, "largest weight"),
+        unit=fields.ranged(wire.unit, 1, (1 << 31) - 1, "unit of weight"),
+        cell_minimum=fields.ranged(wire.cell_minimum, 1, MAX_GROUP, "least size of a cell"),
+        cell_threshold=fields.ranged(wire.cell_threshold, 1, MAX_GROUP, "threshold of a cell"),
+    )
+
+
 def _spec_from_wire(wire: round_pb2.BlockSpec) -> BlockSpec:
     return BlockSpec(
         block_id=fields.block(wire.block_id),
@@ -119,6 +151,7 @@ def _member_from_wire(wire: round_pb2.Member) -> Member:
         site=fields.site(wire.site),
         identity_key=fields.fixed(wire.identity_key, fields.KEY_BYTES, "identity key"),
         tiles=fields.ascending(wire.tiles, "member's tiles"),
+        endorsement=fields.fixed(wire.endorsement, fields.SIGNATURE_BYTES, "endorsement") if wire.endorsement else b"",
     )
 
 
@@ -167,6 +200,6 @@ def _bundle_from_wire(wire: round_pb2.Bundle, finishers: Sequence[int]) -> Bundl
         bundle_id=fields.index(wire.bundle_id, "bundle id"),
         blocks=fields.blocks(wire.block_ids),
         members=members,
-        threshold=fields.ranged(wire.threshold, 1, MAX_MEMBERS, "bundle's threshold"),
+        threshold=fields.ranged(wire.threshold, 1, MAX_GROUP, "bundle's threshold"),
         void=wire.is_void,
     )

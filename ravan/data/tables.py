@@ -149,6 +149,11 @@ def _json_cells(name: str, number: int, line: str, wanted: tuple[str, str]) -> d
         if not isinstance(value[column], str | int) or isinstance(value[column], bool):
             raise _unreadable(f"{name}, line {number}, has no text in '{column}'.", "Write text in quotes there.")
         cells[column] = str(value[column])
+        if any("\ud800" <= character <= "\udfff" for character in cells[column]):
+            raise _unreadable(
+                f"{name}, line {number}, has half a character in '{column}' (\\ud800 to \\udfff).",
+                "Write the text as UTF-8, without escapes.",
+            )
     return cells
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ravan.errors import ErrorReason, IdentityError
+from ravan.identity.keys import UNREADABLE
 from ravan.ids import SITE_NAME
 
 
@@ -45,13 +45,15 @@ def serial_text(certificate: x509.Certificate) -> str:
 def load_certificate(pem: bytes) -> x509.Certificate:
     """Parse one PEM certificate; raise IdentityError when it is none."""
     try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+        certificate = x509.load_pem_x509_certificate(pem)
+        certificate.subject.rfc4514_string()  # names are parsed when they are asked for, not before
+    except UNREADABLE as error:
         raise IdentityError(
             "The certificate cannot be read: it is damaged or not in PEM form.",
             reason=ErrorReason.IDENTITY_MISMATCH,
             next_step="Restore the file from a backup, or enrol again with a new join string.",
         ) from error
+    return certificate
 
 
 def read_caller(pem: bytes) -> Caller:
@@ -65,7 +67,7 @@ def read_caller(pem: bytes) -> Caller:
         usage = list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound as error:
+    except (x509.ExtensionNotFound, *UNREADABLE) as error:
         raise _foreign_certificate() from error
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if usage != [ExtendedKeyUsageOID.CLIENT_AUTH] or constraints.ca or len(uris) != 1 or len(list(names)) != 1:
@@ -78,7 +80,7 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     """Tell whether `authority` signed `certificate` directly."""
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
+    except UNREADABLE:
         return False
     return True
 

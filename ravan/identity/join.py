@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from ravan.errors import ErrorReason, IdentityError
+from ravan.identity.keys import UNREADABLE
 
 PREFIX: Final = "ravan1."
 _FIELDS: Final = 7
@@ -109,7 +110,8 @@ def _split_fields(content: bytes) -> list[bytes]:
 def _read_fields(fields: list[bytes]) -> Invitation:
     host, enrolment_port, site_port, certificate, manifest_key, token_id, secret = fields
     try:
-        x509.load_der_x509_certificate(certificate)
+        # names are parsed when they are asked for, which is later, in a sentence about the authority
+        x509.load_der_x509_certificate(certificate).subject.rfc4514_string()
         invitation = Invitation(
             address=CoordinatorAddress(
                 host=host.decode(),
@@ -121,7 +123,7 @@ def _read_fields(fields: list[bytes]) -> Invitation:
             token_id=token_id.decode(),
             token_secret=secret.decode(),
         )
-    except ValueError as error:
+    except UNREADABLE as error:
         raise _damaged() from error
     if not host or not token_id or not secret or len(manifest_key) != 32:
         raise _damaged()

@@ -13,14 +13,23 @@ BUNDLE_FLOOR = 3
 MAX_TILES = 16
 """Most tiles in a round; bounds the bundles of an agent and so its shares."""
 
-MAX_MEMBERS = 128
-"""Largest roster of one aggregation group (complete mask graph)."""
+MAX_GROUP = 128
+"""Most members that mask with each other: all pairs do, so that costs grow with the square."""
+
+MAX_MEMBERS = 4096
+"""Most members of a round; beyond `MAX_GROUP` finishers they mask in several groups."""
+
+RING_WIDTHS = (16, 24, 32)
+"""Bits that a masked number may have."""
 
 
 class Suite(IntEnum):
     """Keystream that expands masks; one suite serves a whole round."""
 
     AES_128_CTR = 1
+    AES_256_CTR = 2
+    CHACHA20 = 3
+    """For rounds with a CPU without AES instructions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +40,7 @@ class BlockSpec:
     length: int
     """Number of ring elements: rows x cols, row-major; the clip flag is extra."""
     clip: float
-    """L2 bound C of the block's delta; the quantisation step is clip / quantum_limit."""
+    """L2 bound C of the block's delta."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +63,25 @@ class Member:
     """Ed25519 public key proved at enrolment, 32 bytes."""
     tiles: tuple[int, ...]
     """Ids of the tiles that this site trains, ascending; dense blocks are trained by all."""
+    endorsement: bytes = b""
+    """The owner's signature under site and identity key, 64 bytes; empty when there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighting:
+    """The weighted profile: an update counts by how many examples its site has.
+
+    Since the weight is repeated in every bundle, members are kept in cells that are released whole or not at all.
+    """
+
+    limit: int
+    """W_max: largest weight; a site has at least 1."""
+    unit: int
+    """Examples that make one unit of weight."""
+    cell_minimum: int
+    """Least assigned members of a cell."""
+    cell_threshold: int
+    """t_cell: least survivors of a cell that has any, in each released bundle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +100,13 @@ class Assignment:
     """Digest over the base model's file list."""
     suite: Suite
     ring_bits: int
-    """k: all sums are modulo 2^k; 24 today."""
+    """k: all sums are modulo 2^k."""
     bundle_threshold: int
     """t_B: least survivors for a bundle to be released."""
+    rotate: bool = False
+    """Whether cores with a power of two of rows are rotated before they are brought into fixed point."""
+    weighting: Weighting | None = None
+    """Terms of the weighted profile; None: the uniform profile, where every site counts the same."""
     blocks: tuple[BlockSpec, ...]
     """Dense blocks first, then heads, each by ascending id."""
     tiles: tuple[Tile, ...]
@@ -82,9 +114,14 @@ class Assignment:
     """By ascending index, without gaps."""
 
     @property
+    def group_size(self) -> int:
+        """Return the most members whose vectors may come into one sum modulo 2^k."""
+        return min(len(self.members), MAX_GROUP)
+
+    @property
     def quantum_limit(self) -> int:
-        """Return Q: the largest |coordinate| for which the sum over all members cannot wrap."""
-        return ((1 << self.ring_bits - 1) - 1) // len(self.members)
+        """Return Q: the largest |coordinate| for which the sum over a whole group cannot wrap."""
+        return ((1 << self.ring_bits - 1) - 1) // self.group_size
 
     def blocks_of(self, index: int) -> frozenset[BlockId]:
         """Return the blocks that member `index` trains, dense ones included."""

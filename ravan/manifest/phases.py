@@ -39,6 +39,8 @@ class DropReason(StrEnum):
     REFUSED = "refused"
     PROTOCOL = "protocol"
     LEFT = "left"
+    GROUP = "group"
+    """Too few others of its group or cell were left."""
     INTERNAL = "internal"
 
 

@@ -24,6 +24,7 @@ REPEATABLE: Final[dict[str, tuple[str, ...]]] = {
     "ravan.wire.v1.OperatorService": (
         "ListSites",
         "RevokeSite",
+        "EndorseSite",
         "ListModels",
         "SubmitJob",
         "ListJobs",

@@ -123,7 +123,7 @@ def _check_survivors(view: RoundView, survivor_set: SurvivorSet) -> None:
         raise violation("The survivor set declares this site dropped although it uploaded.")
     if len(survivors) < view.roster.threshold:
         raise below_threshold(f"Only {len(survivors)} sites uploaded; {view.roster.threshold} must.")
-    approved = approved_bundles(view.roster.bundles, survivors)
+    approved = approved_bundles(view.context.assignment, view.roster.bundles, survivors)
     if not approved:
         raise below_threshold(f"No bundle has enough of the {len(survivors)} survivors to be released.")
     if survivor_set.bundles != approved:

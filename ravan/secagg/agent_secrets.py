@@ -93,7 +93,8 @@ def mask_job(
                 streams.append(SignedKey(key=key, subtract=partner < index))
         return BundleMask(bundle_id=bundle.bundle_id, length=lay_out(assignment, bundle).length, keys=tuple(streams))
 
-    return MaskJob(suite=suite, bundles=tuple(mask(bundle) for bundle in bundles_of(roster.bundles, index)))
+    bundles = tuple(mask(bundle) for bundle in bundles_of(roster.bundles, index))
+    return MaskJob(suite=suite, ring_bits=assignment.ring_bits, bundles=bundles)
 
 
 def _held(shares: Sequence[bytes], bundles: Sequence[int]) -> HeldShares:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from ravan.ids import BlockId, BlockKind
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.roster import Bundle
-from ravan.secagg.refusals import violation
-from ravan.secagg.statistics import LIMB_BITS, STATISTICS_LIMBS
+from ravan.secagg.cells import Cell, are_whole, draw_cells
+from ravan.secagg.statistics import statistics_limbs
 
 COMMON_BUNDLE = 0
 """Id of the bundle that every finisher uploads: statistics and dense blocks."""
@@ -30,11 +30,12 @@ def shamir_threshold(members: int) -> int:
 def plan_bundles(assignment: Assignment, finishers: Sequence[int]) -> tuple[Bundle, ...]:
     """Group the blocks by cohort among `finishers` (ascending indices); ids follow the block list."""
     everyone = tuple(finishers)
+    cells = draw_cells(assignment)
     dense = tuple(b.block_id for b in assignment.blocks if b.block_id.kind is BlockKind.DENSE)
-    bundles = [_bundle(assignment, COMMON_BUNDLE, dense, everyone)]
+    bundles = [_bundle(assignment, cells, COMMON_BUNDLE, dense, everyone)]
     for cohort, blocks in _heads_by_cohort(assignment, everyone).items():
         if cohort:
-            bundles.append(_bundle(assignment, len(bundles), tuple(blocks), cohort))
+            bundles.append(_bundle(assignment, cells, len(bundles), tuple(blocks), cohort))
     return tuple(bundles)
 
 
@@ -43,10 +44,15 @@ def bundles_of(bundles: Iterable[Bundle], index: int) -> tuple[Bundle, ...]:
     return tuple(b for b in bundles if index in b.members and not b.void)
 
 
-def approved_bundles(bundles: Iterable[Bundle], survivors: Iterable[int]) -> tuple[int, ...]:
-    """Return the ids of the bundles with enough survivors to be released."""
-    alive = frozenset(survivors)
-    return tuple(b.bundle_id for b in bundles if not b.void and len(alive.intersection(b.members)) >= b.threshold)
+def approved_bundles(assignment: Assignment, bundles: Iterable[Bundle], survivors: Iterable[int]) -> tuple[int, ...]:
+    """Return the ids of the bundles with enough survivors, in the bundle and in each of its cells, to be released."""
+    alive, cells = frozenset(survivors), draw_cells(assignment)
+
+    def has_enough(bundle: Bundle) -> bool:
+        left = alive.intersection(bundle.members)
+        return len(left) >= bundle.threshold and are_whole(assignment, cells, left)
+
+    return tuple(bundle.bundle_id for bundle in bundles if not bundle.void and has_enough(bundle))
 
 
 def _heads_by_cohort(assignment: Assignment, finishers: tuple[int, ...]) -> dict[tuple[int, ...], list[BlockId]]:
@@ -61,9 +67,11 @@ def _heads_by_cohort(assignment: Assignment, finishers: tuple[int, ...]) -> dict
     return groups
 
 
-def _bundle(assignment: Assignment, bundle_id: int, blocks: tuple[BlockId, ...], members: tuple[int, ...]) -> Bundle:
+def _bundle(
+    assignment: Assignment, cells: Iterable[Cell], bundle_id: int, blocks: tuple[BlockId, ...], members: tuple[int, ...]
+) -> Bundle:
     threshold = assignment.bundle_threshold
-    void = len(members) < threshold
+    void = len(members) < threshold or not are_whole(assignment, cells, members)
     return Bundle(bundle_id=bundle_id, blocks=blocks, members=members, threshold=threshold, void=void)
 
 
@@ -74,7 +82,6 @@ class BlockSlot:
     block_id: BlockId
     offset: int
     length: int
-    clip: float
 
     @property
     def flag(self) -> int:
@@ -84,9 +91,12 @@ class BlockSlot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleLayout:
-    """Coordinates of a bundle's vector: canary, statistics (bundle 0), blocks, canary, zeros."""
+    """Coordinates of a bundle's vector: canary, weight, statistics (bundle 0), blocks, canary, zeros."""
 
     bundle_id: int
+    ring_bits: int
+    weight: slice
+    """The site's weight; empty in the uniform profile, where nothing is repeated from bundle to bundle."""
     statistics: slice
     """Limbs of the statistics; empty outside bundle 0."""
     slots: tuple[BlockSlot, ...]
@@ -97,20 +107,24 @@ class BundleLayout:
 
 
 def lay_out(assignment: Assignment, bundle: Bundle) -> BundleLayout:
-    """Place every coordinate of `bundle`; raise ProtocolError when the ring cannot hold the limbs' sums."""
-    if len(assignment.members) * ((1 << LIMB_BITS) - 1) >= 1 << assignment.ring_bits:
-        raise violation(
-            f"{len(assignment.members)} members' statistics do not fit a ring of {assignment.ring_bits} bits."
-        )
-    end = 1 + (STATISTICS_LIMBS if bundle.bundle_id == COMMON_BUNDLE else 0)
-    statistics = slice(1, end)
-    specs = {spec.block_id: spec for spec in assignment.blocks}
+    """Place every coordinate of `bundle`."""
+    weight = slice(1, 1 + (assignment.weighting is not None))
+    limbs = statistics_limbs(assignment.ring_bits) if bundle.bundle_id == COMMON_BUNDLE else 0
+    statistics = slice(weight.stop, weight.stop + limbs)
+    end = statistics.stop
+    lengths = {spec.block_id: spec.length for spec in assignment.blocks}
     slots = []
     for block_id in bundle.blocks:
-        slot = BlockSlot(block_id=block_id, offset=end, length=specs[block_id].length, clip=specs[block_id].clip)
+        slot = BlockSlot(block_id=block_id, offset=end, length=lengths[block_id])
         slots.append(slot)
         end = slot.flag + 1
     length = -(-(end + 1) // _PADDING) * _PADDING
     return BundleLayout(
-        bundle_id=bundle.bundle_id, statistics=statistics, slots=tuple(slots), canaries=(0, end), length=length
+        bundle_id=bundle.bundle_id,
+        ring_bits=assignment.ring_bits,
+        weight=weight,
+        statistics=statistics,
+        slots=tuple(slots),
+        canaries=(0, end),
+        length=length,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,29 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ravan.ids import BlockId
-from ravan.manifest.assignment import Assignment
+from ravan.manifest.assignment import Assignment, BlockSpec
 from ravan.manifest.plan import Denominator
-from ravan.manifest.roster import Bundle, Roster
-from ravan.secagg.bundles import COMMON_BUNDLE, BlockSlot, lay_out
-from ravan.secagg.messages import SurvivorSet
-from ravan.secagg.packing import Elements
+from ravan.manifest.roster import Bundle
+from ravan.secagg.bundles import COMMON_BUNDLE, lay_out
 from ravan.secagg.refusals import malformed, violation
-from ravan.secagg.statistics import LocalStatistics
-from ravan.secagg.vectors import read_block, read_flag, read_statistics
+from ravan.secagg.rotation import coordinate_bound, rotate_back, rotated_side
+from ravan.secagg.statistics import NOTHING, LocalStatistics, add_statistics
+from ravan.secagg.unmask import Unmasked
+from ravan.secagg.vectors import read_block, read_flag, read_statistics, read_weight
 
 
 class WithheldReason(StrEnum):
     """Why the sum of a bundle stays masked."""
 
     VOID = "VOID"
-    """Too few of its cohort finished training; nobody uploaded it."""
+    """Too few of its cohort, or of one of its cells, finished training; nobody uploaded it."""
     THIN = "THIN"
-    """Too few of its cohort uploaded."""
+    """Too few of its cohort, or of one of its cells, uploaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withheld:
-    """A bundle that was not released."""
+    """A bundle of a group that was not released."""
 
     bundle_id: int
     reason: WithheldReason
@@ -40,21 +40,23 @@ class Withheld:
     survivors: int
     """Survivors of its cohort."""
     threshold: int
-    """Survivors that it would have needed."""
+    """Survivors that it would have needed; in the weighted profile each of its cells has a threshold as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BlockSum:
-    """The exact sum of one released block, and its mean."""
+    """The exact sum of one released block over all groups, and its mean."""
 
     total: NDArray[np.int64]
-    """Sum of the survivors' quantised values, row-major."""
+    """Sum of the survivors' quantised values, row-major; rotated where the round rotates the block."""
     count: int
     """Survivors that trained the block."""
+    weight: int
+    """Their summed weight: their number in the uniform profile."""
     clipped: int
     """How many of them clipped it."""
     mean: NDArray[np.float64]
-    """Mean delta: total x clip / (quantum limit x denominator), one division."""
+    """Mean delta: total x bound / (quantum limit x summed share of the weight limit), one division, rotated back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,70 +65,109 @@ class RoundSum:
 
     survivors: tuple[int, ...]
     statistics: LocalStatistics
-    """Totals over all survivors."""
+    """Totals over the survivors of all groups whose bundle 0 was released."""
     blocks: Mapping[BlockId, BlockSum]
     """Released blocks, in the order of the assignment."""
     withheld: tuple[Withheld, ...]
+    """By group; another group may have released the same block."""
     untrained: tuple[BlockId, ...]
     """Blocks that no finisher trains."""
 
 
-def decode_sums(
-    assignment: Assignment,
-    roster: Roster,
-    survivor_set: SurvivorSet,
-    sums: Mapping[int, Elements],
-    denominator: Denominator,
-) -> RoundSum:
-    """Decode the sums of all approved bundles.
+@dataclass(slots=True)
+class _Tally:
+    """A block's integers, added up over groups."""
 
-    Raise ProtocolError: MALFORMED when `sums` are not those of the approved bundles,
+    total: NDArray[np.int64]
+    count: int = 0
+    weight: int = 0
+    clipped: int = 0
+
+
+def decode_sums(assignment: Assignment, groups: Sequence[Unmasked], denominator: Denominator) -> RoundSum:
+    """Decode the sums of all approved bundles of all groups; integers are added before the one division.
+
+    Raise ProtocolError: MALFORMED when sums are not those of the approved bundles,
     PROTOCOL_VIOLATION when a sum lies outside what honest members can reach.
     """
-    if sums.keys() != set(survivor_set.bundles):
-        raise malformed("The unmasked sums are not those of the approved bundles.")
-    alive = frozenset(survivor_set.survivors)
-    blocks: dict[BlockId, BlockSum] = {}
-    for bundle in roster.bundles:
-        if bundle.bundle_id in sums:
-            count = len(alive.intersection(bundle.members))
-            divisor = count if denominator is Denominator.TRAINERS else len(alive)
-            blocks.update(_decode_bundle(assignment, bundle, sums[bundle.bundle_id], count, divisor))
-    common = lay_out(assignment, roster.bundles[COMMON_BUNDLE])
-    bundled = {block for bundle in roster.bundles for block in bundle.blocks}
-    order = [spec.block_id for spec in assignment.blocks]
+    tallies = {spec.block_id: _Tally(np.zeros(spec.length, np.int64)) for spec in assignment.blocks}
+    for group in groups:
+        _check_released(assignment, group)
+        for bundle in group.roster.bundles:
+            if bundle.bundle_id in group.sums:
+                _add_bundle(assignment, group, bundle, tallies)
+    survivors = tuple(sorted(index for group in groups for index in group.survivor_set.survivors))
+    bundled = {block for group in groups for bundle in group.roster.bundles for block in bundle.blocks}
+    cohort = len(survivors) if denominator is Denominator.COHORT else None
     return RoundSum(
-        survivors=survivor_set.survivors,
-        statistics=read_statistics(common, sums[COMMON_BUNDLE]),
-        blocks={block: blocks[block] for block in order if block in blocks},
-        withheld=tuple(_withheld(b, alive) for b in roster.bundles if b.bundle_id not in sums),
-        untrained=tuple(block for block in order if block not in bundled),
+        survivors=survivors,
+        statistics=add_statistics(_statistics(assignment, group) for group in groups),
+        blocks={
+            spec.block_id: _mean(assignment, spec, tally, cohort)
+            for spec in assignment.blocks
+            if (tally := tallies[spec.block_id]).count
+        },
+        withheld=tuple(
+            _withheld(bundle, group)
+            for group in groups
+            for bundle in group.roster.bundles
+            if bundle.bundle_id not in group.sums
+        ),
+        untrained=tuple(spec.block_id for spec in assignment.blocks if spec.block_id not in bundled),
     )
 
 
-def _decode_bundle(
-    assignment: Assignment, bundle: Bundle, total: Elements, count: int, divisor: int
-) -> dict[BlockId, BlockSum]:
-    layout = lay_out(assignment, bundle)
-    if total.shape != (layout.length,):
-        raise malformed(f"The sum of bundle {bundle.bundle_id} does not have {layout.length} elements.")
-    limit = assignment.quantum_limit
-    return {slot.block_id: _decode_block(slot, total, count, divisor, limit) for slot in layout.slots}
+def _check_released(assignment: Assignment, group: Unmasked) -> None:
+    if group.sums.keys() != set(group.survivor_set.bundles):
+        raise malformed("The unmasked sums are not those of the approved bundles.")
+    for bundle in group.roster.bundles:
+        length = lay_out(assignment, bundle).length
+        if bundle.bundle_id in group.sums and group.sums[bundle.bundle_id].shape != (length,):
+            raise malformed(f"The sum of bundle {bundle.bundle_id} does not have {length} elements.")
 
 
-def _decode_block(slot: BlockSlot, total: Elements, count: int, divisor: int, limit: int) -> BlockSum:
-    values, clipped = read_block(slot, total), read_flag(slot, total)
-    if np.abs(values).max() > count * limit or clipped > count:
-        raise violation(f"The sum of block {slot.block_id} is larger than {count} honest sites can make it.")
-    mean = values * slot.clip / (limit * divisor)
-    return BlockSum(total=values, count=count, clipped=clipped, mean=mean)
+def _add_bundle(assignment: Assignment, group: Unmasked, bundle: Bundle, tallies: Mapping[BlockId, _Tally]) -> None:
+    layout, total = lay_out(assignment, bundle), group.sums[bundle.bundle_id]
+    count = _survivors_of(bundle, group)
+    weight = read_weight(layout, total, count)
+    limit = 1 if assignment.weighting is None else assignment.weighting.limit
+    if not count <= weight <= count * limit:
+        raise violation(f"The weights of bundle {bundle.bundle_id} are none that {count} honest sites can have.")
+    for slot in layout.slots:
+        values, clipped = read_block(layout, slot, total), read_flag(slot, total)
+        if np.abs(values).max() > count * assignment.quantum_limit or clipped > count:
+            raise violation(f"The sum of block {slot.block_id} is larger than {count} honest sites can make it.")
+        tally = tallies[slot.block_id]
+        tally.total += values
+        tally.count, tally.weight, tally.clipped = tally.count + count, tally.weight + weight, tally.clipped + clipped
 
 
-def _withheld(bundle: Bundle, alive: frozenset[int]) -> Withheld:
+def _mean(assignment: Assignment, spec: BlockSpec, tally: _Tally, cohort: int | None) -> BlockSum:
+    limit = 1 if assignment.weighting is None else assignment.weighting.limit
+    divisor = tally.weight if cohort is None else cohort
+    bound = coordinate_bound(assignment, spec)
+    mean = tally.total * (bound * limit) / (assignment.quantum_limit * divisor)
+    if rotated_side(assignment, spec):
+        mean = rotate_back(assignment, spec, mean)
+    return BlockSum(total=tally.total, count=tally.count, weight=tally.weight, clipped=tally.clipped, mean=mean)
+
+
+def _statistics(assignment: Assignment, group: Unmasked) -> LocalStatistics:
+    total = group.sums.get(COMMON_BUNDLE)
+    if total is None:
+        return NOTHING
+    return read_statistics(lay_out(assignment, group.roster.bundles[COMMON_BUNDLE]), total)
+
+
+def _survivors_of(bundle: Bundle, group: Unmasked) -> int:
+    return len(set(bundle.members).intersection(group.survivor_set.survivors))
+
+
+def _withheld(bundle: Bundle, group: Unmasked) -> Withheld:
     return Withheld(
         bundle_id=bundle.bundle_id,
         reason=WithheldReason.VOID if bundle.void else WithheldReason.THIN,
         blocks=bundle.blocks,
-        survivors=len(alive.intersection(bundle.members)),
+        survivors=_survivors_of(bundle, group),
         threshold=bundle.threshold,
     )

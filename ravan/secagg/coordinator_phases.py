@@ -9,7 +9,18 @@ from ravan.ids import Digest
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.roster import Roster
 from ravan.secagg.bundles import approved_bundles, bundles_of, lay_out, plan_bundles, shamir_threshold
-from ravan.secagg.coordinator_states import Aborted, Collecting, CoordinatorState, Outcome, Phase, Unmasking
+from ravan.secagg.cells import leave_thin_cells_out
+from ravan.secagg.coordinator_states import (
+    Abort,
+    Aborted,
+    AbortReason,
+    Collecting,
+    CoordinatorState,
+    Outcome,
+    Phase,
+    Unmasking,
+)
+from ravan.secagg.groups import form_groups
 from ravan.secagg.keys import verify
 from ravan.secagg.messages import (
     KeyAdvertisement,
@@ -23,7 +34,7 @@ from ravan.secagg.messages import (
     SurvivorSet,
     SurvivorSignature,
 )
-from ravan.secagg.packing import PACKED_BYTES
+from ravan.secagg.packing import packed_bytes
 from ravan.secagg.refusals import violation
 from ravan.secagg.sealing import sealed_size
 from ravan.secagg.shamir import parse_share
@@ -55,25 +66,34 @@ class Advertising(Collecting[KeyAdvertisement]):
         if len(own) < 2 or own & taken:
             raise violation(f"Member {index} advertised a round key that serves twice.")
         self.answers[index] = advertisement
+        self._lost.discard(index)
 
-    def close_advertise(self) -> Outcome[Roster]:
-        """Fix U1, its threshold and its bundles."""
-        abort = self.shortfall()
+    @property
+    def answered(self) -> tuple[int, ...]:
+        """Return who finished and was not lost since: in a roster they would raise the threshold and never answer."""
+        return tuple(index for index in super().answered if index not in self._lost)
+
+    def close_advertise(self) -> tuple[tuple[CoordinatorState, Roster], ...] | Abort:
+        """Fix U1 and its groups, each with its threshold and bundles."""
+        finishers = leave_thin_cells_out(self._assignment, self.answered)
+        abort = self.shortfall(finishers)
         if abort:
-            return Aborted(), abort
-        finishers = self.answered
-        roster = Roster(
+            return abort
+        rosters = [self._roster(group) for group in form_groups(self._assignment, finishers)]
+        return tuple((Publishing(self._assignment, self._digest, roster), roster) for roster in rosters)
+
+    def _roster(self, group: tuple[int, ...]) -> Roster:
+        return Roster(
             assignment_digest=self._digest,
-            entries=tuple(self.answers[index] for index in finishers),
-            threshold=shamir_threshold(len(finishers)),
-            bundles=plan_bundles(self._assignment, finishers),
+            entries=tuple(self.answers[index] for index in group),
+            threshold=shamir_threshold(len(group)),
+            bundles=plan_bundles(self._assignment, group),
         )
-        return Publishing(self._assignment, self._digest, roster), roster
 
 
 @dataclass(frozen=True, slots=True)
 class Publishing(CoordinatorState):
-    """The caller serialises and signs the roster."""
+    """The caller serialises and signs a group's roster."""
 
     phase = Phase.PUBLISH
     assignment: Assignment
@@ -111,7 +131,7 @@ class Sharing(Collecting[SealedShares]):
 
     def close_sharing(self) -> Outcome[dict[int, ShareDelivery]]:
         """Fix U2 and route the ciphertexts."""
-        abort = self.shortfall()
+        abort = self.shortfall(self.answered)
         if abort:
             return Aborted(), abort
         members = self.answered
@@ -170,7 +190,8 @@ class Uploading(Collecting[MaskedHeader]):
         if header.index != index or header.mask_set_digest != settled.mask_set_digest:
             raise violation(f"The masked vector of member {index} belongs to another member or another round.")
         bundles = bundles_of(settled.roster.bundles, index)
-        size = PACKED_BYTES * sum(lay_out(settled.assignment, bundle).length for bundle in bundles)
+        width = packed_bytes(settled.assignment.ring_bits)
+        size = width * sum(lay_out(settled.assignment, bundle).length for bundle in bundles)
         if header.bundles != tuple(bundle.bundle_id for bundle in bundles) or header.size_bytes != size:
             raise violation(f"The masked vector of member {index} has other bundles or another size than {size} bytes.")
         if len(header.sha256) != DIGEST_BYTES:
@@ -185,13 +206,15 @@ class Uploading(Collecting[MaskedHeader]):
 
     def close_upload(self) -> Outcome[SurvivorSet]:
         """Fix U3."""
-        abort = self.shortfall()
+        abort = self.shortfall(self.answered)
         if abort:
             return Aborted(), abort
-        survivors = self.answered
-        bundles = approved_bundles(self._settled.roster.bundles, survivors)
+        survivors, settled = self.answered, self._settled
+        bundles = approved_bundles(settled.assignment, settled.roster.bundles, survivors)
+        if not bundles:
+            return Aborted(), Abort(phase=self.phase, reason=AbortReason.NO_BUNDLE, answered=len(survivors), needed=1)
         survivor_set = SurvivorSet(survivors=survivors, bundles=bundles)
-        return Confirming(self._settled, survivor_set), survivor_set
+        return Confirming(settled, survivor_set), survivor_set
 
 
 class Confirming(Collecting[SurvivorSignature]):
@@ -217,7 +240,7 @@ class Confirming(Collecting[SurvivorSignature]):
 
     def close_confirmation(self) -> Outcome[RevealRequest]:
         """Gather the signatures."""
-        abort = self.shortfall()
+        abort = self.shortfall(self.answered)
         if abort:
             return Aborted(), abort
         signatures = tuple(self.answers[index] for index in self.answered)
@@ -248,7 +271,7 @@ class Revealing(Collecting[RevealedShares]):
 
     def close_reveal(self) -> Outcome[UnmaskJob]:
         """Make the worker's job."""
-        abort = self.shortfall()
+        abort = self.shortfall(self.answered)
         if abort:
             return Aborted(), abort
         settled = self._settled

@@ -52,6 +52,8 @@ class AbortReason(StrEnum):
     """Fewer than t answered."""
     BELOW_COHORT = "BELOW_COHORT"
     """Fewer than t_B answered, so that no bundle could be released."""
+    NO_BUNDLE = "NO_BUNDLE"
+    """Each bundle misses its threshold, or one of a cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,9 @@ class Abort:
     needed: int
 
     def __str__(self) -> str:
-        return f"Only {self.answered} sites answered in phase {self.phase}; {self.needed} must."
+        if self.reason is AbortReason.NO_BUNDLE:
+            return f"No bundle has enough of the {self.answered} sites that answered in phase {self.phase}."
+        return f"Only {self.answered} sites answered, or still can, in phase {self.phase}; {self.needed} must."
 
 
 class CoordinatorState:
@@ -78,9 +82,9 @@ class CoordinatorState:
         return ()
 
     @property
-    def can_close(self) -> bool:
-        """Tell that there is nothing to close."""
-        return False
+    def shortage(self) -> Abort | None:
+        """Return None: nothing is awaited that could fail to come."""
+        return None
 
     def lost(self, index: int) -> None:
         """Ignore: nobody is expected."""
@@ -89,7 +93,7 @@ class CoordinatorState:
         """Refuse."""
         self._refuse("round keys")
 
-    def close_advertise(self) -> Outcome[Roster]:
+    def close_advertise(self) -> tuple[tuple[CoordinatorState, Roster], ...] | Abort:
         """Refuse."""
         self._refuse("close of advertising")
 
@@ -169,9 +173,9 @@ class Collecting(CoordinatorState, Generic[T]):
         return tuple(i for i in self._expected if i not in self.answers and i not in self._lost)
 
     @property
-    def can_close(self) -> bool:
-        """Tell whether enough have answered."""
-        return len(self.answers) >= max(self._threshold, self._cohort)
+    def shortage(self) -> Abort | None:
+        """Return why the phase cannot get the answers that it needs any more, or None."""
+        return self.shortfall((*self.answered, *self.missing))
 
     def lost(self, index: int) -> None:
         """Stop waiting for a member."""
@@ -187,13 +191,13 @@ class Collecting(CoordinatorState, Generic[T]):
         if index not in self._expected:
             raise violation(f"Member {index} has no part in phase {self.phase} of this round.")
 
-    def shortfall(self) -> Abort | None:
-        """Return why the round cannot go on, or None."""
+    def shortfall(self, answered: tuple[int, ...]) -> Abort | None:
+        """Return why the round cannot go on with these, or None."""
         rules = (
             (AbortReason.BELOW_SHAMIR_THRESHOLD, self._threshold),
             (AbortReason.BELOW_COHORT, self._cohort),
         )
         for reason, needed in rules:
-            if len(self.answers) < needed:
-                return Abort(phase=self.phase, reason=reason, answered=len(self.answers), needed=needed)
+            if len(answered) < needed:
+                return Abort(phase=self.phase, reason=reason, answered=len(answered), needed=needed)
         return None

@@ -25,7 +25,7 @@ Signer = Callable[[bytes], bytes]
 ROOT_BYTES = 32
 """Size of a round's root secret."""
 
-KEY_BYTES = {Suite.AES_128_CTR: 16}
+KEY_BYTES: Final = {Suite.AES_128_CTR: 16, Suite.AES_256_CTR: 32, Suite.CHACHA20: 32}
 """Size of a keystream key."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ravan.manifest.assignment import Suite
-from ravan.secagg.packing import PACKED_BYTES, PAGE_ELEMENTS, RING, Elements, pack_page
+from ravan.secagg.packing import PAGE_ELEMENTS, RING, Elements, pack_page, packed_bytes
 from ravan.secagg.prg import Keystreams, SignedKey, new_buffer
 from ravan.secagg.refusals import malformed
 
@@ -29,17 +29,18 @@ class MaskJob:
     """Everything a worker needs to mask one member's vectors; pure data, to be run once."""
 
     suite: Suite
+    ring_bits: int
     bundles: tuple[BundleMask, ...]
     """In payload order."""
 
     @property
     def size_bytes(self) -> int:
         """Return the size of the payload."""
-        return PACKED_BYTES * sum(bundle.length for bundle in self.bundles)
+        return packed_bytes(self.ring_bits) * sum(bundle.length for bundle in self.bundles)
 
 
 def mask_vectors(job: MaskJob, vectors: Mapping[int, Elements]) -> bytearray:
-    """Return the payload: every bundle of `vectors` masked modulo 2^24 and packed.
+    """Return the payload: every bundle of `vectors` masked modulo the ring and packed.
 
     `vectors` maps each bundle id of the job to its uint32 vector; they are left as they are. Raise
     ProtocolError (MALFORMED) when a bundle is missing, too many, or of another length.
@@ -48,6 +49,7 @@ def mask_vectors(job: MaskJob, vectors: Mapping[int, Elements]) -> bytearray:
     payload = bytearray(job.size_bytes)
     view = memoryview(payload)
     buffer, page = new_buffer(), new_buffer()
+    width = packed_bytes(job.ring_bits)
     position = 0
     for bundle in job.bundles:
         streams = Keystreams(job.suite, bundle.keys, buffer)
@@ -56,8 +58,8 @@ def mask_vectors(job: MaskJob, vectors: Mapping[int, Elements]) -> bytearray:
             part = page[: min(PAGE_ELEMENTS, bundle.length - start)]
             np.copyto(part, vector[start : start + len(part)])
             streams.apply(part)
-            pack_page(part, view[position : position + PACKED_BYTES * len(part)])
-            position += PACKED_BYTES * len(part)
+            pack_page(part, view[position : position + width * len(part)], job.ring_bits)
+            position += width * len(part)
     return payload
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.algorithms import AES, ChaCha20
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from ravan.manifest.assignment import Suite
@@ -50,6 +50,8 @@ def new_buffer() -> Elements:
 
 def _open_stream(suite: Suite, key: bytes) -> CipherContext:
     match suite:
-        case Suite.AES_128_CTR:
-            # A zero counter is safe: every key serves one vector of one round only.
+        # A zero counter is safe: every key serves one vector of one round only.
+        case Suite.AES_128_CTR | Suite.AES_256_CTR:
             return Cipher(AES(key), CTR(bytes(16))).encryptor()
+        case Suite.CHACHA20:
+            return Cipher(ChaCha20(key, bytes(16)), None).encryptor()

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ravan.errors import DataError, ErrorReason
 
-LIMB_BITS: Final = 16
-"""Bits of one limb: sums of 256 members still fit 24 bits."""
-
-_COUNT_LIMBS: Final = 2
-_LOSS_LIMBS: Final = 4
+_COUNT_BITS: Final = 32
+_LOSS_BITS: Final = 64
 _LOSS_FRACTION_BITS: Final = 20
-
-STATISTICS_LIMBS: Final = _COUNT_LIMBS + _LOSS_LIMBS + _COUNT_LIMBS
-"""Ring elements that the statistics take in bundle 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,34 +26,60 @@ class LocalStatistics:
     """Examples that were classified rightly, below 2^32 for one site."""
 
 
-def encode_statistics(statistics: LocalStatistics) -> tuple[int, ...]:
+NOTHING: Final = LocalStatistics(examples=0, loss_sum=0.0, correct=0)
+
+
+def add_statistics(parts: Iterable[LocalStatistics]) -> LocalStatistics:
+    """Return the totals of several groups."""
+    everything = tuple(parts)
+    return LocalStatistics(
+        examples=sum(part.examples for part in everything),
+        loss_sum=sum(part.loss_sum for part in everything),
+        correct=sum(part.correct for part in everything),
+    )
+
+
+def limb_bits(ring_bits: int) -> int:
+    """Return the bits of one limb: 8 below the ring's width, so that the sums of 256 members fit; at most 16."""
+    return min(ring_bits - 8, 16)
+
+
+def statistics_limbs(ring_bits: int) -> int:
+    """Return the ring elements that the statistics take in bundle 0."""
+    return (_COUNT_BITS + _LOSS_BITS + _COUNT_BITS) // limb_bits(ring_bits)
+
+
+def encode_statistics(statistics: LocalStatistics, ring_bits: int) -> tuple[int, ...]:
     """Return the limbs, least significant first; raise DataError for a figure that cannot be carried."""
+    width = limb_bits(ring_bits)
     if not math.isfinite(statistics.loss_sum):
         raise _not_carried("the training loss is not a finite number")
     loss = round(statistics.loss_sum * (1 << _LOSS_FRACTION_BITS))
     return (
-        *_split(statistics.examples, _COUNT_LIMBS, "number of examples"),
-        *_split(loss, _LOSS_LIMBS, "training loss"),
-        *_split(statistics.correct, _COUNT_LIMBS, "number of right answers"),
+        *_split(statistics.examples, _COUNT_BITS, width, "number of examples"),
+        *_split(loss, _LOSS_BITS, width, "training loss"),
+        *_split(statistics.correct, _COUNT_BITS, width, "number of right answers"),
     )
 
 
-def decode_statistics(limb_sums: Sequence[int]) -> LocalStatistics:
+def decode_statistics(limb_sums: Sequence[int], ring_bits: int) -> LocalStatistics:
     """Return the totals from the sums of the limbs over all survivors."""
-    examples = _join(limb_sums[:_COUNT_LIMBS])
-    loss = _join(limb_sums[_COUNT_LIMBS : _COUNT_LIMBS + _LOSS_LIMBS])
-    correct = _join(limb_sums[_COUNT_LIMBS + _LOSS_LIMBS :])
+    width = limb_bits(ring_bits)
+    first, second = _COUNT_BITS // width, (_COUNT_BITS + _LOSS_BITS) // width
+    examples = _join(limb_sums[:first], width)
+    loss = _join(limb_sums[first:second], width)
+    correct = _join(limb_sums[second:], width)
     return LocalStatistics(examples=examples, loss_sum=loss / (1 << _LOSS_FRACTION_BITS), correct=correct)
 
 
-def _split(value: int, limbs: int, what: str) -> list[int]:
-    if not 0 <= value < 1 << LIMB_BITS * limbs:
+def _split(value: int, bits: int, width: int, what: str) -> list[int]:
+    if not 0 <= value < 1 << bits:
         raise _not_carried(f"the {what} is out of range")
-    return [value >> LIMB_BITS * i & (1 << LIMB_BITS) - 1 for i in range(limbs)]
+    return [value >> shift & (1 << width) - 1 for shift in range(0, bits, width)]
 
 
-def _join(limbs: Sequence[int]) -> int:
-    return sum(limb << LIMB_BITS * i for i, limb in enumerate(limbs))
+def _join(limbs: Sequence[int], width: int) -> int:
+    return sum(limb << width * i for i, limb in enumerate(limbs))
 
 
 def _not_carried(fault: str) -> DataError:

@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from ravan.ids import Digest
-from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_MEMBERS, MAX_TILES, Assignment
+from ravan.manifest.assignment import (
+    BUNDLE_FLOOR,
+    MAX_GROUP,
+    MAX_MEMBERS,
+    MAX_TILES,
+    RING_WIDTHS,
+    Assignment,
+    Weighting,
+)
 from ravan.manifest.roster import Roster, RosterEntry
-from ravan.secagg.bundles import lay_out, plan_bundles, shamir_threshold
+from ravan.secagg.bundles import plan_bundles, shamir_threshold
+from ravan.secagg.cells import draw_cells
 from ravan.secagg.keys import is_usable, verify
-from ravan.secagg.packing import RING_BITS
 from ravan.secagg.refusals import below_threshold, violation
+from ravan.secagg.rotation import coordinate_bound
+from ravan.secagg.statistics import limb_bits
 from ravan.secagg.transcript import DIGEST_BYTES, advertise_bytes
 
 
@@ -22,15 +32,20 @@ def check_assignment(assignment: Assignment, policy_floor: int = BUNDLE_FLOOR) -
     `policy_floor` is the site's own least cohort of a released bundle; it can only raise t_B.
     """
     _check_members(assignment)
+    _check_ring(assignment)
     _check_blocks(assignment)
-    if assignment.ring_bits != RING_BITS:
-        raise violation(f"The round asks for a ring of {assignment.ring_bits} bits; this version has {RING_BITS}.")
     floor = max(policy_floor, BUNDLE_FLOOR)
     if assignment.bundle_threshold < floor:
         raise below_threshold(
             f"The round would release sums of {assignment.bundle_threshold} sites; this site asks for {floor} or more."
         )
-    lay_out(assignment, plan_bundles(assignment, [member.index for member in assignment.members])[0])
+    if len(assignment.members) > MAX_GROUP and assignment.bundle_threshold > MAX_GROUP // 4:
+        raise violation(
+            f"Sums of {assignment.bundle_threshold} sites cannot be promised in groups of at most {MAX_GROUP};"
+            f" {MAX_GROUP // 4} is the most in a round of more."
+        )
+    if assignment.weighting is not None:
+        _check_weighting(assignment, assignment.weighting, floor)
 
 
 def check_roster(assignment: Assignment, assignment_digest: Digest, roster: Roster, own: RosterEntry) -> None:
@@ -43,6 +58,8 @@ def check_roster(assignment: Assignment, assignment_digest: Digest, roster: Rost
     finishers = [entry.index for entry in roster.entries]
     if not is_ascending(finishers) or not set(finishers) <= set(range(len(assignment.members))):
         raise violation("The roster lists members twice, out of order, or that were not assigned.")
+    if len(finishers) > MAX_GROUP:
+        raise violation(f"A roster has at most {MAX_GROUP} members, not {len(finishers)}.")
     if own not in roster.entries:
         raise violation("The roster does not hold this site's own keys.")
     if len(finishers) < assignment.bundle_threshold:
@@ -84,6 +101,35 @@ def _check_members(assignment: Assignment) -> None:
         raise violation("A member of the assignment trains a tile that is unknown or listed twice.")
 
 
+def _check_ring(assignment: Assignment) -> None:
+    """Raise unless no sum over a whole group of honest members can wrap: nothing is left to be checked at run time.
+
+    Blocks cannot: quantum_limit is made for that. Canaries and clip flags count members, limbs and weights have bounds.
+    """
+    bits, members = assignment.ring_bits, assignment.group_size
+    if bits not in RING_WIDTHS:
+        raise violation(f"The round asks for a ring of {bits} bits; there are {', '.join(map(str, RING_WIDTHS))}.")
+    weight = 1 if assignment.weighting is None else assignment.weighting.limit
+    if members * max((1 << limb_bits(bits)) - 1, weight) >= 1 << bits:
+        raise violation(f"Statistics or weights of {members} members do not fit a ring of {bits} bits.")
+
+
+def _check_weighting(assignment: Assignment, weighting: Weighting, floor: int) -> None:
+    if min(weighting.limit, weighting.unit) < 1:
+        raise violation("Weights of the round have no positive limit or unit.")
+    if weighting.cell_threshold < floor:
+        raise below_threshold(
+            f"The round would release cells of {weighting.cell_threshold} sites; this site asks for {floor} or more."
+        )
+    if not weighting.cell_threshold <= weighting.cell_minimum <= MAX_GROUP // 4:
+        raise violation(
+            f"A cell has at least as many members as must survive in it, {weighting.cell_threshold} here,"
+            f" and may be asked for {MAX_GROUP // 4} at the most, not {weighting.cell_minimum}."
+        )
+    if any(len(cell) < weighting.cell_minimum for cell in draw_cells(assignment)):
+        raise violation(f"A class of members is too small for a cell of {weighting.cell_minimum}.")
+
+
 def _check_blocks(assignment: Assignment) -> None:
     blocks = {spec.block_id for spec in assignment.blocks}
     tiled = [block for tile in assignment.tiles for block in tile.blocks]
@@ -94,7 +140,8 @@ def _check_blocks(assignment: Assignment) -> None:
         raise violation("The tiles of the assignment do not divide its blocks, or are too many.")
     if any(spec.length < 1 or not (math.isfinite(spec.clip) and spec.clip > 0) for spec in assignment.blocks):
         raise violation("A block of the assignment is empty or has no positive clip bound.")
-    if any(not math.isfinite(assignment.quantum_limit / spec.clip) for spec in assignment.blocks):
+    bounds = [coordinate_bound(assignment, spec) for spec in assignment.blocks]
+    if any(not (bound > 0 and math.isfinite(assignment.quantum_limit / bound)) for bound in bounds):
         raise violation("A clip bound of the assignment is too small to be quantised.")
 
 

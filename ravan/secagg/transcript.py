@@ -34,6 +34,7 @@ class Label(Enum):
     PAIR = b"ravan/secagg/v1/pair"
     SELF = b"ravan/secagg/v1/self"
     CHANNEL = b"ravan/secagg/v1/channel"
+    CELL = b"ravan/secagg/v1/cell"
     SEAL = b"ravan/secagg/v1/seal"
     DH = b"ravan/secagg/v1/dh"
     ROOT_MASK_SEED = b"ravan/secagg/v1/root/mask-seed"

@@ -18,7 +18,7 @@ from ravan.manifest.roster import Bundle, Roster
 from ravan.secagg.bundles import bundles_of, lay_out
 from ravan.secagg.keys import agree, derive_private_key, pair_mask_key, self_mask_key
 from ravan.secagg.messages import SeedShare, SelfMaskShares, SurvivorSet
-from ravan.secagg.packing import PACKED_BYTES, PAGE_ELEMENTS, RING, Elements, add_page
+from ravan.secagg.packing import PAGE_ELEMENTS, RING, Elements, add_page, modulus_mask, packed_bytes
 from ravan.secagg.prg import Keystreams, SignedKey, new_buffer
 from ravan.secagg.recovery import RecoveredSecrets, recover_secrets
 from ravan.secagg.refusals import bad_canary, malformed
@@ -42,7 +42,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnmaskJob:
-    """Everything but the payloads that unmasking needs; pure data, fit for another process."""
+    """Everything but the payloads that unmasking a group needs; pure data, fit for another process."""
 
     assignment: Assignment
     assignment_digest: Digest
@@ -57,7 +57,10 @@ class UnmaskJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unmasked:
-    """The sums of the survivors' quantised vectors, modulo 2^24."""
+    """The sums of a group's survivors' quantised vectors, modulo the ring."""
+
+    roster: Roster
+    survivor_set: SurvivorSet
 
     sums: Mapping[int, Elements]
     """Approved bundle id to its vector."""
@@ -82,9 +85,9 @@ def unmask(job: UnmaskJob, open_payload: OpenPayload, progress: Progress | None 
         if progress:
             progress(done, len(survivors))
     for bundle in approved:
-        sums[bundle.bundle_id] &= (1 << job.assignment.ring_bits) - 1
+        sums[bundle.bundle_id] &= modulus_mask(job.assignment.ring_bits)
         _check_canaries(job, bundle, sums[bundle.bundle_id])
-    return Unmasked(sums=sums, suspects=secrets.suspects)
+    return Unmasked(roster=job.roster, survivor_set=job.survivor_set, sums=sums, suspects=secrets.suspects)
 
 
 class _MaskRemoval:
@@ -99,7 +102,8 @@ class _MaskRemoval:
         self._mask_set = mask_set_digest(job.assignment_digest, job.roster_digest, job.mask_set)
         self._lengths = {b.bundle_id: lay_out(job.assignment, b).length for b in job.roster.bundles}
         self._buffer, self._scratch = new_buffer(), new_buffer()
-        self._packed = memoryview(bytearray(PAGE_ELEMENTS * PACKED_BYTES))
+        self._width = packed_bytes(job.assignment.ring_bits)
+        self._packed = memoryview(bytearray(PAGE_ELEMENTS * self._width))
 
     def add_payload(self, survivor: int, payload: PayloadReader, sums: Mapping[int, Elements]) -> None:
         """Add the bundles of `sums` and read past all others."""
@@ -113,7 +117,7 @@ class _MaskRemoval:
                 packed = self._read(payload, survivor, count)
                 if total is not None and streams is not None:
                     part = total[start : start + count]
-                    add_page(packed, part, self._scratch[:count])
+                    add_page(packed, part, self._scratch[:count], self._job.assignment.ring_bits)
                     streams.apply(part)
 
     def _streams(self, survivor: int, bundle: Bundle, pairs: Mapping[int, bytes]) -> Keystreams:
@@ -128,7 +132,7 @@ class _MaskRemoval:
         return Keystreams(suite, keys, self._buffer)
 
     def _read(self, payload: PayloadReader, survivor: int, count: int) -> memoryview:
-        packed = self._packed[: count * PACKED_BYTES]
+        packed = self._packed[: count * self._width]
         filled = 0
         while filled < len(packed):
             count_read = payload.readinto(packed[filled:])

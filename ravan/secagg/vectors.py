@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ravan.ids import BlockId
 from ravan.secagg.bundles import BlockSlot, BundleLayout
-from ravan.secagg.packing import RING, RING_BITS, Elements
+from ravan.secagg.packing import RING, Elements, modulus_mask
 from ravan.secagg.refusals import malformed
 from ravan.secagg.statistics import LocalStatistics, decode_statistics, encode_statistics
 
@@ -25,34 +25,42 @@ class QuantisedBlock:
     """Whether the block's norm was above its bound."""
 
 
-def assemble(layout: BundleLayout, blocks: Mapping[BlockId, QuantisedBlock], statistics: LocalStatistics) -> Elements:
-    """Return the bundle's vector modulo 2^24; `statistics` enter bundle 0 only.
+def assemble(
+    layout: BundleLayout, blocks: Mapping[BlockId, QuantisedBlock], statistics: LocalStatistics, weight: int = 1
+) -> Elements:
+    """Return the bundle's vector modulo the ring; `statistics` enter bundle 0 only, `weight` the weighted profile only.
 
     Raise ProtocolError (MALFORMED) when a block of the layout is missing or has another length.
     """
     vector = np.zeros(layout.length, RING)
     vector[list(layout.canaries)] = 1
+    vector[layout.weight] = weight
     if layout.statistics.stop > layout.statistics.start:
-        vector[layout.statistics] = encode_statistics(statistics)
+        vector[layout.statistics] = encode_statistics(statistics, layout.ring_bits)
     for slot in layout.slots:
         block = blocks.get(slot.block_id)
         if block is None or block.values.shape != (slot.length,):
             raise malformed(f"The update has no block {slot.block_id} of {slot.length} values.")
         vector[slot.offset : slot.flag] = block.values.astype(RING)
         vector[slot.flag] = block.clipped
-    vector &= (1 << RING_BITS) - 1
+    vector &= modulus_mask(layout.ring_bits)
     return vector
+
+
+def read_weight(layout: BundleLayout, total: Elements, survivors: int) -> int:
+    """Return the summed weight of the survivors: their number in the uniform profile."""
+    return int(total[layout.weight][0]) if layout.weight.stop > layout.weight.start else survivors
 
 
 def read_statistics(layout: BundleLayout, total: Elements) -> LocalStatistics:
     """Return the totals of the survivors from the sum of bundle 0."""
-    return decode_statistics([int(limb) for limb in total[layout.statistics]])
+    return decode_statistics([int(limb) for limb in total[layout.statistics]], layout.ring_bits)
 
 
-def read_block(slot: BlockSlot, total: Elements) -> NDArray[np.int64]:
-    """Return the signed sums of one block from the sum modulo 2^24."""
+def read_block(layout: BundleLayout, slot: BlockSlot, total: Elements) -> NDArray[np.int64]:
+    """Return the signed sums of one block from the sum modulo the ring."""
     values = total[slot.offset : slot.flag].astype(np.int64)
-    values[values >= 1 << RING_BITS - 1] -= 1 << RING_BITS
+    values[values >= 1 << layout.ring_bits - 1] -= 1 << layout.ring_bits
     return values
 
 

@@ -12,7 +12,7 @@ import torch
 from job_plans import plan_of
 from peft import PeftModel
 from tiny_text_model import HIDDEN, write_tiny_model
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from coordinator.exporting import LINEAGE_FILE, ExportFormat, Lineage, export_job
 from ravan.adapters.model import inject
@@ -73,6 +73,22 @@ def test_the_adapter_gives_the_versions_logits_in_peft(tmp_path: Path, plan: Job
     assert (logits(ours) - plain).abs().max() > 0.1
 
 
+def test_the_merged_model_gives_the_versions_logits_by_itself(tmp_path: Path, plan: JobPlan, state: bytes) -> None:
+    base, out = write_tiny_model(tmp_path / "base"), tmp_path / "out"
+    before = {path.name: path.read_bytes() for path in base.iterdir()}
+    files = export_job(plan, state, out, ExportFormat.MERGED, LINEAGE, base_folder=base)
+    assert {"config.json", "model.safetensors", LINEAGE_FILE} <= {path.name for path in files}
+    assert {path.name: path.read_bytes() for path in base.iterdir()} == before
+    ours = load_classifier(base, 3).model
+    inject(ours, plan, decode_state(plan, state), frozenset())
+    merged, report = AutoModelForSequenceClassification.from_pretrained(out, output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    torch.testing.assert_close(logits(merged.eval()), logits(ours), atol=1e-5, rtol=0)
+    assert merged.config.id2label == dict(enumerate(plan.training.labels))
+    tokens = AutoTokenizer.from_pretrained(out)("hose burst")["input_ids"]
+    assert tokens == AutoTokenizer.from_pretrained(base)("hose burst")["input_ids"]
+
+
 def test_heads_are_the_state_itself_with_a_readable_plan(tmp_path: Path, plan: JobPlan, state: bytes) -> None:
     export_job(plan, state, tmp_path / "out", ExportFormat.HEADS, LINEAGE)
     assert (tmp_path / "out" / "heads.safetensors").read_bytes() == state
@@ -94,9 +110,9 @@ def test_the_lineage_names_job_version_base_and_files(tmp_path: Path, plan: JobP
 
 def test_refusals_write_nothing(tmp_path: Path, plan: JobPlan, state: bytes) -> None:
     out = tmp_path / "out"
-    with pytest.raises(ConfigError, match="does not exist yet") as caught:
+    with pytest.raises(ConfigError, match="without the base model's files") as caught:
         export_job(plan, state, out, ExportFormat.MERGED, LINEAGE)
-    assert "peft" in caught.value.next_step
+    assert "ravan-coordinator export" in caught.value.next_step
     with pytest.raises(TransferError):
         export_job(plan, state[:-4], out, ExportFormat.HEADS, LINEAGE)
     headless = plan_of(0, heads=0)

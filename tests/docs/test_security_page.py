@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from pages import read_page, read_section
+from pages import read_page, read_rows, read_section
 
 from coordinator.enrolment import ca, tokens
 from coordinator.jobs.jobfile import SecureAggregationTable
-from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_MEMBERS
+from edge_agent.config import PolicyTable
+from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP, MAX_MEMBERS
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.profile import HardwareProfile, JobProfile
-from ravan.secagg.bundles import shamir_threshold
 
 PAGE = read_page("security.md")
 NUMBERS = {
@@ -28,6 +28,7 @@ NUMBERS = {
         ("least `bundle_threshold`", str(BUNDLE_FLOOR)),
         ("default `bundle_threshold`", str(SecureAggregationTable().bundle_threshold)),
         ("sites in a round", f"{BUNDLE_FLOOR} to {MAX_MEMBERS}"),
+        ("sites that mask with each other", f"at most {MAX_GROUP}"),
         (
             "life of certificates",
             f"authority {ca.AUTHORITY_LIFE.days} days, server {ca.SERVER_LIFE.days}, "
@@ -43,9 +44,10 @@ def test_numbers_are_those_of_the_code(what: str, value: str) -> None:
     assert NUMBERS[what] == value
 
 
-@pytest.mark.parametrize(("finishers", "threshold"), [(3, 3), (4, 3), (6, 5), (7, 5), (9, 7), (12, 9), (100, 67)])
-def test_shamir_threshold_is_the_stated_formula(finishers: int, threshold: int) -> None:
-    assert shamir_threshold(finishers) == threshold
+def test_every_key_of_a_sites_policy_is_explained() -> None:
+    rows = read_rows(read_section(PAGE, "## What a plant can set"))
+    assert sorted(row[0] for row in rows) == sorted(PolicyTable.model_fields)
+    assert all(len(row) == 2 and row[1].endswith(".") for row in rows)
 
 
 def test_what_travels_in_the_clear_is_what_the_page_says() -> None:

@@ -19,6 +19,7 @@ from tiny_jobs import write_rows
 
 from edge_agent.identity.keystore import load_identity
 from edge_agent.session.acquaintance_file import AcquaintanceFile
+from ravan.identity.endorsement import is_endorsed
 from ravan.identity.keys import raw_public
 from ravan.ids import SiteId
 from ravan.manifest.assignment import Member
@@ -252,3 +253,24 @@ async def test_doctor_names_each_trouble_with_its_remedy(tmp_path: Path) -> None
     bad = [line for line in done.stdout.splitlines() if line.startswith("BAD")]
     assert [line.split()[1] for line in bad] == ["coordinator:", "data"]
     assert all(" -> " in line for line in bad)
+
+
+async def test_owner_and_identity_commands_make_an_endorsement_that_holds(hq: Headquarters, tmp_path: Path) -> None:
+    config = enrol_by_hand(hq.pki, hq.port, tmp_path / "site")
+    key = tmp_path / "owner" / "owner.key"
+    made = await run_async("owner", "create", "--out", key)
+    assert made.returncode == 0, made.stderr
+    owner_key = bytes.fromhex(made.stdout.strip())
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert f'owner_key = "{owner_key.hex()}"' in made.stderr
+    again = await run_async("owner", "create", "--out", key)
+    assert (again.returncode, "every endorsement with it" in again.stderr) == (1, True)
+
+    shown = json.loads((await run_async("identity", "--config", config, "--json")).stdout)
+    own = load_identity(config.parent / "identity")
+    assert (shown["site"], shown["identity"]) == (own.site, raw_public(own.identity_key).hex())
+    endorsed = await run_async("owner", "endorse", "--key", key, "--site", own.site, "--identity", shown["identity"])
+    assert endorsed.returncode == 0, endorsed.stderr
+    assert is_endorsed(owner_key, own.site, raw_public(own.identity_key), bytes.fromhex(endorsed.stdout.strip()))
+    wrong = await run_async("owner", "endorse", "--key", key, "--site", own.site, "--identity", "abc")
+    assert (wrong.returncode, "64 hexadecimal digits" in wrong.stderr) == (1, True)

@@ -90,7 +90,7 @@ def test_the_whole_policy_reaches_the_session(tmp_path: Path) -> None:
     model = "ab" * 32
     text = (
         f'[policy]\nminimum_bundle_threshold = 9\nallowed_models = ["{model}"]\n'
-        'allowed_jobs = ["paint"]\nminimum_steps = 30\n'
+        f'allowed_jobs = ["paint"]\nminimum_steps = 30\nowner_key = "{"0f" * 32}"\n'
     )
     identity = Identity(
         site=SiteId("north"),
@@ -111,4 +111,5 @@ def test_the_whole_policy_reaches_the_session(tmp_path: Path) -> None:
         allowed_models=frozenset({model}),
         allowed_jobs=frozenset({"paint"}),
         minimum_steps=30,
+        owner_key=b"\x0f" * 32,
     )

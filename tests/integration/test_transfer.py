@@ -362,8 +362,9 @@ async def test_an_upload_waits_for_room_at_the_coordinator(
 
     class Waiting(Uploads):
         async def _pause(self, trial: Any, error: aio.AioRpcError) -> None:
-            assert translate(error).reason is ErrorReason.DISK_FULL
-            refused.set()
+            # a line that breaks on a busy machine is tried again as well, and is not what this is about
+            if translate(error).reason is ErrorReason.DISK_FULL:
+                refused.set()
             await super()._pause(trial, error)
 
     async with coordinator(pki, tmp_path / "hq", staging=small_disk / "staging") as hq, agent(hq) as stub:

@@ -50,7 +50,8 @@ def site_from_row(row: Row) -> SiteRecord:
     hardware = None
     if stored is not None:
         hardware = HardwareProfile(**{**stored, "ram_limit_source": LimitSource(stored["ram_limit_source"])})
-    return SiteRecord(**{**row, "hardware": hardware})
+    # Sites that enrolled under an older release have none.
+    return SiteRecord(**{**row, "hardware": hardware, "endorsement": row["endorsement"] or b""})
 
 
 def model_to_row(model: ModelRecord) -> Row:

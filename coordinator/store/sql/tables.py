@@ -46,6 +46,7 @@ SITES: Final = Table(
     Column("last_seen", Float, nullable=False),
     Column("revoked_at", Float),
     Column("hardware", JSON(none_as_null=True)),
+    Column("endorsement", LargeBinary),
 )
 
 MODELS: Final = Table(

@@ -120,6 +120,7 @@ class Site(_message.Message):
     HARDWARE_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    ENDORSED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name. Set by the coordinator."""
     state: Global___SiteState.ValueType
@@ -128,6 +129,8 @@ class Site(_message.Message):
     """Seconds since the Unix epoch of the last sign of life. 0 means never."""
     certificate_expires_at: _builtins.float
     """Seconds since the Unix epoch when the certificate expires. 0 before enrolment."""
+    endorsed: _builtins.bool
+    """Whether an owner's endorsement is kept for the site's identity. Whose it is only agents can tell."""
     @_builtins.property
     def hardware(self) -> _hardware_pb2.HardwareProfile:
         """Last hardware profile. Absent until the first report."""
@@ -145,10 +148,11 @@ class Site(_message.Message):
         hardware: _hardware_pb2.HardwareProfile | None = ...,
         heartbeat: _site_service_pb2.HeartbeatRequest | None = ...,
         certificate_expires_at: _builtins.float = ...,
+        endorsed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware", "heartbeat", b"heartbeat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "hardware", b"hardware", "heartbeat", b"heartbeat", "last_seen", b"last_seen", "name", b"name", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "endorsed", b"endorsed", "hardware", b"hardware", "heartbeat", b"heartbeat", "last_seen", b"last_seen", "name", b"name", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -238,6 +242,49 @@ class RevokeSiteResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeSiteResponse: _TypeAlias = RevokeSiteResponse  # noqa: Y015
+
+@_typing.final
+class EndorseSiteRequest(_message.Message):
+    """Hands over the owner's endorsement of a site."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ENDORSEMENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name. Set by the operator."""
+    endorsement: _builtins.bytes
+    """Ed25519 by the owner over site and identity key, 64 bytes. Set by the operator, who got it from the owner."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        endorsement: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endorsement", b"endorsement", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndorseSiteRequest: _TypeAlias = EndorseSiteRequest  # noqa: Y015
+
+@_typing.final
+class EndorseSiteResponse(_message.Message):
+    """Answers an endorsement."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndorseSiteResponse: _TypeAlias = EndorseSiteResponse  # noqa: Y015
 
 @_typing.final
 class UploadBlobRequest(_message.Message):
@@ -692,6 +739,7 @@ class Round(_message.Message):
     STARTED_AT_FIELD_NUMBER: _builtins.int
     DEADLINE_AT_FIELD_NUMBER: _builtins.int
     TRAINING_LOSS_FIELD_NUMBER: _builtins.int
+    AWAITED_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number from 1. Set by the coordinator."""
     phase: _round_pb2.RoundPhase.ValueType
@@ -742,6 +790,10 @@ class Round(_message.Message):
     def withheld(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Packed ids of blocks that kept their value because too few sites were left, or nobody trains them."""
 
+    @_builtins.property
+    def awaited(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sites whose answer the phase waits for. Empty when the round has ended or waits for no site."""
+
     def __init__(
         self,
         *,
@@ -763,10 +815,11 @@ class Round(_message.Message):
         started_at: _builtins.float = ...,
         deadline_at: _builtins.float = ...,
         training_loss: _builtins.float | None = ...,
+        awaited: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_clip_rate", b"_clip_rate", "_loss", b"_loss", "_training_loss", b"_training_loss", "accuracy", b"accuracy", "clip_rate", b"clip_rate", "loss", b"loss", "training_loss", b"training_loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_clip_rate", b"_clip_rate", "_loss", b"_loss", "_training_loss", b"_training_loss", "accuracy", b"accuracy", "clip_rate", b"clip_rate", "cohorts", b"cohorts", "completed", b"completed", "deadline_at", b"deadline_at", "dropped", b"dropped", "loss", b"loss", "number", b"number", "outcome", b"outcome", "phase", b"phase", "phase_times", b"phase_times", "selected", b"selected", "sites", b"sites", "started_at", b"started_at", "state_digest", b"state_digest", "sums_digest", b"sums_digest", "training_loss", b"training_loss", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_clip_rate", b"_clip_rate", "_loss", b"_loss", "_training_loss", b"_training_loss", "accuracy", b"accuracy", "awaited", b"awaited", "clip_rate", b"clip_rate", "cohorts", b"cohorts", "completed", b"completed", "deadline_at", b"deadline_at", "dropped", b"dropped", "loss", b"loss", "number", b"number", "outcome", b"outcome", "phase", b"phase", "phase_times", b"phase_times", "selected", b"selected", "sites", b"sites", "started_at", b"started_at", "state_digest", b"state_digest", "sums_digest", b"sums_digest", "training_loss", b"training_loss", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015

@@ -50,6 +50,11 @@ class OperatorServiceStub:
                 request_serializer=ravan_dot_wire_dot_v1_dot_operator__service__pb2.RevokeSiteRequest.SerializeToString,
                 response_deserializer=ravan_dot_wire_dot_v1_dot_operator__service__pb2.RevokeSiteResponse.FromString,
                 _registered_method=True)
+        self.EndorseSite = channel.unary_unary(
+                '/ravan.wire.v1.OperatorService/EndorseSite',
+                request_serializer=ravan_dot_wire_dot_v1_dot_operator__service__pb2.EndorseSiteRequest.SerializeToString,
+                response_deserializer=ravan_dot_wire_dot_v1_dot_operator__service__pb2.EndorseSiteResponse.FromString,
+                _registered_method=True)
         self.UploadBlob = channel.stream_unary(
                 '/ravan.wire.v1.OperatorService/UploadBlob',
                 request_serializer=ravan_dot_wire_dot_v1_dot_operator__service__pb2.UploadBlobRequest.SerializeToString,
@@ -127,6 +132,13 @@ class OperatorServiceServicer:
 
     def RevokeSite(self, request, context):
         """Revoke a site's certificates and end its connection.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndorseSite(self, request, context):
+        """Keep an owner's endorsement of a site, for agents that ask for one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -227,6 +239,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.RevokeSite,
                     request_deserializer=ravan_dot_wire_dot_v1_dot_operator__service__pb2.RevokeSiteRequest.FromString,
                     response_serializer=ravan_dot_wire_dot_v1_dot_operator__service__pb2.RevokeSiteResponse.SerializeToString,
+            ),
+            'EndorseSite': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndorseSite,
+                    request_deserializer=ravan_dot_wire_dot_v1_dot_operator__service__pb2.EndorseSiteRequest.FromString,
+                    response_serializer=ravan_dot_wire_dot_v1_dot_operator__service__pb2.EndorseSiteResponse.SerializeToString,
             ),
             'UploadBlob': grpc.stream_unary_rpc_method_handler(
                     servicer.UploadBlob,
@@ -366,6 +383,33 @@ class OperatorService:
             '/ravan.wire.v1.OperatorService/RevokeSite',
             ravan_dot_wire_dot_v1_dot_operator__service__pb2.RevokeSiteRequest.SerializeToString,
             ravan_dot_wire_dot_v1_dot_operator__service__pb2.RevokeSiteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndorseSite(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ravan.wire.v1.OperatorService/EndorseSite',
+            ravan_dot_wire_dot_v1_dot_operator__service__pb2.EndorseSiteRequest.SerializeToString,
+            ravan_dot_wire_dot_v1_dot_operator__service__pb2.EndorseSiteResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,8 @@ class OperatorServiceStub:
     """List the fleet."""
     RevokeSite: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.RevokeSiteRequest, _operator_service_pb2.RevokeSiteResponse]
     """Revoke a site's certificates and end its connection."""
+    EndorseSite: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.EndorseSiteRequest, _operator_service_pb2.EndorseSiteResponse]
+    """Keep an owner's endorsement of a site, for agents that ask for one."""
     UploadBlob: _grpc.StreamUnaryMultiCallable[_operator_service_pb2.UploadBlobRequest, _operator_service_pb2.UploadBlobResponse]
     """Send a file's content, to be named by hash in a later call.
     Chunks may follow the first message once the initial metadata "ravan-go-on: 1" has come.
@@ -75,6 +77,8 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """List the fleet."""
     RevokeSite: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.RevokeSiteRequest, _operator_service_pb2.RevokeSiteResponse]  # type: ignore[assignment]
     """Revoke a site's certificates and end its connection."""
+    EndorseSite: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.EndorseSiteRequest, _operator_service_pb2.EndorseSiteResponse]  # type: ignore[assignment]
+    """Keep an owner's endorsement of a site, for agents that ask for one."""
     UploadBlob: _aio.StreamUnaryMultiCallable[_operator_service_pb2.UploadBlobRequest, _operator_service_pb2.UploadBlobResponse]  # type: ignore[assignment]
     """Send a file's content, to be named by hash in a later call.
     Chunks may follow the first message once the initial metadata "ravan-go-on: 1" has come.
@@ -126,6 +130,14 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_service_pb2.RevokeSiteResponse, _abc.Awaitable[_operator_service_pb2.RevokeSiteResponse]]:
         """Revoke a site's certificates and end its connection."""
+
+    @_abc_1.abstractmethod
+    def EndorseSite(
+        self,
+        request: _operator_service_pb2.EndorseSiteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.EndorseSiteResponse, _abc.Awaitable[_operator_service_pb2.EndorseSiteResponse]]:
+        """Keep an owner's endorsement of a site, for agents that ask for one."""
 
     @_abc_1.abstractmethod
     def UploadBlob(

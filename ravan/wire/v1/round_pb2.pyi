@@ -126,6 +126,10 @@ class _SuiteEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Suite.ValueType
     """Not set; refused."""
     SUITE_AES_128_CTR: _Suite.ValueType  # 1
     """AES-128 in counter mode."""
+    SUITE_AES_256_CTR: _Suite.ValueType  # 2
+    """AES-256 in counter mode."""
+    SUITE_CHACHA20: _Suite.ValueType  # 3
+    """ChaCha20, for rounds with a CPU that has no AES instructions."""
 
 class Suite(_Suite, metaclass=_SuiteEnumTypeWrapper):
     """Keystream that expands masks."""
@@ -134,6 +138,10 @@ SUITE_UNSPECIFIED: Suite.ValueType  # 0
 """Not set; refused."""
 SUITE_AES_128_CTR: Suite.ValueType  # 1
 """AES-128 in counter mode."""
+SUITE_AES_256_CTR: Suite.ValueType  # 2
+"""AES-256 in counter mode."""
+SUITE_CHACHA20: Suite.ValueType  # 3
+"""ChaCha20, for rounds with a CPU that has no AES instructions."""
 Global___Suite: _TypeAlias = Suite  # noqa: Y015
 
 class _RoundPhase:
@@ -252,6 +260,8 @@ class _DropReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DropReason
     """It was told to stop, or left the federation."""
     DROP_REASON_INTERNAL: _DropReason.ValueType  # 10
     """A fault of the agent itself; its log has the trace."""
+    DROP_REASON_GROUP: _DropReason.ValueType  # 11
+    """Too few others of its group or cell were left for its update to hide among."""
 
 class DropReason(_DropReason, metaclass=_DropReasonEnumTypeWrapper):
     """Why a site left a round."""
@@ -278,6 +288,8 @@ DROP_REASON_LEFT: DropReason.ValueType  # 9
 """It was told to stop, or left the federation."""
 DROP_REASON_INTERNAL: DropReason.ValueType  # 10
 """A fault of the agent itself; its log has the trace."""
+DROP_REASON_GROUP: DropReason.ValueType  # 11
+"""Too few others of its group or cell were left for its update to hide among."""
 Global___DropReason: _TypeAlias = DropReason  # noqa: Y015
 
 class _JobState:
@@ -636,12 +648,17 @@ class Member(_message.Message):
     SITE_FIELD_NUMBER: _builtins.int
     IDENTITY_KEY_FIELD_NUMBER: _builtins.int
     TILES_FIELD_NUMBER: _builtins.int
+    ENDORSEMENT_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Position in this round, from 0. Set by the coordinator."""
     site: _builtins.str
     """Name of the site. Set by the coordinator."""
     identity_key: _builtins.bytes
     """Ed25519 key proved at enrolment, 32 bytes. Set by the coordinator."""
+    endorsement: _builtins.bytes
+    """Ed25519 by the plants' owner over site and identity key, 64 bytes. Set by the coordinator, which was handed it and
+    cannot make it. Empty: the site is not endorsed.
+    """
     @_builtins.property
     def tiles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tiles that the site trains, ascending. May be empty: the site then trains the dense blocks alone."""
@@ -653,14 +670,49 @@ class Member(_message.Message):
         site: _builtins.str = ...,
         identity_key: _builtins.bytes = ...,
         tiles: _abc.Iterable[_builtins.int] | None = ...,
+        endorsement: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_key", b"identity_key", "index", b"index", "site", b"site", "tiles", b"tiles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endorsement", b"endorsement", "identity_key", b"identity_key", "index", b"index", "site", b"site", "tiles", b"tiles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Member: _TypeAlias = Member  # noqa: Y015
+
+@_typing.final
+class Weighting(_message.Message):
+    """Terms of the weighted profile."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    CELL_MINIMUM_FIELD_NUMBER: _builtins.int
+    CELL_THRESHOLD_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """Largest weight of a site. Set by the coordinator; at least 1."""
+    unit: _builtins.int
+    """Examples that make one unit of weight. Set by the coordinator; at least 1."""
+    cell_minimum: _builtins.int
+    """Least assigned members of a cell. Set by the coordinator."""
+    cell_threshold: _builtins.int
+    """Least survivors of a cell that has any. Set by the coordinator; agents refuse one below their floor."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+        unit: _builtins.int = ...,
+        cell_minimum: _builtins.int = ...,
+        cell_threshold: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cell_minimum", b"cell_minimum", "cell_threshold", b"cell_threshold", "limit", b"limit", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Weighting: _TypeAlias = Weighting  # noqa: Y015
 
 @_typing.final
 class Assignment(_message.Message):
@@ -681,6 +733,8 @@ class Assignment(_message.Message):
     BLOCKS_FIELD_NUMBER: _builtins.int
     TILES_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
+    ROTATE_FIELD_NUMBER: _builtins.int
+    WEIGHTING_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol. Set by the coordinator; agents refuse another."""
     run_id: _builtins.bytes
@@ -698,9 +752,11 @@ class Assignment(_message.Message):
     suite: Global___Suite.ValueType
     """Keystream of the masks. Set by the coordinator."""
     ring_bits: _builtins.int
-    """Sums are modulo 2 to this power. Set by the coordinator."""
+    """Sums are modulo 2 to this power: 16, 24 or 32. Set by the coordinator."""
     bundle_threshold: _builtins.int
     """Least survivors of a released bundle. Set by the coordinator; agents refuse one below their floor."""
+    rotate: _builtins.bool
+    """Whether cores with a power of two of rows are rotated before they are brought into fixed point."""
     @_builtins.property
     def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlockSpec]:
         """All blocks in vector order. Set by the coordinator."""
@@ -712,6 +768,10 @@ class Assignment(_message.Message):
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
         """Selected sites, by index. Set by the coordinator."""
+
+    @_builtins.property
+    def weighting(self) -> Global___Weighting:
+        """Set by the coordinator in the weighted profile. Absent: the uniform profile, where every site counts the same."""
 
     def __init__(
         self,
@@ -729,10 +789,12 @@ class Assignment(_message.Message):
         blocks: _abc.Iterable[Global___BlockSpec] | None = ...,
         tiles: _abc.Iterable[Global___Tile] | None = ...,
         members: _abc.Iterable[Global___Member] | None = ...,
+        rotate: _builtins.bool = ...,
+        weighting: Global___Weighting | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["weighting", b"weighting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bundle_threshold", b"bundle_threshold", "job_id", b"job_id", "members", b"members", "model_digest", b"model_digest", "plan_digest", b"plan_digest", "protocol_version", b"protocol_version", "ring_bits", b"ring_bits", "round", b"round", "run_id", b"run_id", "state_digest", b"state_digest", "suite", b"suite", "tiles", b"tiles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "bundle_threshold", b"bundle_threshold", "job_id", b"job_id", "members", b"members", "model_digest", b"model_digest", "plan_digest", b"plan_digest", "protocol_version", b"protocol_version", "ring_bits", b"ring_bits", "rotate", b"rotate", "round", b"round", "run_id", b"run_id", "state_digest", b"state_digest", "suite", b"suite", "tiles", b"tiles", "weighting", b"weighting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -816,7 +878,7 @@ Global___Bundle: _TypeAlias = Bundle  # noqa: Y015
 
 @_typing.final
 class Roster(_message.Message):
-    """Who masks together. Signed when key advertisement closes."""
+    """Who masks together: one group of finishers. Signed when key advertisement closes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -833,7 +895,7 @@ class Roster(_message.Message):
     """Shares needed to recover a secret: floor(2n/3) + 1. Set by the coordinator."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RosterEntry]:
-        """Finishers, by index. Set by the coordinator."""
+        """Finishers of this group, by index, at most 128. Set by the coordinator."""
 
     @_builtins.property
     def bundles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Bundle]:

@@ -54,7 +54,7 @@ def payloads(federation: Federation, work: UnmaskJob, tmp_path: Path) -> dict[in
 
 @pytest.fixture
 def summed(work: UnmaskJob, payloads: dict[int, Path]) -> SummedPayloads:
-    return sum_payloads(work, payloads, Denominator.TRAINERS)
+    return sum_payloads([work], payloads, Denominator.TRAINERS)
 
 
 def random_state(plan: JobPlan) -> dict[BlockId, FloatArray]:
@@ -75,7 +75,7 @@ def test_the_next_version_is_the_last_plus_the_plain_means(
     plan: JobPlan, federation: Federation, work: UnmaskJob, payloads: dict[int, Path], denominator: Denominator
 ) -> None:
     before = random_state(plan)
-    total = sum_payloads(work, payloads, denominator).total
+    total = sum_payloads([work], payloads, denominator).total
     after = decode_state(plan, advance_state(plan, encode_state(plan, before), total))
     cohorts = {plan.dense_ids()[0]: SURVIVORS} | {head(tile): trainers for tile, trainers in TRAINERS.items()}
     for block, trainers in cohorts.items():
@@ -90,10 +90,11 @@ def test_published_sums_can_be_recomputed_from_the_members_own_vectors(
     federation: Federation, summed: SummedPayloads
 ) -> None:
     published = read_sums(summed.published)
-    assert published.survivors == SURVIVORS
-    released = {bundle.bundle_id for bundle in published.bundles if bundle.total is not None}
-    assert len(published.bundles) - len(released) == 1
-    for bundle in published.bundles:
+    (group,) = published.groups
+    assert group.survivors == SURVIVORS
+    released = {bundle.bundle_id for bundle in group.bundles if bundle.total is not None}
+    assert len(group.bundles) - len(released) == 1
+    for bundle in group.bundles:
         alive = [index for index in bundle.members if index in SURVIVORS]
         assert (bundle.total is None) == (len(alive) < 3)
         if bundle.total is not None:
@@ -107,22 +108,23 @@ def test_published_facts_are_those_of_the_round(
     published = read_sums(summed.published)
     assignment = federation.assignment
     assert (published.run_id, published.round_number) == (assignment.run_id, assignment.round_number)
-    assert (published.assignment_digest, published.roster_digest) == (work.assignment_digest, work.roster_digest)
+    (group,) = published.groups
+    assert (published.assignment_digest, group.roster_digest) == (work.assignment_digest, work.roster_digest)
     assert published.sites == {i: f"site-{i}" for i in range(5)}
     assert (published.ring_bits, published.quantum_limit) == (24, ((1 << 23) - 1) // 5)
-    blocks = [block for bundle in published.bundles for block in bundle.blocks]
-    assert {(b.block_id, b.length, b.clip) for b in blocks} == {
+    blocks = [block for bundle in group.bundles for block in bundle.blocks]
+    assert {(b.block_id, b.length, b.bound) for b in blocks} == {
         (spec.block_id, spec.length, spec.clip) for spec in assignment.blocks
     }
 
 
 def test_the_same_round_gives_the_same_blob(work: UnmaskJob, payloads: dict[int, Path], summed: SummedPayloads) -> None:
-    assert sum_payloads(work, payloads, Denominator.COHORT).published == summed.published
+    assert sum_payloads([work], payloads, Denominator.COHORT).published == summed.published
 
 
 def test_progress_counts_payloads(work: UnmaskJob, payloads: dict[int, Path]) -> None:
     seen: list[tuple[int, int]] = []
-    sum_payloads(work, payloads, Denominator.TRAINERS, lambda done, total: seen.append((done, total)))
+    sum_payloads([work], payloads, Denominator.TRAINERS, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
@@ -131,7 +133,7 @@ def test_a_payload_that_was_changed_on_disk_never_becomes_a_version(work: Unmask
     data[0] ^= 1  # the leading check value of bundle 0
     payloads[0].write_bytes(data)
     with pytest.raises(ProtocolError) as caught:
-        sum_payloads(work, payloads, Denominator.TRAINERS)
+        sum_payloads([work], payloads, Denominator.TRAINERS)
     assert caught.value.reason is ErrorReason.CANARY_MISMATCH
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from grpc import aio
 from running_coordinator import RunningCoordinator, agent_channel, running_coordinator
 
 from ravan.codec import enums
-from ravan.errors import ErrorReason, IdentityError, ModelError, RavanError, StateError, TransferError
+from ravan.errors import ErrorReason, IdentityError, ModelError, ProtocolError, RavanError, StateError, TransferError
 from ravan.manifest.phases import SiteState
 from ravan.rpc.status import error_from_rpc
 from ravan.wire.v1 import hardware_pb2
@@ -83,6 +84,24 @@ async def test_second_process_of_a_site_gets_a_sentence(hq: RunningCoordinator) 
             await second.read()
         assert reason_of(caught.value) is ErrorReason.IDENTITY_IN_USE
         assert await state_of(hq, "plant-1") is SiteState.ONLINE
+
+
+async def test_an_endorsement_is_kept_with_the_site_until_its_identity_changes(hq: RunningCoordinator) -> None:
+    await hq.enrol("plant-1")
+    [before] = await hq.operator.list_sites("plant-1")
+    for endorsement in (b"\x01" * 64, b"\x02" * 64):
+        await hq.operator.endorse_site("plant-1", endorsement)
+    [after] = await hq.operator.list_sites("plant-1")
+    assert (before.endorsed, after.endorsed) == (False, True)
+    shutil.rmtree(hq.folder / "agent-plant-1")
+    await hq.enrol("plant-1")
+    [again] = await hq.operator.list_sites("plant-1")
+    assert not again.endorsed
+    with pytest.raises(StateError) as unknown:
+        await hq.operator.endorse_site("nobody", bytes(64))
+    assert unknown.value.reason is ErrorReason.NOT_FOUND
+    with pytest.raises(ProtocolError, match="63 bytes instead of 64"):
+        await hq.operator.endorse_site("plant-1", bytes(63))
 
 
 async def test_revoked_site_loses_its_stream_and_every_call(hq: RunningCoordinator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -67,3 +68,33 @@ def test_the_note_suggests_only_what_differs() -> None:
     )
     assert describe_cohort(job_with(3), 5).endswith("Suggested for a fleet of 5: bundle_threshold = 4.")
     assert "none of the enrolled sites may be absent" in describe_cohort(job_with(5), 5)
+
+
+def weighted_job(threshold: int) -> JobFile:
+    settings = f'profile = "weighted"\nbundle_threshold = {threshold}'
+    text = re.sub(
+        r"\[secure_aggregation\].*?\n\n", f"[secure_aggregation]\n{settings}\n\n", write_sample(), flags=re.DOTALL
+    )
+    return read_job_file(re.sub(r"minimum_sites.*\n", "", text), source="job.toml")
+
+
+def test_weights_take_two_cells() -> None:
+    # a cell of 3 with a tenth lost takes 7 sites
+    job = weighted_job(3)
+    assert job.minimum_sites == 14
+    check_cohort(job, 14)
+    error = refusal(job, 13)
+    assert "two cells of 7 sites, and 13 sites are enrolled" in str(error)
+    assert error.next_step == (
+        'Use profile = "uniform", or enrol more sites, 14 in all, or set cell_threshold and cell_minimum to 6 or less, '
+        "which tolerates fewer losses."
+    )
+    assert "cell_threshold" not in refusal(job, 4).next_step
+
+
+def test_a_threshold_holds_in_each_group_of_a_large_fleet() -> None:
+    check_cohort(job_with(33), 128)
+    check_cohort(job_with(32), 129)
+    error = refusal(job_with(33), 129)
+    assert "cannot be promised to 129 sites" in str(error)
+    assert error.next_step == "Set it to 32 or less."

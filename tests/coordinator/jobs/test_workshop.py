@@ -78,9 +78,9 @@ async def test_payloads_become_a_stored_version_and_stored_sums(blobs: FolderBlo
         path.write_bytes(federation.payloads[index])
     workshop = LocalWorkshop(blobs, ModelWorker(blobs, tmp_path / "work"))
     first = blobs.put(encode_state(plan, initial_state(plan)))
-    summed = await workshop.unmask(job_of(plan), work, payloads)
+    summed = await workshop.unmask(job_of(plan), [work], payloads)
     second = await workshop.combine(job_of(plan), first, summed.total)
-    published = read_sums(blobs.read(summed.sums_digest))
+    (published,) = read_sums(blobs.read(summed.sums_digest)).groups
     assert published.survivors == everyone
     assert published.bundles[0].total is not None
     assert published.bundles[0].total.tolist() == federation.plain_sum(0, everyone)

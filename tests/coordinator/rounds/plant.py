@@ -133,11 +133,12 @@ class Workbench:
             plan=draw_plan(file), state_digest=digest_of("version 0"), notes=(f"{fleet_size} sites on {model.name}",)
         )
 
-    async def unmask(self, job: Job, work: UnmaskJob, payloads: Mapping[int, Path]) -> SummedRound:
+    async def unmask(self, job: Job, works: Sequence[UnmaskJob], payloads: Mapping[int, Path]) -> SummedRound:
         if self.unmask_error is not None:
             raise self.unmask_error
-        total = sum_payloads(work, payloads, job.plan.denominator).total
-        return SummedRound(total=total, sums_digest=digest_of(f"sums {work.assignment.round_number}"), seconds=0.25)
+        total = sum_payloads(works, payloads, job.plan.denominator).total
+        number = works[0].assignment.round_number
+        return SummedRound(total=total, sums_digest=digest_of(f"sums {number}"), seconds=0.25)
 
     async def combine(self, job: Job, state_digest: Digest, total: RoundSum) -> Digest:
         assert state_digest == digest_of(f"version {len(self.totals)}")

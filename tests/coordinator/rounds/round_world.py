@@ -12,13 +12,13 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.rounds.course import RoundSetup
-from coordinator.rounds.effects import CombineAndEvaluate, Effect, EndRound, RunUnmask, SendInstruction, SignRoster
+from coordinator.rounds.effects import CombineAndEvaluate, Effect, EndRound, RunUnmask, SendInstruction, SignRosters
 from coordinator.rounds.events import (
     DeadlinePassed,
     EvaluationDone,
     Event,
     MessageReceived,
-    RosterSigned,
+    RostersSigned,
     RoundBegun,
     SiteGone,
     SiteMessage,
@@ -43,6 +43,7 @@ from ravan.manifest.instructions import (
 )
 from ravan.manifest.phases import DropReason
 from ravan.manifest.plan import Denominator
+from ravan.manifest.roster import Roster
 from ravan.secagg import effects as agent_effects
 from ravan.secagg.agent import AgentRound
 from ravan.secagg.bundles import bundles_of, lay_out
@@ -56,7 +57,16 @@ from ravan.secagg.vectors import QuantisedBlock, assemble
 DENSE = BlockId(BlockKind.DENSE, 0, 0, 0)
 VERSION = NewVersion(state_digest=Digest(b"v" * 32), evaluation=Evaluation(accuracy=0.5, loss=1.0))
 DIGEST = Digest(b"a" * 32)
-ROSTER_DIGEST = Digest(b"r" * 32)
+
+
+def roster_digest(roster: Roster) -> Digest:
+    return Digest(seeded("roster", *(entry.index for entry in roster.entries)))
+
+
+def sign_roster(roster: Roster) -> tuple[SignedDocument, Digest]:
+    return SignedDocument(payload=b"roster", signature=b""), roster_digest(roster)
+
+
 TRAINING_DEADLINE_S = 100.0
 PHASE_DEADLINE_S = 10.0
 
@@ -137,7 +147,7 @@ class World:
         self.said: list[MessageReceived | UploadArrived] = []
         self.vectors: dict[int, dict[BlockId, list[int]]] = {}
         self.payloads: dict[int, bytes] = {}
-        self.job: UnmaskJob | None = None
+        self.jobs: tuple[UnmaskJob, ...] = ()
         self._inbox: deque[tuple[SiteId, Instruction]] = deque()
 
     def _agent(self, index: int) -> AgentRound:
@@ -158,11 +168,10 @@ class World:
         for effect in effects:
             if isinstance(effect, SendInstruction):
                 self._inbox.append((effect.site, effect.instruction))
-            elif isinstance(effect, SignRoster):
-                document = SignedDocument(payload=b"roster", signature=b"")
-                self.feed(RosterSigned(at=self.now, document=document, digest=ROSTER_DIGEST))
+            elif isinstance(effect, SignRosters):
+                self.feed(RostersSigned(at=self.now, signed=tuple(map(sign_roster, effect.rosters))))
             elif isinstance(effect, RunUnmask):
-                self.job = effect.job
+                self.jobs = effect.jobs
         return effects
 
     def begin(self) -> None:
@@ -204,10 +213,8 @@ class World:
 
     def finish_unmasking(self) -> CombineAndEvaluate:
         """Unmask for real and hand the sums over."""
-        assert self.job is not None
-        sums = unmask(self.job, lambda index: io.BytesIO(self.payloads[index])).sums
-        job = self.job
-        total = decode_sums(job.assignment, job.roster, job.survivor_set, sums, Denominator.TRAINERS)
+        unmasked = [unmask(job, lambda index: io.BytesIO(self.payloads[index])) for job in self.jobs]
+        total = decode_sums(self.assignment, unmasked, Denominator.TRAINERS)
         summed = SummedRound(total=total, sums_digest=Digest(b"s" * 32), seconds=0.5)
         return self.only(self.feed(UnmaskDone(at=self.now, summed=summed)), CombineAndEvaluate)
 
@@ -225,8 +232,9 @@ class World:
             case Train():
                 self.react(name, agent.finish_training())
             case ExchangeShares():
-                assert self.machine.roster is not None
-                self.react(name, agent.roster(self.machine.roster, ROSTER_DIGEST))
+                roster = self.roster_of(self.index[name])
+                assert roster is not None
+                self.react(name, agent.roster(roster, roster_digest(roster)))
             case MaskAndUpload(delivery=delivery):
                 self.react(name, agent.deliver(delivery))
             case ConfirmSurvivors(survivors=survivors):
@@ -259,28 +267,32 @@ class World:
 
     def say(self, name: SiteId, message: SiteMessage) -> None:
         event = MessageReceived(
-            at=self.now, site=name, reference=self.reference(), index=self.index[name], message=message
+            at=self.now, site=name, reference=self.reference(name), index=self.index[name], message=message
         )
         self.said.append(event)
         self.feed(event)
 
     def upload(self, name: SiteId, header: MaskedHeader) -> None:
-        event = UploadArrived(at=self.now, site=name, reference=self.reference(), header=header)
+        event = UploadArrived(at=self.now, site=name, reference=self.reference(name), header=header)
         self.said.append(event)
         self.feed(event)
         self.agents[name].uploaded()
 
-    def reference(self) -> RoundRef:
-        with_roster = self.machine.roster is not None
+    def roster_of(self, index: int) -> Roster | None:
+        return next((r for r in self.machine.rosters if any(entry.index == index for entry in r.entries)), None)
+
+    def reference(self, name: SiteId) -> RoundRef:
+        roster = self.roster_of(self.index[name])
         return RoundRef(
             run_id=self.assignment.run_id,
             round_number=self.assignment.round_number,
             assignment_digest=DIGEST,
-            roster_digest=ROSTER_DIGEST if with_roster else Digest(b""),
+            roster_digest=Digest(b"") if roster is None else roster_digest(roster),
         )
 
     def _vectors(self, index: int) -> dict[int, np.ndarray]:
-        assert self.machine.roster is not None
+        roster = self.roster_of(index)
+        assert roster is not None
         blocks = {}
         for spec in self.assignment.blocks:
             values = np.arange(spec.length, dtype=np.int32) * (index + 1) - 2 * index
@@ -289,7 +301,7 @@ class World:
         statistics = LocalStatistics(examples=10 + index, loss_sum=1.5, correct=index)
         return {
             bundle.bundle_id: assemble(lay_out(self.assignment, bundle), blocks, statistics)
-            for bundle in bundles_of(self.machine.roster.bundles, index)
+            for bundle in bundles_of(roster.bundles, index)
         }
 
     # Looking

@@ -112,6 +112,10 @@ async def test_staged_uploads_go_with_their_round_and_their_folder_with_the_job(
         job_id = await plant.submit(rounds=2)
         await plant.until(job_id, ended)
         run_id = plant.sites[0].assignment.run_id
+        # the folder goes in a thread, after the job's end is on record
+        async with asyncio.timeout(30):
+            while len(plant.shelf.discarded) < 3:  # noqa: ASYNC110 - a thread tells nobody
+                await asyncio.sleep(0.01)
         assert plant.shelf.discarded == [(run_id, 2), (run_id, 3), (run_id, None)]
 
 

@@ -121,8 +121,8 @@ def test_a_finisher_lost_while_others_train_is_left_out_of_the_roster() -> None:
     world.silent_in = {}
     world.react(site(0), world.agents[site(0)].finish_training())
     world.pump()
-    assert world.machine.roster is not None
-    assert [entry.index for entry in world.machine.roster.entries] == [0, 1, 2]
+    (roster,) = world.machine.rosters
+    assert [entry.index for entry in roster.entries] == [0, 1, 2]
     assert world.sent(ExchangeShares) == {site(0), site(1), site(2)}
     world.finish()
     assert world.machine.outcome is RoundOutcome.COMMITTED
@@ -298,3 +298,35 @@ def test_the_assignment_goes_to_everyone() -> None:
     world = World(tiles_of=ALL_FULL)
     world.begin()
     assert world.sent(Train) == set(EVERYONE)
+
+
+def test_a_round_in_groups_goes_on_without_the_one_that_misses_its_threshold() -> None:
+    # 65 sites train one tile and 65 both, so these are the groups; floor(2 x 65 / 3) + 1 = 44 of each must stay.
+    everyone = range(130)
+    silent = {site(i): RoundState.UPLOADING for i in range(22)}
+    world = World(tiles_of=((0,),) * 65 + ((0, 1),) * 65, silent_in=silent)
+    world.begin()
+    world.pump()
+    assert [len(roster.entries) for roster in world.machine.rosters] == [65, 65]
+    assert world.machine.state is RoundState.UPLOADING
+    world.pass_deadline()
+    assert {absence.reason for absence in world.machine.absences} == {DropReason.DEADLINE, DropReason.GROUP}
+    left_behind = [absence.index for absence in world.machine.absences if absence.reason is DropReason.GROUP]
+    assert sorted(left_behind) == list(range(22, 65))
+    assert all(result.dropped for i in range(65) for result in world.results()[site(i)])
+    world.pump()
+    total = world.finish().summed.total
+    assert world.machine.outcome is RoundOutcome.COMMITTED
+    assert total.survivors == tuple(i for i in everyone if i >= 65)
+    for block in (DENSE, head(0), head(1)):
+        assert total.blocks[block].total.tolist() == world.plain_sum(block, range(65, 130))
+
+
+def test_sums_of_all_groups_are_added() -> None:
+    world = World(tiles_of=((0,),) * 65 + ((0, 1),) * 65)
+    world.begin()
+    world.pump()
+    total = world.finish().summed.total
+    assert world.machine.completed == tuple(site(i) for i in range(130))
+    assert total.blocks[head(1)].total.tolist() == world.plain_sum(head(1), range(130))
+    assert total.blocks[head(0)].total.tolist() == world.plain_sum(head(0), range(65, 130))

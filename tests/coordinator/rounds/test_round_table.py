@@ -8,15 +8,15 @@ from typing import get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from round_world import ROSTER_DIGEST, VERSION, World, site
+from round_world import VERSION, World, sign_roster, site
 
-from coordinator.rounds.effects import SignRoster
+from coordinator.rounds.effects import SignRosters
 from coordinator.rounds.events import (
     DeadlinePassed,
     EvaluationDone,
     Event,
     MessageReceived,
-    RosterSigned,
+    RostersSigned,
     RoundBegun,
     SiteGone,
     StopRequested,
@@ -30,7 +30,6 @@ from coordinator.rounds.states import RoundState
 from coordinator.rounds.transitions import TRANSITIONS
 from ravan.errors import ErrorReason, RavanError, StateError
 from ravan.ids import Digest
-from ravan.manifest.documents import SignedDocument
 from ravan.manifest.phases import DropReason, RoundOutcome
 from ravan.secagg.combine import RoundSum
 from ravan.secagg.messages import MaskedHeader, RevealedShares, SealedShares, SurvivorSignature
@@ -56,7 +55,6 @@ SUMMED = SummedRound(
     sums_digest=Digest(bytes(32)),
     seconds=0.0,
 )
-DOCUMENT = SignedDocument(payload=b"", signature=b"")
 
 
 def world_in(state: RoundState) -> World:
@@ -72,7 +70,7 @@ def world_in(state: RoundState) -> World:
                     MessageReceived(
                         at=world.now,
                         site=name,
-                        reference=world.reference(),
+                        reference=world.reference(name),
                         index=world.index[name],
                         message=advertisement,
                     )
@@ -87,7 +85,7 @@ def world_in(state: RoundState) -> World:
 
 
 def events_of(world: World, kind: type[Event]) -> list[Event]:
-    at, name, reference = world.now, site(0), world.reference()
+    at, name, reference = world.now, site(0), world.reference(site(0))
     samples: dict[type[Event], list[Event]] = {
         RoundBegun: [RoundBegun(at=at)],
         MessageReceived: [
@@ -97,7 +95,7 @@ def events_of(world: World, kind: type[Event]) -> list[Event]:
         UploadArrived: [UploadArrived(at=at, site=name, reference=reference, header=HEADER)],
         SiteGone: [SiteGone(at=at, site=name, reason=reason) for reason in DropReason],
         DeadlinePassed: [DeadlinePassed(at=at, state=state) for state in RoundState],
-        RosterSigned: [RosterSigned(at=at, document=DOCUMENT, digest=ROSTER_DIGEST)],
+        RostersSigned: [RostersSigned(at=at, signed=tuple(map(sign_roster, world.machine.rosters)))],
         UnmaskDone: [UnmaskDone(at=at, summed=SUMMED)],
         EvaluationDone: [EvaluationDone(at=at, version=VERSION)],
         WorkFailed: [WorkFailed(at=at, outcome=outcome) for outcome in RoundOutcome],
@@ -159,6 +157,6 @@ def test_any_course_of_events_stays_within_the_table(course: list[tuple[type[Eve
             assert world.machine.state is source
             continue
         transition = TRANSITIONS[source, kind]
-        signed = any(isinstance(effect, SignRoster) for effect in effects)
+        signed = any(isinstance(effect, SignRosters) for effect in effects)
         assert world.machine.state in transition.targets or signed
     assert len(world.ends()) == (1 if world.machine.state is RoundState.ENDED else 0)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from typing import Any
 
+import pytest
 from plant import FULL_RAM, draw_plan, job_toml
 
 from coordinator.allocation.policy import SiteCapacity
-from coordinator.jobs.jobfile import read_job_file
+from coordinator.jobs.jobfile import Profile, SecureAggregationTable, SuiteName, read_job_file
 from coordinator.rounds.candidates import Candidates, Lineup
 from coordinator.rounds.changes import Changes
 from coordinator.rounds.ports import Job
@@ -18,7 +20,7 @@ from coordinator.rounds.timers import LoopTimers
 from coordinator.store.records import RoundRecord
 from ravan.clock import ManualClock
 from ravan.ids import Digest, JobId, SiteId
-from ravan.manifest.assignment import MAX_MEMBERS
+from ravan.manifest.assignment import MAX_MEMBERS, Suite
 from ravan.manifest.phases import DropReason, RoundOutcome, RoundPhase
 from ravan.manifest.profile import HardwareProfile, JobProfile, LimitSource
 
@@ -27,8 +29,11 @@ OTHER = JobId("other")
 A, B, C = SiteId("a"), SiteId("b"), SiteId("c")
 
 
-def make_job() -> Job:
+def make_job(**settings: Any) -> Job:
+    """The plant's job, with other settings of secure aggregation."""
     file = read_job_file(job_toml(), source="job.toml")
+    table = {**file.secure_aggregation.model_dump(), "cell_threshold": None, "cell_minimum": None, **settings}
+    file = file.model_copy(update={"secure_aggregation": SecureAggregationTable(**table)})
     empty = Digest(bytes(32))
     return Job(
         job_id=JOB,
@@ -40,14 +45,14 @@ def make_job() -> Job:
     )
 
 
-def capacity(ram: int = FULL_RAM) -> SiteCapacity:
+def capacity(ram: int = FULL_RAM, *, aes: bool = False) -> SiteCapacity:
     hardware = HardwareProfile(
         cores=1,
         ram_total_bytes=ram,
         ram_limit_bytes=ram,
         ram_limit_source=LimitSource.MACHINE,
         disk_free_bytes=1,
-        aes_instructions=False,
+        aes_instructions=aes,
         cpu_capability="",
         agent_version="",
     )
@@ -86,6 +91,44 @@ def test_members_are_numbered_by_name_and_train_what_they_can_hold() -> None:
     assert [selection.tiles_of[site] for site in selection.sites] == [(0,), (), (0, 1, 2)]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "with_aes", "without_aes"),
+    [
+        ("auto", Suite.AES_128_CTR, Suite.CHACHA20),
+        ("aes-128-ctr", Suite.AES_128_CTR, Suite.AES_128_CTR),
+        ("aes-256-ctr", Suite.AES_256_CTR, Suite.AES_256_CTR),
+        ("chacha20", Suite.CHACHA20, Suite.CHACHA20),
+    ],
+)
+def test_the_keystream_follows_from_the_members_cpus(wanted: str, with_aes: Suite, without_aes: Suite) -> None:
+    job = make_job(suite=SuiteName(wanted))
+    fleet = dict.fromkeys((A, B), capacity(aes=True))
+    for last, suite in ((capacity(aes=True), with_aes), (capacity(aes=False), without_aes)):
+        selection = select(job, lineup(A, B, C), {**fleet, C: last}, ())
+        assert isinstance(selection, Selection)
+        assert selection.suite is suite
+
+
+def test_a_site_that_is_not_chosen_does_not_decide_the_keystream() -> None:
+    fleet = {A: capacity(aes=True), B: capacity(aes=True), C: capacity(aes=True), SiteId("d"): capacity(400)}
+    selection = select(make_job(), lineup(*fleet), fleet, ())
+    assert isinstance(selection, Selection)
+    assert selection.suite is Suite.AES_128_CTR
+
+
+def test_classes_of_the_weighted_profile_fill_a_cell() -> None:
+    sites = [SiteId(f"s{i}") for i in range(8)]
+    # 577.5 fit 600: one matrix; one site alone holds all three.
+    fleet = {site: capacity(600) for site in sites[:7]} | {sites[7]: capacity()}
+    job = make_job(profile=Profile.WEIGHTED, cell_threshold=3, cell_minimum=4)
+    selection = select(job, lineup(*sites), fleet, ())
+    assert isinstance(selection, Selection)
+    assert set(selection.tiles_of.values()) == {(0,)}
+    uniform = select(make_job(), lineup(*sites), fleet, ())
+    assert isinstance(uniform, Selection)
+    assert set(uniform.tiles_of.values()) == {(0,), (0, 1, 2)}
+
+
 def test_a_site_that_cannot_hold_the_model_is_named() -> None:
     fleet = {A: capacity(), B: capacity(), C: capacity(400)}
     waiting = select(make_job(), lineup(A, B, C), fleet, ())
@@ -94,7 +137,7 @@ def test_a_site_that_cannot_hold_the_model_is_named() -> None:
 
 
 def test_above_the_largest_roster_those_who_took_part_least_are_chosen() -> None:
-    sites = tuple(SiteId(f"s{i:03}") for i in range(MAX_MEMBERS + 10))
+    sites = tuple(SiteId(f"s{i:04}") for i in range(MAX_MEMBERS + 10))
     rounds = (a_round(1, sites[:20]), a_round(2, sites[:10]))
     selection = select(make_job(), lineup(*sites), dict.fromkeys(sites, capacity()), rounds)
     assert isinstance(selection, Selection)

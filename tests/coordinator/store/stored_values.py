@@ -63,6 +63,7 @@ def site(name: str = "plant-a", hardware: HardwareProfile | None = HARDWARE) -> 
         last_seen=3.5,
         revoked_at=4.5,
         hardware=hardware,
+        endorsement=bytes(range(64)),
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,21 @@ async def test_a_round_without_its_job_is_refused(path: Path) -> None:
     with pytest.raises(IntegrityError):
         await store.transact("write", lambda t: t.put_round(begun_round()))
     await store.close()
+
+
+async def test_a_database_of_the_first_release_is_brought_up_to_date(path: Path) -> None:
+    store = open_store(path)
+    await store.transact("write", lambda t: t.put_site(site()))
+    await store.close()
+    with sqlite3.connect(path) as connection:
+        # what revision 0001 looked like
+        connection.execute("ALTER TABLE sites DROP COLUMN endorsement")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.close()
+    store = open_store(path)
+    found = await store.transact("read", lambda t: t.get_site(site().name))
+    await store.close()
+    assert found == replace(site(), endorsement=b"")
 
 
 async def test_a_newer_schema_is_refused_with_a_sentence_and_left_alone(path: Path) -> None:

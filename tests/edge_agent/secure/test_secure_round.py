@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
+from secagg_driver import sole
 from tiny_jobs import identity_key, tiny_assignment, tiny_job
 
 from edge_agent.secure.keeping import QuantisedKeeper
@@ -29,7 +29,7 @@ from ravan.secagg.coordinator import CoordinatorRound
 from ravan.secagg.coordinator_states import Abort
 from ravan.secagg.messages import RevealRequest, SurvivorSet
 from ravan.secagg.statistics import LocalStatistics
-from ravan.secagg.unmask import UnmaskJob, unmask
+from ravan.secagg.unmask import Unmasked, UnmaskJob, unmask
 
 TILES = ((0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 3), (0,))
 ASSIGNMENT_DIGEST = Digest(hashlib.sha256(b"assignment").digest())
@@ -45,6 +45,7 @@ def update_of(plan: JobPlan, assignment: Assignment, index: int, scale: float = 
     return TrainingOutcome(
         deltas=deltas,
         statistics=LocalStatistics(examples=100 + index, loss_sum=50.25 * (index + 1), correct=10 * index),
+        held_examples=100,
         cost=TrainingCost(extra_peak_bytes=0, step_cpu_s=0.0),
     )
 
@@ -75,9 +76,9 @@ class Plant:
     def run_to_roster(self) -> Roster:
         for i, site in self.sites.items():
             self.coordinator.advertised(i, site.finish_training(self.updates[i]))
-        roster = self.coordinator.close_advertise()
+        roster = sole(self.coordinator.close_advertise())
         assert isinstance(roster, Roster)
-        self.coordinator.roster_published(ROSTER_DIGEST)
+        self.coordinator.rosters_published([ROSTER_DIGEST])
         return roster
 
     def run_to_upload(self, uploaders: tuple[int, ...] = (0, 1, 2, 3)) -> SurvivorSet:
@@ -91,7 +92,7 @@ class Plant:
             if i in uploaders:
                 self.coordinator.uploaded(i, self.masked[i].header)
                 self.sites[i].uploaded()
-        survivors = self.coordinator.close_upload()
+        survivors = sole(self.coordinator.close_upload())
         assert isinstance(survivors, SurvivorSet)
         return survivors
 
@@ -99,16 +100,16 @@ class Plant:
         survivors = self.run_to_upload(uploaders)
         for i in survivors.survivors:
             self.coordinator.survivor_signature(i, self.sites[i].confirm(survivors))
-        request = self.coordinator.close_confirmation()
+        request = sole(self.coordinator.close_confirmation())
         assert isinstance(request, RevealRequest)
         return request
 
-    def run_to_sums(self, request: RevealRequest) -> Mapping[int, NDArray[np.uint32]]:
+    def run_to_sums(self, request: RevealRequest) -> Unmasked:
         for i in request.survivor_set.survivors:
             self.coordinator.revealed(i, self.sites[i].reveal(request))
-        job = self.coordinator.close_reveal()
+        job = sole(self.coordinator.close_reveal())
         assert isinstance(job, UnmaskJob)
-        return unmask(job, lambda i: io.BytesIO(self.masked[i].path.read_bytes())).sums
+        return unmask(job, lambda i: io.BytesIO(self.masked[i].path.read_bytes()))
 
     def kept(self, index: int) -> dict[str, NDArray[Any]]:
         with np.load(self.root / "kept" / str(index) / f"{ASSIGNMENT_DIGEST.hex()}.npz") as archive:
@@ -127,7 +128,7 @@ def plain_sum(plant: Plant, bundle_id: int, survivors: tuple[int, ...]) -> list[
 
 @pytest.mark.parametrize("uploaders", [(0, 1, 2, 3), (0, 1, 2)])
 def test_payloads_unmask_to_the_sum_of_what_was_quantised(plant: Plant, uploaders: tuple[int, ...]) -> None:
-    sums = plant.run_to_sums(plant.run_to_request(uploaders))
+    sums = plant.run_to_sums(plant.run_to_request(uploaders)).sums
     assert sums.keys() == {0, 1, 2}
     for bundle_id, total in sums.items():
         assert total.tolist() == plain_sum(plant, bundle_id, uploaders)
@@ -135,8 +136,7 @@ def test_payloads_unmask_to_the_sum_of_what_was_quantised(plant: Plant, uploader
 
 def test_means_are_those_of_the_deltas(plant: Plant) -> None:
     request = plant.run_to_request()
-    sums = plant.run_to_sums(request)
-    result = decode_sums(plant.assignment, plant.roster, request.survivor_set, sums, plant.plan.denominator)
+    result = decode_sums(plant.assignment, [plant.run_to_sums(request)], plant.plan.denominator)
     step = 4.0 / plant.assignment.quantum_limit
     shapes = block_shapes(plant.plan)
     assert set(result.blocks) == set(shapes)

@@ -15,6 +15,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import pytest
 from scripted_headquarters import Arrived, Attached, Headquarters, Left, enrol_by_hand, headquarters
+from secagg_driver import sole
 from structlog.testing import capture_logs
 from tiny_jobs import TinyJob, identity_key, tiny_assignment, tiny_job, write_rows
 
@@ -161,7 +162,7 @@ class Round:
         deltas = {block: np.zeros(shapes[block], np.float32) for block in self.assignment.blocks_of(index)}
         statistics = LocalStatistics(examples=0, loss_sum=0.0, correct=0)
         return TrainingOutcome(
-            deltas=deltas, statistics=statistics, cost=TrainingCost(extra_peak_bytes=0, step_cpu_s=0)
+            deltas=deltas, statistics=statistics, held_examples=0, cost=TrainingCost(extra_peak_bytes=0, step_cpu_s=0)
         )
 
     @property
@@ -190,10 +191,10 @@ class Round:
             self.machine.advertised(i, other.finish_training(self._zero_update(i)))
 
     async def share(self) -> None:
-        roster = self.machine.close_advertise()
+        roster = sole(self.machine.close_advertise())
         assert isinstance(roster, Roster)
         self.roster_digest = document_digest(DocumentKind.ROSTER, encode_roster(roster))
-        self.machine.roster_published(self.roster_digest)
+        self.machine.rosters_published([self.roster_digest])
         self.world.hq.tell(ExchangeShares(roster=self.world.sign(DocumentKind.ROSTER, roster)))
         self.machine.shares(0, await self.message(SealedShares))
         for i, other in self.others.items():
@@ -212,13 +213,13 @@ class Round:
             self.payloads[i] = masked.path
 
     async def confirm(self) -> RevealRequest:
-        survivors = self.machine.close_upload()
+        survivors = sole(self.machine.close_upload())
         assert isinstance(survivors, SurvivorSet)
         self.world.hq.tell(ConfirmSurvivors(round=self.reference, survivors=survivors))
         self.machine.survivor_signature(0, await self.message(SurvivorSignature))
         for i, other in self.others.items():
             self.machine.survivor_signature(i, other.confirm(survivors))
-        request = self.machine.close_confirmation()
+        request = sole(self.machine.close_confirmation())
         assert isinstance(request, RevealRequest)
         return request
 
@@ -227,7 +228,7 @@ class Round:
         self.machine.revealed(0, await self.message(RevealedShares))
         for i, other in self.others.items():
             self.machine.revealed(i, other.reveal(request))
-        job = self.machine.close_reveal()
+        job = sole(self.machine.close_reveal())
         assert isinstance(job, UnmaskJob)
         return job
 
@@ -237,13 +238,14 @@ class Round:
         await self.upload()
         return await self.reveal(await self.confirm())
 
-    def finish(self, *, dropped: bool = False) -> None:
+    def finish(self, *, dropped: bool = False, outcome: RoundOutcome = RoundOutcome.COMMITTED) -> None:
+        committed = outcome is RoundOutcome.COMMITTED
         self.world.hq.tell(
             RoundResult(
                 run_id=self.assignment.run_id,
                 round_number=self.assignment.round_number,
-                outcome=RoundOutcome.COMMITTED,
-                state_digest=Digest(hashlib.sha256(b"next").digest()),
+                outcome=outcome,
+                state_digest=Digest(hashlib.sha256(b"next").digest() if committed else b""),
                 dropped=dropped,
             )
         )
@@ -280,6 +282,61 @@ async def test_two_whole_rounds(world: World) -> None:
         assert world.hq.heartbeats[-1].step_cpu_s > 0
         assert world.hq.heartbeats[-1].peak_rss_bytes >= world.hq.heartbeats[-1].rss_bytes > 0
     assert list((world.config_path.parent / "state" / "rounds").iterdir()) == []
+
+
+def offers(entries: list[Any]) -> int:
+    return sum(entry["event"] == "offers the update of a round that ended before it was masked" for entry in entries)
+
+
+async def end_before_masking(world: World, number: int, assignment: Assignment | None = None) -> Round:
+    """Lead a round to the shares, and end it there for want of sites."""
+    current = Round(world, *world.train(number, assignment))
+    await current.advertise()
+    await current.share()
+    current.finish(outcome=RoundOutcome.TOO_FEW_SITES)
+    return current
+
+
+async def test_an_update_that_was_never_masked_is_offered_in_the_re_run(world: World) -> None:
+    async with world.agent():
+        world.prepare()
+        await world.hq.hear(JobProfile)
+        with capture_logs() as entries:
+            await end_before_masking(world, 1)
+            await end_before_masking(world, 2)
+            third = Round(world, *world.train(3))
+            await third.run()
+        assert offers(entries) == 2
+        assert not (world.kept / f"{Digest(bytes(32)).hex()}.npz").exists()
+        third.finish(outcome=RoundOutcome.INTERRUPTED)
+        # It was masked in round 3: consumed, though that round came to nothing as well.
+        with capture_logs() as entries:
+            await end_before_masking(world, 4)
+        assert offers(entries) == 0
+
+
+@pytest.mark.parametrize("change", ["version", "blocks", "data"])
+async def test_an_update_is_not_offered_where_another_would_be_trained(world: World, change: str) -> None:
+    async with world.agent():
+        world.prepare()
+        await world.hq.hear(JobProfile)
+        await end_before_masking(world, 1)
+        assignment = world.assignment(2)
+        match change:
+            case "version":
+                state = initial_state(world.plan)
+                state = {block: array + np.float32(0.5) for block, array in state.items()}
+                digest = world.hq.blobs.put(encode_state(world.plan, state))
+                assignment = dataclasses.replace(assignment, state_digest=digest)
+            case "blocks":
+                own, *others = assignment.members
+                own = dataclasses.replace(own, tiles=own.tiles[:-1])
+                assignment = dataclasses.replace(assignment, members=(own, *others))
+            case _:
+                write_rows(world.root / "rows.csv", (("hose burst", "pump"), ("no start", "engine")))
+        with capture_logs() as entries:
+            await end_before_masking(world, 2, assignment)
+        assert offers(entries) == 0
 
 
 async def test_an_agent_that_starts_again_leaves_the_round_and_joins_the_next(world: World) -> None:

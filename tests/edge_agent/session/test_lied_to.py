@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from scripted_headquarters import Arrived, Left
+from secagg_driver import sole
 from test_agent_session import Round, World, world
 from tiny_jobs import identity_key
 
@@ -25,7 +26,7 @@ __all__ = ["world"]  # the fixture
 
 async def substitute_a_key(current: Round) -> None:
     await current.advertise()
-    roster = current.machine.close_advertise()
+    roster = sole(current.machine.close_advertise())
     assert isinstance(roster, Roster)
     own, other, *rest = roster.entries
     message = advertise_bytes(current.digest, other.index, other.mask_key, own.channel_key)

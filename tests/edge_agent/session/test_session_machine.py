@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from job_plans import plan_of
@@ -44,8 +45,9 @@ from edge_agent.session.ledger import RoundLedger
 from edge_agent.session.machine import SessionMachine
 from ravan.codec.documents import model_digest
 from ravan.errors import ProtocolError, StateError
+from ravan.identity.endorsement import endorse
 from ravan.ids import Digest, JobId, RunId, SiteId
-from ravan.manifest.assignment import Assignment
+from ravan.manifest.assignment import Assignment, Member
 from ravan.manifest.instructions import ConfirmSurvivors, JobEnded, MaskAndUpload, Reveal, RoundRef, RoundResult
 from ravan.manifest.phases import DropReason, JobState, RoundOutcome
 from ravan.manifest.profile import JobProfile
@@ -139,8 +141,8 @@ def machine(highest: dict[RunId, int] | None = None, terms: SiteTerms = TERMS) -
     return SessionMachine(terms, highest or {})
 
 
-def prepared(highest: dict[RunId, int] | None = None) -> SessionMachine:
-    made = machine(highest)
+def prepared(highest: dict[RunId, int] | None = None, terms: SiteTerms = TERMS) -> SessionMachine:
+    made = machine(highest, terms)
     made.handle(PREPARE)
     made.handle(prepared_now(PLAN_DIGEST))
     return made
@@ -291,6 +293,47 @@ def test_an_assignment_that_does_not_fit_is_refused(changes: dict[str, Any]) -> 
     assert isinstance(effects[-1], Leave)
     assert effects[-1].reason is DropReason.REFUSED
     assert made.active_round is None
+
+
+OWNER = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+ASKS_FOR_ENDORSEMENTS = dataclasses.replace(TERMS, owner_key=OWNER.public_key().public_bytes_raw())
+
+
+def endorsed_members(*but: int, owner: Ed25519PrivateKey = OWNER) -> tuple[Member, ...]:
+    return tuple(
+        member
+        if member.index in but
+        else dataclasses.replace(member, endorsement=endorse(owner, member.site, member.identity_key))
+        for member in assignment().members
+    )
+
+
+def test_with_an_owners_key_a_round_of_endorsed_members_is_accepted() -> None:
+    made = prepared(terms=ASKS_FOR_ENDORSEMENTS)
+    assert kinds(made.handle(train(members=endorsed_members())))[-1] is StartTraining
+
+
+@pytest.mark.parametrize(
+    ("members", "named"),
+    [
+        (endorsed_members(2), "'site-2'."),
+        (endorsed_members(0, 1), "'site-0' and 1 more"),
+        (endorsed_members(owner=Ed25519PrivateKey.generate()), "'site-0' and 2 more"),
+    ],
+    ids=["one missing", "also the own", "another owner's"],
+)
+def test_with_an_owners_key_a_member_that_is_not_endorsed_is_refused(members: tuple[Member, ...], named: str) -> None:
+    made = prepared(terms=ASKS_FOR_ENDORSEMENTS)
+    note, leave = made.handle(train(members=members))
+    assert isinstance(note, Note)
+    assert named in note.sentence
+    assert "ravan-coordinator site endorse" in note.next_step
+    assert isinstance(leave, Leave)
+    assert leave.reason is DropReason.REFUSED
+
+
+def test_without_an_owners_key_nobody_asks() -> None:
+    assert kinds(prepared().handle(train(members=endorsed_members(1))))[-1] is StartTraining
 
 
 def test_an_assignment_for_another_plan_is_refused() -> None:

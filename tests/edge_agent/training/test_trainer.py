@@ -54,6 +54,7 @@ class Site:
             state=self.state,
             trained=trained,
             bases=drawn_bases(self.plan.adapter),
+            held_examples=len(self.data),
         )
         return train(
             self.classifier.model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from ravan.ids import BlockId, BlockKind, Digest, JobId, RunId, SiteId
-from ravan.manifest.assignment import Assignment, BlockSpec, Member, Suite, Tile
+from ravan.manifest.assignment import RING_WIDTHS, Assignment, BlockSpec, Member, Suite, Tile, Weighting
 from ravan.manifest.documents import SignedDocument
 from ravan.manifest.instructions import (
     ConfirmSurvivors,
@@ -118,6 +118,15 @@ def plans(draw: st.DrawFn) -> JobPlan:
     )
 
 
+weightings = st.builds(
+    Weighting,
+    limit=st.integers(1, 1 << 20),
+    unit=st.integers(1, 1 << 20),
+    cell_minimum=st.integers(1, 128),
+    cell_threshold=st.integers(1, 128),
+)
+
+
 @st.composite
 def assignments(draw: st.DrawFn) -> Assignment:
     epoch = draw(indices)
@@ -137,14 +146,22 @@ def assignments(draw: st.DrawFn) -> Assignment:
         state_digest=draw(digests),
         model_digest=draw(digests),
         suite=draw(st.sampled_from(Suite)),
-        ring_bits=draw(st.integers(8, 32)),
+        ring_bits=draw(st.sampled_from(RING_WIDTHS)),
+        rotate=draw(st.booleans()),
+        weighting=draw(st.none() | weightings),
         bundle_threshold=draw(st.integers(1, 128)),
         blocks=tuple(
             BlockSpec(block_id=b, length=draw(st.integers(1, 9999)), clip=draw(clips)) for b in [*dense, *heads]
         ),
         tiles=tuple(Tile(tile_id=t, blocks=tuple(b for b in heads if b.matrix == t)) for t in tile_ids),
         members=tuple(
-            Member(index=i, site=name, identity_key=key, tiles=tuple(sorted(draw(tile_choice))))
+            Member(
+                index=i,
+                site=name,
+                identity_key=key,
+                tiles=tuple(sorted(draw(tile_choice))),
+                endorsement=draw(st.just(b"") | signatures),
+            )
             for i, (name, key) in enumerate(zip(names, identities, strict=True))
         ),
     )

@@ -97,7 +97,7 @@ class Loot:
         seed = self.secret(member, bundle_id)
         if seed is None:
             return None
-        own = slow.info("ravan/secagg/v1/self", bytes([slow.SUITE]), slow.short(bundle_id), slow.short(member))
+        own = slow.info("ravan/secagg/v1/self", bytes([slow.AES_128_CTR]), slow.short(bundle_id), slow.short(member))
         streams = [(-1, slow.expand(seed, own, 16))]
         for partner in set(self._roster.bundles[bundle_id].members).intersection(self._federation.mask_set):
             if partner not in together:
@@ -118,7 +118,7 @@ class Loot:
         low, high = sorted((member, partner))
         context = slow.info(
             "ravan/secagg/v1/pair",
-            bytes([slow.SUITE]),
+            bytes([slow.AES_128_CTR]),
             slow.short(bundle_id),
             slow.blob(mask_set),
             slow.short(low),

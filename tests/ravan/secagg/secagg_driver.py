@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ravan.errors import ErrorReason, RavanError
 from ravan.ids import BlockId, BlockKind, Digest, JobId, RunId, SiteId
-from ravan.manifest.assignment import Assignment, BlockSpec, Member, Suite, Tile
+from ravan.manifest.assignment import Assignment, BlockSpec, Member, Suite, Tile, Weighting
 from ravan.manifest.roster import Roster
 from ravan.secagg.agent import AgentRound
 from ravan.secagg.bundles import bundles_of, lay_out
@@ -23,13 +23,14 @@ from ravan.secagg.coordinator_states import Abort
 from ravan.secagg.effects import Advertise, Effect, Mask, PersistRevealed, SendReveal, SendShares, SignSurvivors, Upload
 from ravan.secagg.masking import mask_vectors
 from ravan.secagg.messages import RevealedShares, RevealRequest, ShareDelivery, SurvivorSet
-from ravan.secagg.packing import PACKED_BYTES, RING, Elements, add_page
+from ravan.secagg.packing import RING, Elements, add_page, packed_bytes
 from ravan.secagg.statistics import LocalStatistics
 from ravan.secagg.unmask import Unmasked, UnmaskJob, unmask
 from ravan.secagg.vectors import QuantisedBlock, assemble
 
 DENSE = BlockId(BlockKind.DENSE, 0, 0, 0)
 E = TypeVar("E", bound=Effect)
+T = TypeVar("T")
 
 
 def refused(reason: ErrorReason, action: Callable[[], object], match: str = ".") -> None:
@@ -40,11 +41,20 @@ def refused(reason: ErrorReason, action: Callable[[], object], match: str = ".")
     assert caught.value.next_step
 
 
-def unpacked_page(page: memoryview) -> list[int]:
+def unpacked_page(page: memoryview, ring_bits: int = 24) -> list[int]:
     """The elements of a packed page, as unmasking adds them to nothing."""
-    elements = np.zeros(len(page) // PACKED_BYTES, RING)
-    add_page(page, elements, np.empty_like(elements))
+    elements = np.zeros(len(page) // packed_bytes(ring_bits), RING)
+    add_page(page, elements, np.empty_like(elements), ring_bits)
     return [int(element) for element in elements]
+
+
+def sole(outcome: tuple[T, ...] | dict[int, T] | Abort) -> T | Abort:
+    """What a round with one group goes on with."""
+    if isinstance(outcome, Abort):
+        return outcome
+    values = list(outcome.values()) if isinstance(outcome, dict) else list(outcome)
+    assert all(value is values[0] for value in values)
+    return values[0]
 
 
 def head(matrix: int, index: int = 0) -> BlockId:
@@ -61,7 +71,15 @@ def identity(index: int) -> Ed25519PrivateKey:
 
 
 def make_assignment(
-    tiles: Sequence[Sequence[int]], *, threshold: int = 3, lengths: Sequence[int] = (9, 5, 7), dense: int = 6
+    tiles: Sequence[Sequence[int]],
+    *,
+    threshold: int = 3,
+    lengths: Sequence[int] = (9, 5, 7),
+    dense: int = 6,
+    suite: Suite = Suite.AES_128_CTR,
+    ring_bits: int = 24,
+    rotate: bool = False,
+    weighting: Weighting | None = None,
 ) -> Assignment:
     """One member per entry of `tiles`, trained tiles as given; tile i has one head of lengths[i]."""
     heads = [BlockSpec(block_id=head(i), length=length, clip=0.5 + i) for i, length in enumerate(lengths)]
@@ -81,9 +99,11 @@ def make_assignment(
         plan_digest=Digest(seeded("plan")),
         state_digest=Digest(seeded("state")),
         model_digest=Digest(seeded("model")),
-        suite=Suite.AES_128_CTR,
-        ring_bits=24,
+        suite=suite,
+        ring_bits=ring_bits,
         bundle_threshold=threshold,
+        rotate=rotate,
+        weighting=weighting,
         blocks=(BlockSpec(block_id=DENSE, length=dense, clip=1.0), *heads),
         tiles=tuple(Tile(tile_id=i, blocks=(head(i),)) for i in range(len(lengths))),
         members=members,
@@ -144,10 +164,10 @@ class Federation:
     def advertise(self, finishers: Sequence[int]) -> Roster | Abort:
         for i in finishers:
             self.coordinator.advertised(i, only(self.agents[i].finish_training(), Advertise).advertisement)
-        roster = self.coordinator.close_advertise()
+        roster = sole(self.coordinator.close_advertise())
         if isinstance(roster, Roster):
             self.roster = roster
-            self.coordinator.roster_published(self.roster_digest)
+            self.coordinator.rosters_published([self.roster_digest])
         return roster
 
     def share(self, sharers: Sequence[int]) -> dict[int, ShareDelivery] | Abort:
@@ -165,8 +185,10 @@ class Federation:
         assert self.roster is not None
         job = only(self.agents[index].deliver(delivery), Mask).job
         blocks, statistics = random_blocks(self.assignment, index), statistics_of(index)
+        weighting = self.assignment.weighting
+        weight = 1 if weighting is None else 1 + index % weighting.limit
         self.vectors[index] = {
-            bundle.bundle_id: assemble(lay_out(self.assignment, bundle), blocks, statistics)
+            bundle.bundle_id: assemble(lay_out(self.assignment, bundle), blocks, statistics, weight)
             for bundle in bundles_of(self.roster.bundles, index)
         }
         payload = bytes(mask_vectors(job, self.vectors[index]))
@@ -182,7 +204,7 @@ class Federation:
                 self.coordinator.verify_upload(i, effect.header)
                 self.coordinator.uploaded(i, effect.header)
                 assert self.agents[i].uploaded() == ()
-        survivor_set = self.coordinator.close_upload()
+        survivor_set = sole(self.coordinator.close_upload())
         if isinstance(survivor_set, SurvivorSet):
             self.survivor_set = survivor_set
         return survivor_set
@@ -194,7 +216,7 @@ class Federation:
             signature = only(self.agents[i].survivors(self.survivor_set), SignSurvivors).signature
             if i in signers:
                 self.coordinator.survivor_signature(i, signature)
-        return self.coordinator.close_confirmation()
+        return sole(self.coordinator.close_confirmation())
 
     def reveal(self, request: RevealRequest, revealers: Sequence[int]) -> UnmaskJob | Abort:
         for i in revealers:
@@ -202,7 +224,7 @@ class Federation:
             assert [type(effect) for effect in effects] == [PersistRevealed, SendReveal]
             self.revealed[i] = only(effects, SendReveal).shares
             self.coordinator.revealed(i, self.revealed[i])
-        return self.coordinator.close_reveal()
+        return sole(self.coordinator.close_reveal())
 
     def unmask(self, job: UnmaskJob, progress: Callable[[int, int], None] | None = None) -> Unmasked:
         return unmask(job, lambda index: io.BytesIO(self.payloads[index]), progress)
@@ -238,6 +260,6 @@ class Federation:
         return request
 
     def plain_sum(self, bundle_id: int, survivors: Sequence[int]) -> list[int]:
-        """The sum of the survivors' vectors modulo 2^24 in plain integers."""
+        """The sum of the survivors' vectors modulo the ring in plain integers."""
         rows = [self.vectors[i][bundle_id].tolist() for i in survivors if bundle_id in self.vectors[i]]
-        return [sum(column) % (1 << 24) for column in zip(*rows, strict=True)]
+        return [sum(column) % (1 << self.assignment.ring_bits) for column in zip(*rows, strict=True)]

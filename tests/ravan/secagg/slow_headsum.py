@@ -11,7 +11,8 @@ import hmac
 
 P25519 = 2**255 - 19
 SHAMIR_PRIME = 2**256 + 297
-SUITE = 1
+AES_128_CTR, AES_256_CTR, CHACHA20 = 1, 2, 3
+KEY_BYTES = {AES_128_CTR: 16, AES_256_CTR: 32, CHACHA20: 32}
 
 
 # --- transcript: length-prefixed label, big-endian fixed widths, length-prefixed strings -----------
@@ -146,9 +147,34 @@ def ctr_stream(key: bytes, counter: int, length: int) -> bytes:
     return blocks[:length]
 
 
-def keystream_words(key: bytes, count: int) -> list[int]:
-    stream = ctr_stream(key, 0, 4 * count)
-    return [int.from_bytes(stream[4 * i : 4 * i + 4], "little") for i in range(count)]
+# --- ChaCha20, RFC 8439 -----------------------------------------------------------------------------
+
+
+def _quarter(state: list[int], a: int, b: int, c: int, d: int) -> None:
+    for x, y, z, turn in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
+        state[x] = (state[x] + state[y]) % 2**32
+        mixed = state[z] ^ state[x]
+        state[z] = (mixed << turn | mixed >> (32 - turn)) % 2**32
+
+
+def chacha20_block(key: bytes, counter: int, nonce: bytes) -> bytes:
+    raw = b"expand 32-byte k" + key + counter.to_bytes(4, "little") + nonce
+    first = [int.from_bytes(raw[i : i + 4], "little") for i in range(0, 64, 4)]
+    state = list(first)
+    for _ in range(10):
+        for i in range(4):
+            _quarter(state, i, 4 + i, 8 + i, 12 + i)
+        for i in range(4):
+            _quarter(state, i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4)
+    return b"".join(((s + f) % 2**32).to_bytes(4, "little") for s, f in zip(state, first, strict=True))
+
+
+def keystream_words(key: bytes, count: int, suite: int = AES_128_CTR) -> list[int]:
+    if suite == CHACHA20:
+        stream = b"".join(chacha20_block(key, block, bytes(12)) for block in range(-(-count // 16)))
+    else:
+        stream = ctr_stream(key, 0, 4 * count)
+    return [int.from_bytes(stream[i : i + 4], "little") for i in range(0, 4 * count, 4)]
 
 
 def _ghash_multiply(x: int, y: int) -> int:
@@ -261,27 +287,36 @@ class SlowMember:
         return b"\x01" + gcm_seal(key, nonce, plain, bound)
 
     def masked(
-        self, bundle: int, vector: list[int], partners: dict[int, bytes], documents: bytes, mask_set: bytes
+        self,
+        bundle: int,
+        vector: list[int],
+        partners: dict[int, bytes],
+        documents: bytes,
+        mask_set: bytes,
+        *,
+        suite: int = AES_128_CTR,
+        ring_bits: int = 24,
     ) -> list[int]:
-        """Return the masked vector modulo 2^24; `partners` are the mask keys of the others in U2."""
-        own = info("ravan/secagg/v1/self", bytes([SUITE]), short(bundle), short(self.index))
-        total = [
-            x + m
-            for x, m in zip(vector, keystream_words(expand(self.self_seed(bundle), own, 16), len(vector)), strict=True)
-        ]
+        """Return the masked vector modulo the ring; `partners` are the mask keys of the others in U2."""
+        size = KEY_BYTES[suite]
+        own = info("ravan/secagg/v1/self", bytes([suite]), short(bundle), short(self.index))
+        words = keystream_words(expand(self.self_seed(bundle), own, size), len(vector), suite)
+        total = [x + m for x, m in zip(vector, words, strict=True)]
         for partner, mask_key in partners.items():
             pair = extract(documents, x25519(self.mask_secret, mask_key))
             low, high = sorted((self.index, partner))
             context = info(
-                "ravan/secagg/v1/pair", bytes([SUITE]), short(bundle), blob(mask_set), short(low), short(high)
+                "ravan/secagg/v1/pair", bytes([suite]), short(bundle), blob(mask_set), short(low), short(high)
             )
-            words = keystream_words(expand(pair, context, 16), len(vector))
+            words = keystream_words(expand(pair, context, size), len(vector), suite)
             sign = 1 if partner > self.index else -1
             total = [t + sign * w for t, w in zip(total, words, strict=True)]
-        return [t % 2**24 for t in total]
+        return [t % 2**ring_bits for t in total]
 
 
-def packed(elements: list[int]) -> bytes:
-    """Return one page: all low halves, then all high bytes."""
+def packed(elements: list[int], ring_bits: int = 24) -> bytes:
+    """Return one page: whole elements, or with 24 bits all low halves, then all high bytes."""
+    if ring_bits != 24:
+        return b"".join(e.to_bytes(ring_bits // 8, "little") for e in elements)
     low = b"".join((e & 0xFFFF).to_bytes(2, "little") for e in elements)
     return low + bytes(e >> 16 for e in elements)

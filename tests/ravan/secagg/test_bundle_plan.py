@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from secagg_driver import DENSE, head, make_assignment
 
-from ravan.errors import ProtocolError
 from ravan.secagg.bundles import approved_bundles, bundles_of, lay_out, plan_bundles, shamir_threshold
-from ravan.secagg.statistics import STATISTICS_LIMBS
+
+LIMBS = 8
+"""Two, four and two limbs of 16 bits: examples, loss, right answers."""
 
 TILES = [(0, 1, 2), (0, 1, 2), (0, 1, 2), (0, 1), (0,)]
 
@@ -50,19 +48,18 @@ def test_a_block_that_nobody_trains_is_in_no_bundle() -> None:
 
 @given(st.sets(st.integers(0, 4)))
 def test_approval_counts_survivors_of_the_cohort(survivors: set[int]) -> None:
-    plan = plan_bundles(make_assignment(TILES), range(5))
+    assignment = make_assignment(TILES)
+    plan = plan_bundles(assignment, range(5))
     expected = tuple(b.bundle_id for b in plan if sum(m in survivors for m in b.members) >= 3)
-    assert approved_bundles(plan, survivors) == expected
+    assert approved_bundles(assignment, plan, survivors) == expected
 
 
 def test_layout_of_the_common_bundle() -> None:
     assignment = make_assignment(TILES, dense=6)
     layout = lay_out(assignment, plan_bundles(assignment, range(5))[0])
-    assert layout.canaries == (0, 1 + STATISTICS_LIMBS + 6 + 1)
-    assert layout.statistics == slice(1, 1 + STATISTICS_LIMBS)
-    assert [(s.block_id, s.offset, s.length, s.flag) for s in layout.slots] == [
-        (DENSE, 1 + STATISTICS_LIMBS, 6, 1 + STATISTICS_LIMBS + 6)
-    ]
+    assert layout.canaries == (0, 1 + LIMBS + 6 + 1)
+    assert layout.statistics == slice(1, 1 + LIMBS)
+    assert [(s.block_id, s.offset, s.length, s.flag) for s in layout.slots] == [(DENSE, 1 + LIMBS, 6, 1 + LIMBS + 6)]
     assert layout.length == 20
 
 
@@ -76,9 +73,3 @@ def test_every_coordinate_of_a_head_bundle_has_one_meaning(lengths: list[int]) -
     assert sorted(places) == list(range(layout.canaries[1] + 1))
     assert layout.length % 4 == 0
     assert 0 <= layout.length - len(places) < 4
-
-
-def test_a_ring_too_narrow_for_the_statistics_is_refused() -> None:
-    assignment = replace(make_assignment(TILES), ring_bits=18)
-    with pytest.raises(ProtocolError, match="18 bits"):
-        lay_out(assignment, plan_bundles(assignment, range(5))[0])

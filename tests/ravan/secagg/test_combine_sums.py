@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from ravan.secagg.bundles import lay_out, plan_bundles
 from ravan.secagg.combine import RoundSum, WithheldReason, decode_sums
 from ravan.secagg.messages import SurvivorSet
 from ravan.secagg.packing import Elements
+from ravan.secagg.unmask import Unmasked
 
 ASSIGNMENT = make_assignment([(0, 1), (0, 1), (0, 1), (0,), (0,)], lengths=(2, 3, 4), dense=2)
 
@@ -37,9 +39,12 @@ def decoded(changes: dict[tuple[int, int], int], finishers: tuple[int, ...] = (0
     }
     for (bundle, coordinate), value in changes.items():
         sums[bundle][coordinate] = value % 2**24
-    return decode_sums(
-        ASSIGNMENT, agreed, SurvivorSet(survivors=finishers, bundles=approved), sums, Denominator.TRAINERS
-    )
+    survivors = SurvivorSet(survivors=finishers, bundles=approved)
+    return decode_sums(ASSIGNMENT, [unmasked(agreed, survivors, sums)], Denominator.TRAINERS)
+
+
+def unmasked(agreed: Roster, survivors: SurvivorSet, sums: Mapping[int, Elements]) -> Unmasked:
+    return Unmasked(roster=agreed, survivor_set=survivors, sums=sums, suspects=())
 
 
 def test_signed_sums_and_the_one_division() -> None:
@@ -78,8 +83,8 @@ def test_sums_of_other_bundles_or_lengths_are_refused() -> None:
     sums: dict[int, Elements] = {b.bundle_id: np.zeros(lay_out(ASSIGNMENT, b).length, "<u4") for b in agreed.bundles}
     for wrong in ({0: sums[0]}, {**sums, 1: sums[1][:-4]}):
         with pytest.raises(ProtocolError) as caught:
-            decode_sums(ASSIGNMENT, agreed, survivors, wrong, Denominator.TRAINERS)
+            decode_sums(ASSIGNMENT, [unmasked(agreed, survivors, wrong)], Denominator.TRAINERS)
         assert caught.value.reason is ErrorReason.MALFORMED
     fewer = replace(survivors, bundles=(0, 1))
     with pytest.raises(ProtocolError):
-        decode_sums(ASSIGNMENT, agreed, fewer, sums, Denominator.TRAINERS)
+        decode_sums(ASSIGNMENT, [unmasked(agreed, fewer, sums)], Denominator.TRAINERS)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from secagg_driver import Federation, identity, make_assignment, only, refused, seeded
+from secagg_driver import Federation, identity, make_assignment, only, refused, seeded, sole
 
 from ravan.errors import ErrorReason
 from ravan.ids import Digest
@@ -99,7 +99,7 @@ def test_every_kind_of_message_counts_once_and_may_come_again_after_its_phase(
         coordinator.uploaded(i, header)
         coordinator.verify_upload(i, header)
         coordinator.uploaded(i, header)
-    survivor_set = coordinator.close_upload()
+    survivor_set = sole(coordinator.close_upload())
     assert isinstance(survivor_set, SurvivorSet)
     federation.survivor_set = survivor_set
     signature = only(federation.agents[0].survivors(survivor_set), SignSurvivors).signature
@@ -128,21 +128,23 @@ def test_every_kind_of_message_counts_once_and_may_come_again_after_its_phase(
 
 
 def test_phases_tell_whom_they_wait_for(federation: Federation, coordinator: CoordinatorRound) -> None:
-    assert (coordinator.phase, coordinator.missing, coordinator.ready) == (Phase.ADVERTISE, EVERYONE, False)
+    assert (coordinator.phase, coordinator.missing) == (Phase.ADVERTISE, EVERYONE)
     for i in (0, 1):
         coordinator.advertised(i, only(federation.agents[i].finish_training(), Advertise).advertisement)
     coordinator.lost(2)
     coordinator.lost(3)
-    assert (coordinator.missing, coordinator.ready, coordinator.can_close) == ((4,), False, False)
+    assert list(coordinator.missing) == [4]
     coordinator.advertised(4, only(federation.agents[4].finish_training(), Advertise).advertisement)
-    assert (coordinator.missing, coordinator.ready, coordinator.can_close) == ((), True, True)
-    # A member that was thought lost still counts when it answers in time.
+    assert not coordinator.missing
+    # A member that was thought lost still counts when it answers in time; a finisher that is lost since does not.
     coordinator.advertised(3, only(federation.agents[3].finish_training(), Advertise).advertisement)
-    roster = coordinator.close_advertise()
+    coordinator.lost(0)
+    assert not coordinator.missing
+    roster = sole(coordinator.close_advertise())
     assert isinstance(roster, Roster)
-    assert [entry.index for entry in roster.entries] == [0, 1, 3, 4]
+    assert [entry.index for entry in roster.entries] == [1, 3, 4]
     assert coordinator.phase is Phase.PUBLISH
-    assert (coordinator.missing, coordinator.can_close) == ((), False)
+    assert not coordinator.missing
 
 
 def test_sealed_shares_must_reach_everybody_in_the_right_size(
@@ -200,11 +202,11 @@ def test_upload_header_that_does_not_hold(
 ) -> None:
     for take in (federation.coordinator.verify_upload, federation.coordinator.uploaded):
         refused(reason, partial(take, 0, replace(header, **changes)))
-    assert federation.coordinator.missing == (0,)
+    assert list(federation.coordinator.missing) == [0]
     federation.coordinator.verify_upload(0, header)
-    assert federation.coordinator.missing == (0,)
+    assert list(federation.coordinator.missing) == [0]
     federation.coordinator.uploaded(0, header)
-    assert federation.coordinator.ready
+    assert not federation.coordinator.missing
 
 
 def test_a_vector_of_one_who_shared_nothing_is_refused(federation: Federation, coordinator: CoordinatorRound) -> None:
@@ -222,7 +224,8 @@ def test_a_vector_of_one_who_shared_nothing_is_refused(federation: Federation, c
 
 def test_late_upload_is_refused_and_its_member_stays_dropped(federation: Federation, header: MaskedHeader) -> None:
     coordinator = federation.coordinator
-    survivor_set = coordinator.close_upload()
+    survivor_set = sole(coordinator.close_upload())
+    assert isinstance(survivor_set, SurvivorSet)
     assert survivor_set == SurvivorSet(survivors=(1, 2, 3, 4), bundles=(0, 1, 2))
     refused(WRONG_STATE, lambda: coordinator.verify_upload(0, header), "CONFIRMATION")
     refused(WRONG_STATE, lambda: coordinator.uploaded(0, header), "CONFIRMATION")
@@ -231,7 +234,7 @@ def test_late_upload_is_refused_and_its_member_stays_dropped(federation: Federat
 
 @pytest.fixture
 def confirmed(federation: Federation, header: MaskedHeader) -> SurvivorSet:
-    survivor_set = federation.coordinator.close_upload()
+    survivor_set = sole(federation.coordinator.close_upload())
     assert isinstance(survivor_set, SurvivorSet)
     federation.survivor_set = survivor_set
     return survivor_set
@@ -284,7 +287,7 @@ def test_revealed_shares_must_be_of_the_right_kind(federation: Federation, confi
 INPUTS: dict[str, Callable[[CoordinatorRound], object]] = {
     "advertised": lambda c: c.advertised(0, None),  # type: ignore[arg-type]
     "close_advertise": lambda c: c.close_advertise(),
-    "roster_published": lambda c: c.roster_published(Digest(bytes(32))),
+    "rosters_published": lambda c: c.rosters_published([Digest(bytes(32))]),
     "shares": lambda c: c.shares(0, None),  # type: ignore[arg-type]
     "close_sharing": lambda c: c.close_sharing(),
     "verify_upload": lambda c: c.verify_upload(0, None),  # type: ignore[arg-type]
@@ -298,7 +301,7 @@ INPUTS: dict[str, Callable[[CoordinatorRound], object]] = {
 
 TAKES = {
     Phase.ADVERTISE: {"advertised", "close_advertise"},
-    Phase.PUBLISH: {"roster_published"},
+    Phase.PUBLISH: {"rosters_published"},
     Phase.SHARING: {"shares", "close_sharing"},
     Phase.UPLOAD: {"verify_upload", "uploaded", "close_upload"},
     Phase.CONFIRMATION: {"survivor_signature", "close_confirmation"},
@@ -320,10 +323,11 @@ def test_every_phase_takes_its_own_inputs_only(federation: Federation, coordinat
     seen = [check_refusals(coordinator)]
     for i in EVERYONE:
         coordinator.advertised(i, only(federation.agents[i].finish_training(), Advertise).advertisement)
-    federation.roster = roster = coordinator.close_advertise()  # type: ignore[assignment]
+    roster = sole(coordinator.close_advertise())
     assert isinstance(roster, Roster)
+    federation.roster = roster
     seen.append(check_refusals(coordinator))
-    coordinator.roster_published(federation.roster_digest)
+    coordinator.rosters_published([federation.roster_digest])
     seen.append(check_refusals(coordinator))
     deliveries = federation.share(EVERYONE)
     assert isinstance(deliveries, dict)
@@ -340,6 +344,6 @@ def test_every_phase_takes_its_own_inputs_only(federation: Federation, coordinat
 def test_after_an_abort_nothing_is_taken(coordinator: CoordinatorRound) -> None:
     coordinator.close_advertise()
     assert check_refusals(coordinator) is Phase.ABORTED
-    assert (coordinator.missing, coordinator.can_close) == ((), False)
+    assert not coordinator.missing
     coordinator.lost(0)
     assert coordinator.phase is Phase.ABORTED

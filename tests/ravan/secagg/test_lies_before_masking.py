@@ -146,7 +146,7 @@ def test_a_small_cohort_in_the_assignment() -> None:
     leaves(ErrorReason.THRESHOLD_MISSED, lambda: federation.agent(0, assignment=small), "asks for 3 or more")
     leaves(ErrorReason.THRESHOLD_MISSED, lambda: federation.agent(0, policy_floor=4), "asks for 4 or more")
     alone = make_assignment(TILES[:2])
-    leaves(ErrorReason.PROTOCOL_VIOLATION, lambda: federation.agent(0, assignment=alone), "3 to 128 members")
+    leaves(ErrorReason.PROTOCOL_VIOLATION, lambda: federation.agent(0, assignment=alone), "3 to 4096 members")
 
 
 def test_a_small_cohort_in_the_roster() -> None:

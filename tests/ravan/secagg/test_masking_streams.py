@@ -25,6 +25,7 @@ def key(*name: object) -> bytes:
 def job() -> MaskJob:
     return MaskJob(
         suite=Suite.AES_128_CTR,
+        ring_bits=24,
         bundles=tuple(
             BundleMask(
                 bundle_id=bundle,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
-from secagg_driver import DENSE, Federation, head, make_assignment, only, statistics_of
+from numpy.typing import NDArray
+from secagg_driver import DENSE, Federation, head, make_assignment, only, sole, statistics_of
 
 from ravan.errors import ErrorReason, ProtocolError
 from ravan.ids import BlockId, Digest
@@ -19,6 +22,7 @@ from ravan.secagg.coordinator_states import Abort
 from ravan.secagg.effects import Mask, Upload
 from ravan.secagg.masking import mask_vectors
 from ravan.secagg.messages import RevealRequest, SurvivorSet
+from ravan.secagg.unmask import Unmasked
 
 MEMBERS = range(4)
 BLOCKS = (DENSE, head(0), head(1), head(2))
@@ -33,31 +37,45 @@ def deltas(
     return {b: (scale * generator.standard_normal(n)).astype(np.float32) for b, n in assignment_lengths.items()}
 
 
+def run_updates(
+    federation: Federation,
+    updates: Mapping[int, Mapping[BlockId, NDArray[Any]]],
+    held_examples: Mapping[int, int] | None = None,
+) -> Unmasked:
+    """Lead a round in which everybody quantises, masks and stays to the end."""
+    roster = federation.advertise(tuple(updates))
+    assert isinstance(roster, Roster)
+    deliveries = federation.share(tuple(updates))
+    assert isinstance(deliveries, dict)
+    for i, deltas_of_site in updates.items():
+        bundles, generator = bundles_of(roster.bundles, i), np.random.default_rng(i)
+        held = (held_examples or {}).get(i, 0)
+        vectors = quantise_update(
+            federation.assignment, bundles, deltas_of_site, statistics_of(i), generator, held_examples=held
+        )
+        payload = bytes(mask_vectors(only(federation.agents[i].deliver(deliveries[i]), Mask).job, vectors))
+        federation.payloads[i] = payload
+        header = only(
+            federation.agents[i].masked(Digest(hashlib.sha256(payload).digest()), len(payload)), Upload
+        ).header
+        federation.coordinator.uploaded(i, header)
+    survivor_set = sole(federation.coordinator.close_upload())
+    assert isinstance(survivor_set, SurvivorSet)
+    federation.survivor_set = survivor_set
+    request = federation.confirm(tuple(updates))
+    assert isinstance(request, RevealRequest)
+    job = federation.reveal(request, tuple(updates))
+    assert not isinstance(job, Abort)
+    return federation.unmask(job)
+
+
 def test_mean_is_within_one_step_of_the_float_mean_of_clipped_deltas() -> None:
     federation = Federation(make_assignment([(0, 1, 2)] * 4))
     assignment = federation.assignment
     lengths = {spec.block_id: spec.length for spec in assignment.blocks}
     clips = {spec.block_id: spec.clip for spec in assignment.blocks}
-    roster = federation.advertise(MEMBERS)
-    assert isinstance(roster, Roster)
-    deliveries = federation.share(MEMBERS)
-    assert isinstance(deliveries, dict)
-    for i, agent in federation.agents.items():
-        bundles = bundles_of(roster.bundles, i)
-        vectors = quantise_update(assignment, bundles, deltas(lengths, i), statistics_of(i), np.random.default_rng(i))
-        payload = bytes(mask_vectors(only(agent.deliver(deliveries[i]), Mask).job, vectors))
-        federation.payloads[i] = payload
-        header = only(agent.masked(Digest(hashlib.sha256(payload).digest()), len(payload)), Upload).header
-        federation.coordinator.uploaded(i, header)
-    survivor_set = federation.coordinator.close_upload()
-    assert isinstance(survivor_set, SurvivorSet)
-    federation.survivor_set = survivor_set
-    request = federation.confirm(MEMBERS)
-    assert isinstance(request, RevealRequest)
-    job = federation.reveal(request, MEMBERS)
-    assert not isinstance(job, Abort)
-    sums = federation.unmask(job).sums
-    result = decode_sums(assignment, roster, survivor_set, sums, Denominator.TRAINERS)
+    unmasked = run_updates(federation, {i: deltas(lengths, i) for i in MEMBERS})
+    result = decode_sums(assignment, [unmasked], Denominator.TRAINERS)
 
     for block, length in lengths.items():
         rows = [deltas(lengths, i)[block].astype(np.float64) for i in MEMBERS]

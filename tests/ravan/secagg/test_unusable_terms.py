@@ -67,7 +67,7 @@ def test_a_key_of_another_length_is_refused_even_when_signed(size: int, masks: b
     refused(ErrorReason.PROTOCOL_VIOLATION, lambda: federation.coordinator.advertised(0, bad), "does not have 32 bytes")
 
 
-@pytest.mark.parametrize(("members", "usable"), [(2, False), (3, True), (128, True), (129, False)])
+@pytest.mark.parametrize(("members", "usable"), [(2, False), (3, True), (4096, True), (4097, False)])
 def test_how_many_members_a_round_may_have(members: int, usable: bool) -> None:
     assignment = make_assignment([(0,)] * members)
     if usable:

@@ -1,0 +1,141 @@
+"""One training step of ours against PEFT LoRA's with as many trained numbers, on the same model and batch.
+
+All variants live in one process and step in turn; figures are ratios of medians. A step is the product's own
+(`edge_agent.training.trainer.take_step`): forward, loss, backward, check for NaN, AdamW.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+
+import click
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from benchmarks.results import publish, say
+from benchmarks.step_models import ALL_LINEARS, BERT_BASE, LORA_RANK, MINILM, MINILM_SHORT, QUERY_VALUE, Case, plan_for
+from benchmarks.step_rivals import LoopedHeads, StackedHeads, lora, with_heads
+from edge_agent.data.batches import Batch
+from edge_agent.training.trainer import take_step
+from ravan.adapters.model import inject
+from ravan.adapters.state import initial_state
+from ravan.ids import BlockId
+from ravan.manifest.plan import JobPlan
+
+
+@dataclass
+class Variant:
+    """One way to train a model, and what its steps took."""
+
+    name: str
+    step: Callable[[], None]
+    trained: int = 0
+    """Numbers that are trained."""
+    seconds: list[float] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Take one step and time it."""
+        started = time.perf_counter()
+        self.step()
+        self.seconds.append(time.perf_counter() - started)
+
+
+def top_quarter(plan: JobPlan) -> frozenset[BlockId]:
+    """Return the heads of the upper quarter of the matrices, and the dense blocks."""
+    first = len(plan.matrices) - len(plan.matrices) // 4
+    return frozenset(plan.dense_ids()) | {head for head in plan.head_ids() if head.matrix >= first}
+
+
+def training(name: str, model: nn.Module, batch: Batch) -> Variant:
+    """Return a variant that trains whatever in the model asks for gradients."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimiser = AdamW(parameters, lr=1e-4, weight_decay=0.0)
+    return Variant(name, lambda: take_step(model, optimiser, batch), sum(p.numel() for p in parameters))
+
+
+def ours(name: str, case: Case, trained: Callable[[JobPlan], frozenset[BlockId]], targets: tuple[str, ...]) -> Variant:
+    """Return a variant with our heads on the targets."""
+    model = case.build()
+    plan = plan_for(model, case, targets)
+    inject(model, plan, initial_state(plan), trained(plan))
+    return training(name, model, case.batch())
+
+
+def forward_alone(case: Case) -> Variant:
+    """Return a variant that computes the outputs of the base model and nothing else."""
+    model, batch = case.build().requires_grad_(False), case.batch()
+
+    @torch.no_grad()
+    def step() -> None:
+        model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+
+    return Variant("forward", step)
+
+
+def everything(plan: JobPlan) -> frozenset[BlockId]:
+    """Return all heads and dense blocks."""
+    return frozenset(plan.head_ids()) | frozenset(plan.dense_ids())
+
+
+def variants(case: Case) -> list[Variant]:
+    """Return all ways to train one case."""
+    batch, plan = case.batch(), plan_for(case.build(), case, QUERY_VALUE)
+    return [
+        training("lora", lora(case.build(), LORA_RANK, QUERY_VALUE), batch),
+        ours("full", case, everything, QUERY_VALUE),
+        ours("quarter", case, top_quarter, QUERY_VALUE),
+        forward_alone(case),
+        training("stacked", with_heads(case.build(), plan, StackedHeads), batch),
+        training("naive", with_heads(case.build(), plan, LoopedHeads), batch),
+        training("lora, all linears", lora(case.build(), LORA_RANK, ALL_LINEARS), batch),
+        ours("full, all linears", case, everything, ALL_LINEARS),
+    ]
+
+
+def measure(case: Case, repeats: int) -> dict[str, float]:
+    """Return the medians of one case as ratios to LoRA's, all linears to LoRA's on all linears."""
+    say(f"{case.name}: building the variants ...")
+    rivals = variants(case)
+    for variant in rivals:
+        for _ in range(2):
+            variant.step()
+    for number in range(1, repeats + 1):
+        for variant in rivals:
+            variant.run()
+        say(f"  {number}/{repeats}: " + ", ".join(f"{v.name} {1000 * v.seconds[-1]:.0f}" for v in rivals) + " ms")
+    medians = {variant.name: median(variant.seconds) for variant in rivals}
+    counts = {variant.name: variant.trained for variant in rivals}
+    ratios = {name: round(seconds / medians["lora"], 3) for name, seconds in medians.items() if "all" not in name}
+    ratios["all linears"] = round(medians["full, all linears"] / medians["lora, all linears"], 3)
+    lora_ms = round(1000 * medians["lora"], 1)
+    return {**ratios, "lora_ms": lora_ms, "lora_trained": counts["lora"], "full_trained": counts["full"]}
+
+
+@click.command()
+@click.option("--repeats", default=11, show_default=True, help="Steps of each variant; medians are reported.")
+@click.option("--threads", default=2, show_default=True, help="Threads of the tensor library.")
+def main(repeats: int, threads: int) -> None:
+    """Compare training steps."""
+    torch.set_num_threads(threads)
+    cases = {case.name: measure(case, repeats) for case in (MINILM, BERT_BASE, MINILM_SHORT)}
+    long = [cases[MINILM.name], cases[BERT_BASE.name]]
+    publish(
+        "bench-step",
+        {
+            "ratio_full": max(case["full"] for case in long),
+            "ratio_full_short": cases[MINILM_SHORT.name]["full"],
+            "ratio_quarter": max(case["quarter"] for case in long),
+            "forward_floor": max(case["forward"] for case in long),
+            "ratio_all_linears": max(case["all linears"] for case in long),
+            "bars": {"ratio_full": 1.05, "ratio_full_short": 1.15, "ratio_quarter": 0.72},
+            "cases": cases,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The models of the step and memory benchmarks: MiniLM with its real weights, BERT-base's shape with random ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from deploy.demo.work_orders import installed_model
+from edge_agent.data.batches import Batch, worst_case_batch
+from ravan.adapters.budget import rank_for_budget
+from ravan.adapters.model import find_linears
+from ravan.classifier import load_classifier
+from ravan.ids import Digest, JobId, RunId
+from ravan.manifest.plan import (
+    AdapterSettings,
+    BasisKind,
+    Denominator,
+    DenseParameter,
+    JobPlan,
+    Matrix,
+    Optimiser,
+    Task,
+    TrainingSettings,
+)
+
+CLASSES: Final = 9
+VOCABULARY: Final = 30522
+LORA_RANK: Final = 8
+HEADS: Final = 4
+QUERY_VALUE: Final = ("query", "value")
+ALL_LINEARS: Final = ("query", "key", "value", "dense")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One model with one shape of batch."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    batch_size: int
+    tokens: int
+
+    def batch(self) -> Batch:
+        """Return a full batch of random tokens."""
+        return worst_case_batch(self.batch_size, self.tokens, VOCABULARY, CLASSES)
+
+
+def minilm() -> nn.Module:
+    """Load MiniLM-L6 as the product does."""
+    return load_classifier(installed_model(), CLASSES).model
+
+
+def bert_base() -> nn.Module:
+    """Build a classifier of BERT-base's shape; its speed does not depend on its numbers."""
+    config = AutoConfig.for_model("bert", vocab_size=VOCABULARY, num_labels=CLASSES)
+    model: nn.Module = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+    return model.eval()
+
+
+MINILM: Final = Case(name="minilm 32x64", build=minilm, batch_size=32, tokens=64)
+BERT_BASE: Final = Case(name="bert-base 8x128", build=bert_base, batch_size=8, tokens=128)
+MINILM_SHORT: Final = Case(name="minilm 32x12", build=minilm, batch_size=32, tokens=12)
+
+
+def plan_for(model: nn.Module, case: Case, targets: tuple[str, ...]) -> JobPlan:
+    """Return a plan with the heads that LoRA's budget allows, and the classifier trained whole as PEFT does."""
+    linears = find_linears(model, targets, exclude=("classifier",))
+    dense = [(name, tuple(p.shape)) for name, p in model.named_parameters() if name.startswith("classifier.")]
+    rank = min(rank_for_budget(out, inputs, LORA_RANK, HEADS) for _, out, inputs in linears)
+    return JobPlan(
+        run_id=RunId(bytes(16)),
+        job_id=JobId("bench"),
+        job_name="bench",
+        model_name=case.name,
+        model_files=(),
+        adapter=AdapterSettings(heads=HEADS, rank=rank, basis=BasisKind.GRAM_SCHMIDT, seed=os.urandom(32)),
+        matrices=tuple(
+            Matrix(ordinal=i, name=name, out_features=out, in_features=inputs, basis_digest=Digest(bytes(32)))
+            for i, (name, out, inputs) in enumerate(linears)
+        ),
+        dense=tuple(DenseParameter(ordinal=i, name=name, shape=shape) for i, (name, shape) in enumerate(dense)),
+        training=TrainingSettings(
+            task=Task.SEQUENCE_CLASSIFICATION,
+            data="bench",
+            labels=tuple(map(str, range(CLASSES))),
+            max_length=case.tokens,
+            batch_size=case.batch_size,
+            steps=1,
+            optimiser=Optimiser.ADAMW,
+            learning_rate=1e-4,
+            dense_learning_rate=1e-4,
+            weight_decay=0.0,
+        ),
+        denominator=Denominator.TRAINERS,
+    )

@@ -1,0 +1,34 @@
+"""An update that was trained for a round which ended before anything of it was masked.
+
+Nothing of it has left the site, so the re-run of that round may have it instead of an hour of training anew.
+After its first masking an update is consumed, and never comes here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edge_agent.data.site_data import TokenisedTexts
+from edge_agent.training.outcome import TrainingOutcome
+from ravan.ids import BlockId, Digest
+from ravan.manifest.assignment import Assignment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UnmaskedUpdate:
+    """What was trained, from where, and on what."""
+
+    plan_digest: Digest
+    state_digest: Digest
+    trained: frozenset[BlockId]
+    data: TokenisedTexts = field(repr=False)
+    outcome: TrainingOutcome = field(repr=False)
+
+    def serves(self, assignment: Assignment, index: int, data: TokenisedTexts) -> bool:
+        """Tell whether member `index` would train the same again: same plan, version, blocks and data."""
+        return (
+            self.plan_digest == assignment.plan_digest
+            and self.state_digest == assignment.state_digest
+            and self.trained == assignment.blocks_of(index)
+            and self.data is data
+        )
