@@ -80,8 +80,7 @@ def _evaluate(polynomial: _Polynomial, x: int) -> int:
 
 
 def _multiply(left: _Polynomial, right: _Polynomial) -> _Polynomial:
-    if not left or not right:
-        return []
+    """Return the product, with zeros at the end where one of the two is zero."""
     product = [0] * (len(left) + len(right) - 1)
     for i, a in enumerate(left):
         for j, b in enumerate(right):

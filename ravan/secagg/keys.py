@@ -76,8 +76,6 @@ def extract(salt: bytes, secret: bytes) -> bytes:
 
 def expand(key: bytes, info: bytes, length: int) -> bytes:
     """Return HKDF-Expand with SHA-256 (RFC 5869, 2.3); at most 8160 bytes."""
-    if length == 0:
-        return b""
     return HKDFExpand(algorithm=SHA256(), length=length, info=info).derive(key)
 
 

@@ -99,8 +99,10 @@ def test_local_policy_can_only_raise_the_cohort(federation: Federation) -> None:
 
 
 def test_foreign_index_short_root_and_foreign_identity(federation: Federation) -> None:
-    refused(ErrorReason.PROTOCOL_VIOLATION, lambda: federation.agent(5))
-    refused(ErrorReason.MALFORMED, lambda: federation.agent(0, root=b"short"))
+    for index in (-1, 5):
+        refused(ErrorReason.PROTOCOL_VIOLATION, partial(federation.agent, index))
+    for root in (b"short", bytes(33)):
+        refused(ErrorReason.MALFORMED, partial(federation.agent, 0, root=root))
     stranger = federation.agent(0, signer=identity(9).sign)
     refused(ErrorReason.SIGNATURE_INVALID, stranger.finish_training)
 

@@ -85,7 +85,7 @@ def test_masked_values_look_uniform_whatever_is_masked() -> None:
         assert chi_square < 347
 
 
-@pytest.mark.parametrize("fault", ["missing", "extra", "length", "dtype"])
+@pytest.mark.parametrize("fault", ["missing", "extra", "shorter", "longer", "wider", "narrower"])
 def test_vectors_that_do_not_fit_are_refused(fault: str) -> None:
     wrong = vectors()
     match fault:
@@ -93,10 +93,14 @@ def test_vectors_that_do_not_fit_are_refused(fault: str) -> None:
             del wrong[5]
         case "extra":
             wrong[6] = wrong[5]
-        case "length":
+        case "shorter":
             wrong[5] = wrong[5][:-1]
-        case _:
+        case "longer":
+            wrong[5] = np.append(wrong[5], wrong[5])
+        case "wider":
             wrong[5] = wrong[5].astype(np.int64)
+        case _:
+            wrong[5] = wrong[5].astype(np.uint8)
     with pytest.raises(ProtocolError) as caught:
         mask_vectors(job(), wrong)
     assert caught.value.reason is ErrorReason.MALFORMED

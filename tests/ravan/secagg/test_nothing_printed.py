@@ -67,6 +67,7 @@ def test_held_shares_and_states() -> None:
         state: Any = federation.agents[holder]._state
         for value in (held[0], state, state.view, state.view.context):
             check_hidden(value, secrets)
+        assert repr(state.view.context.signer) not in repr(state)
     assert set(holdings(federation)) == set(EVERYONE)
 
 

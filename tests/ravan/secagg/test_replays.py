@@ -13,6 +13,7 @@ from ravan.errors import ErrorReason
 from ravan.ids import Digest
 from ravan.manifest.roster import Roster
 from ravan.secagg.agent_secrets import channel_keys, deal_shares
+from ravan.secagg.bundles import bundles_of
 from ravan.secagg.effects import Mask
 from ravan.secagg.keys import RoundKeys
 from ravan.secagg.masking import mask_vectors
@@ -22,6 +23,8 @@ from ravan.secagg.messages import (
     ShareDelivery,
     SurvivorSet,
 )
+from ravan.secagg.sealing import seal
+from ravan.secagg.shamir import PRIME
 from ravan.secagg.transcript import derivation_salt
 
 # --- replays ----------------------------------------------------------------------------------------------------
@@ -92,6 +95,24 @@ def sealed_for_the_victim(federation: Federation, roster: Roster, sender: int) -
     salt = derivation_salt(federation.digest, federation.roster_digest)
     own = RoundKeys(root=seeded("root", sender))
     return deal_shares(own, sender, roster, salt, channel_keys(own, sender, roster, salt))[1][0]
+
+
+def test_shares_that_are_no_elements_of_the_field_are_refused_before_the_update_is_consumed() -> None:
+    federation = Federation(make_assignment(TILES))
+    roster = federation.advertise(EVERYONE)
+    assert isinstance(roster, Roster)
+    deliveries = federation.share(EVERYONE)
+    assert isinstance(deliveries, dict)
+    salt = derivation_salt(federation.digest, federation.roster_digest)
+    liar = RoundKeys(root=seeded("root", 1))
+    key = channel_keys(liar, 1, roster, salt)[0]
+    count = 1 + len(bundles_of(roster.bundles, 1))
+    good = tuple(bytes(33) for _ in range(count - 1))
+    sealed = seal(key, salt, 1, 0, (*good, PRIME.to_bytes(33, "big")))
+    agent = federation.agents[0]
+    told = replace(deliveries[0], ciphertexts={**deliveries[0].ciphertexts, 1: sealed})
+    leaves(ErrorReason.MALFORMED, lambda: agent.deliver(told), "not an element of the sharing field")
+    assert agent.state == "SHARING"
 
 
 def test_a_replayed_round_masks_nothing_twice() -> None:
