@@ -14,6 +14,7 @@ import structlog
 
 from edge_agent.config import AgentFile
 from edge_agent.hardware.limits import LimitReader
+from edge_agent.hardware.memory import give_back_at_once
 from edge_agent.hardware.probe import HardwareProbe, training_threads
 from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.identity.lock import hold_identity
@@ -43,6 +44,7 @@ def run_agent(config: AgentFile, keep_quantised: Path | None) -> None:
     # Nothing here may reach a model hub, and the tokenizer's own threads would compete with training.
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    give_back_at_once()
     identity = load_identity(config.agent.identity_dir)
     with hold_identity(config.agent.identity_dir):
         asyncio.run(_run(config, identity, keep_quantised))

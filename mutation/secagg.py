@@ -34,7 +34,7 @@ FIRST: Final = {
     ),
     "bundles": ("test_bundle_plan", "test_weighted_profile"),
     "cells": ("test_weighted_profile",),
-    "combine": ("test_combine_sums", "test_weighted_profile"),
+    "combine": ("test_combine_sums", "test_vector_shapes", "test_weighted_profile"),
     "coordinator": ("test_coordinator_refusals", "test_groups"),
     "coordinator_phases": ("test_coordinator_refusals",),
     "coordinator_states": ("test_coordinator_refusals",),
@@ -44,9 +44,9 @@ FIRST: Final = {
     ),
     "groups": ("test_groups",),
     "keys": ("test_known_answers", "test_published_vectors"),
-    "masking": ("test_masking_streams", "test_rings_and_suites"),
+    "masking": ("test_masking_streams", "test_vector_shapes", "test_rings_and_suites"),
     "messages": ("test_nothing_printed",),
-    "packing": ("test_packing_planes",),
+    "packing": ("test_packing_planes", "test_vector_shapes"),
     "prg": ("test_masking_streams", "test_rings_and_suites"),
     "recovery": (
         "test_nothing_printed",
@@ -62,7 +62,7 @@ FIRST: Final = {
         "test_nothing_printed",
         "test_unmask_faults",
     ),
-    "vectors": ("test_quantised_updates",),
+    "vectors": ("test_quantised_updates", "test_vector_shapes"),
 }
 """The tests that a module's mutants meet first; who survives meets all of the package's."""
 

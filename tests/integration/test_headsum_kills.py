@@ -95,8 +95,6 @@ async def course(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cour
         # Who is stopped shall count as present for a minute, and who is killed as lost after three seconds.
         environment.setenv("RAVAN_FLEET_HEARTBEAT_INTERVAL_S", "20")
         environment.setenv("RAVAN_FLEET_SILENCE_S", "3")
-        # The C library then gives every tensor back at once, and agents measure to the megabyte what a matrix takes.
-        environment.setenv("MALLOC_MMAP_THRESHOLD_", "131072")
         plant = Plant(tmp_path_factory.mktemp("plant"), usual_ports=False)
         seen = Course(plant.folder / "sums")
         try:

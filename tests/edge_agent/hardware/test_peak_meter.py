@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +32,7 @@ def test_memory_that_was_freed_again_counts() -> None:
     release_unused()
     before = resident_bytes()
     with PeakMeter() as meter:
-        for _ in range(8):  # long enough for a sampler to see one of them
+        for _ in range(40):  # long enough for a sampler to see one of them
             touch(BLOCK)
     assert BLOCK - SLACK < meter.peak_bytes() - before < BLOCK + SLACK
 
@@ -51,3 +54,39 @@ def test_resident_memory_follows_what_is_held() -> None:
     del held
     assert BLOCK - SLACK < grown < BLOCK + SLACK
     assert lifetime_peak_bytes() >= before + grown - SLACK
+
+
+HOLES = """
+import ctypes, sys
+from edge_agent.hardware.memory import give_back_at_once, resident_bytes
+if sys.argv[1] == "fixed":
+    give_back_at_once()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+libc.free(libc.malloc(16 << 20))
+blocks = [libc.malloc(8 << 20) for _ in range(8)]
+for block in blocks:
+    ctypes.memset(block, 1, 8 << 20)
+before = resident_bytes()
+for block in blocks[:-1]:
+    libc.free(block)
+print(before - resident_bytes())
+"""
+"""Blocks are freed below one that stays, after a larger one was freed."""
+
+
+def given_back(how: str, **environment: str) -> int:
+    """Return how much of seven blocks of 8 MiB each is given back to the system by freeing them."""
+    command = [sys.executable, "-c", HOLES, how]
+    return int(subprocess.run(command, check=True, capture_output=True, env=os.environ | environment).stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the setting is one of glibc")
+def test_freed_blocks_go_back_at_once() -> None:
+    assert given_back("default") < BLOCK // 8
+    assert given_back("fixed") > 7 * BLOCK // 8 - SLACK
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the setting is one of glibc")
+def test_the_limit_in_the_environment_holds() -> None:
+    assert given_back("fixed", MALLOC_MMAP_THRESHOLD_="33554432") < BLOCK // 8

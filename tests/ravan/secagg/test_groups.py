@@ -260,3 +260,76 @@ def test_a_threshold_that_groups_could_not_keep_is_refused_when_the_round_is_pla
         check_assignment(assignment)
     else:
         refused(ErrorReason.PROTOCOL_VIOLATION, lambda: check_assignment(assignment), "32 is the most")
+
+
+@pytest.mark.parametrize(("members", "sizes"), [(375, [125] * 3), (376, [94] * 4)])
+def test_a_uniform_group_leaves_room_for_the_threshold(members: int, sizes: list[int]) -> None:
+    # 128 less the threshold of 3 by which an edge may move: 125 at the most before it moves.
+    groups = form_groups(make_assignment([(0,)] * members), tuple(range(members)))
+    assert [len(group) for group in groups] == sizes
+
+
+@pytest.mark.parametrize(
+    ("members", "finishers", "sizes"),
+    [
+        (246, 246, [120, 126]),
+        (252, 252, [84] * 3),
+        (372, 372, [90, 96, 90, 96]),
+        (252, 249, None),
+    ],
+)
+def test_a_weighted_group_leaves_room_for_its_largest_cell(
+    members: int, finishers: int, sizes: list[int] | None
+) -> None:
+    # Cells of 6: an edge moves by 5 at the most, so 128 - 5 = 123 is the most before it moves.
+    weighting = Weighting(limit=10, unit=1, cell_minimum=6, cell_threshold=3)
+    assignment = make_assignment([(0,)] * members, weighting=weighting)
+    gone = draw_cells(assignment)[0][: members - finishers]
+    groups = form_groups(assignment, tuple(index for index in range(members) if index not in gone))
+    if sizes is None:  # one cell is thinner; the largest counts: 249 in three groups, not two
+        assert len(groups) == 3
+    else:
+        assert [len(group) for group in groups] == sizes
+
+
+def test_edges_move_to_the_start_of_a_class_only_to_avoid_a_sliver() -> None:
+    first, second = make_assignment([(0,)] * 97 + [(0, 1)] * 103), make_assignment([(0,)] * 98 + [(0, 1)] * 102)
+    everyone = tuple(range(200))
+    # Wished is 100: three of the second class before it can be released by themselves, two cannot.
+    assert [len(group) for group in form_groups(first, everyone)] == [100, 100]
+    assert [len(group) for group in form_groups(second, everyone)] == [98, 102]
+
+
+def test_edges_of_weighted_groups_keep_to_cells_alone() -> None:
+    weighting = Weighting(limit=10, unit=1, cell_minimum=6, cell_threshold=3)
+    assignment = make_assignment([(0,)] * 114 + [(0, 1)] * 132, threshold=8, weighting=weighting)
+    assert [len(group) for group in form_groups(assignment, tuple(range(246)))] == [120, 126]
+
+
+def test_no_group_is_empty_when_cells_are_larger_than_its_share() -> None:
+    weighting = Weighting(limit=10, unit=1, cell_minimum=32, cell_threshold=3)
+    assignment = make_assignment([(0,)] * 63 + [(0, 1)] * 63 + [(0, 1, 2)] * 32, weighting=weighting)
+    finishers = (*range(126), *range(126, 136))
+    assert [len(group) for group in check_groups(assignment, finishers)] == [63, 73]
+
+
+@pytest.mark.parametrize(("members", "threshold"), [(128, 33), (128, 128), (3, 3)])
+def test_a_round_in_one_group_may_ask_for_any_threshold(members: int, threshold: int) -> None:
+    check_assignment(make_assignment([(0,)] * members, threshold=threshold))
+
+
+def test_a_roster_of_128_is_accepted() -> None:
+    federation = Federation(make_assignment([(0,)] * 128, lengths=(2,)))
+    roster = federation.advertise(range(128))
+    assert isinstance(roster, Roster)
+    check_roster(federation.assignment, federation.digest, roster, roster.entries[0])
+
+
+def test_each_group_needs_the_digest_of_its_roster() -> None:
+    large = LargeRound(make_assignment([(0,)] * 130, lengths=(2,)))
+    for i in range(130):
+        large.coordinator.advertised(i, only(large.agents[i].finish_training(), Advertise).advertisement)
+    assert not isinstance(large.coordinator.close_advertise(), Abort)
+    for digests in ([Digest(seeded(0))], [Digest(seeded(i)) for i in range(3)]):
+        with pytest.raises(ValueError, match="zip"):
+            large.coordinator.rosters_published(digests)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 from secagg_driver import DENSE, Federation, head, make_assignment
 from test_quantised_updates import run_updates
@@ -63,9 +69,9 @@ def test_rotation_keeps_norms_and_is_undone(side: int) -> None:
 
 
 def test_only_square_cores_with_a_power_of_two_are_rotated_and_only_on_demand() -> None:
-    assignment = make_assignment([(0, 1, 2, 3)] * 3, lengths=(256, 255, 144, 1024), dense=256, rotate=True)
+    assignment = make_assignment([(0, 1, 2, 3, 4)] * 3, lengths=(256, 255, 144, 1024, 17), dense=256, rotate=True)
     sides = {spec.block_id: rotated_side(assignment, spec) for spec in assignment.blocks}
-    assert sides == {DENSE: 0, head(0): 16, head(1): 0, head(2): 0, head(3): 32}
+    assert sides == {DENSE: 0, head(0): 16, head(1): 0, head(2): 0, head(3): 32, head(4): 0}
     plain, spec = assignment_of(16, rotated=False)
     assert rotated_side(plain, spec) == 0
     assert coordinate_bound(plain, spec) == spec.clip
@@ -141,3 +147,21 @@ def test_a_value_beyond_the_bound_is_cut_and_told() -> None:
 def _delta(index: int, side: int, clip: float) -> NDArray[np.float64]:
     delta = np.random.default_rng(index).standard_normal(side * side)
     return delta * (0.9 * clip / np.linalg.norm(delta))
+
+
+@pytest.mark.parametrize("side", [16, 32, 64])
+def test_the_bound_is_the_sub_gaussian_one(side: int) -> None:
+    # P(any of m coordinates beyond b) <= 2 m exp(-b^2 m / 2 C^2), solved for b at 1e-4.
+    assignment, spec = assignment_of(side)
+    share = coordinate_bound(assignment, spec) / spec.clip
+    assert 2 * side**2 * math.exp(-(share**2) * side**2 / 2) == pytest.approx(1e-4, rel=1e-9)
+
+
+def test_signs_are_a_stream_named_by_run_round_and_block() -> None:
+    """Derived again from the primitives: HKDF-SHA256 of the run id, then AES-256-CTR from 0, one bit a coordinate."""
+    assignment, spec = assignment_of(3)
+    place = struct.pack(">QQ", assignment.round_number, spec.block_id.pack())
+    info = struct.pack(">Q", 17) + b"ravan/v1/rotation" + struct.pack(">Q", 16) + place
+    key = HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(assignment.run_id)
+    stream = Cipher(AES(key), CTR(bytes(16))).encryptor().update(bytes(2))
+    assert sign_bits(assignment, spec) == stream

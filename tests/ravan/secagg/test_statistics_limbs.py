@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from ravan.errors import DataError, ErrorReason
 from ravan.manifest.assignment import RING_WIDTHS
-from ravan.secagg.statistics import LocalStatistics, decode_statistics, encode_statistics, statistics_limbs
+from ravan.secagg.statistics import (
+    NOTHING,
+    LocalStatistics,
+    add_statistics,
+    decode_statistics,
+    encode_statistics,
+    statistics_limbs,
+)
 
 COUNTS = st.integers(0, 2**32 - 1)
 STATISTICS = st.builds(LocalStatistics, examples=COUNTS, loss_sum=st.floats(0, 2.0**43), correct=COUNTS)
@@ -48,3 +55,9 @@ def test_figures_that_cannot_be_carried_are_refused(changes: dict[str, float]) -
         encode_statistics(LocalStatistics(**figures), 24)  # type: ignore[arg-type]
     assert caught.value.reason is ErrorReason.MALFORMED
     assert caught.value.next_step
+
+
+def test_nothing_adds_nothing() -> None:
+    site = LocalStatistics(examples=3, loss_sum=1.5, correct=2)
+    assert add_statistics([NOTHING, site, NOTHING]) == site
+    assert add_statistics([site, site]) == LocalStatistics(examples=6, loss_sum=3.0, correct=4)

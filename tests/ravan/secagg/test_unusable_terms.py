@@ -118,3 +118,10 @@ def test_one_block_that_is_empty_or_has_no_bound(changes: dict[str, Any]) -> Non
 
 def test_a_round_in_which_nobody_trains_a_head_is_sound() -> None:
     check_assignment(make_assignment([()] * 3))
+
+
+def test_a_clip_bound_that_a_rotation_makes_zero_is_refused() -> None:
+    assignment = make_assignment([(0,)] * 3, lengths=(256,), rotate=True)
+    first, core = assignment.blocks
+    tiny = replace(assignment, blocks=(first, replace(core, clip=5e-324)))
+    refused(ErrorReason.PROTOCOL_VIOLATION, lambda: check_assignment(tiny), "too small")

@@ -203,3 +203,28 @@ def test_a_site_may_ask_for_larger_cells() -> None:
     assignment = replace(TWO_CLASSES, bundle_threshold=4)
     refused(ErrorReason.THRESHOLD_MISSED, lambda: check_assignment(assignment, 4), "cells of 3 sites")
     check_assignment(replace(assignment, weighting=replace(TERMS, cell_threshold=4, cell_minimum=4)), 4)
+
+
+def test_one_class_that_is_too_small_is_enough_to_refuse() -> None:
+    uneven = weighted([(0, 1, 2)] * 4 + [(0,)] * 3, replace(TERMS, cell_minimum=4))
+    refused(ErrorReason.PROTOCOL_VIOLATION, lambda: check_assignment(uneven), "too small for a cell of 4")
+
+
+def test_cells_of_32_may_be_asked_for() -> None:
+    check_assignment(weighted([(0,)] * 32, replace(TERMS, cell_minimum=32)))
+
+
+def test_cells_stay_for_20_rounds() -> None:
+    draws = [draw_cells(replace(weighted([(0,)] * 12), round_number=number)) for number in (0, 19, 20, 39, 40)]
+    assert draws[0] == draws[1] != draws[2] == draws[3] != draws[4]
+
+
+def test_a_roster_with_a_thin_cell_voids_its_bundles_for_good() -> None:
+    """A coordinator that leaves a thin cell in gets nothing with its weight: not even when the cell is lost later."""
+    plan = plan_bundles(TWO_CLASSES, (0, 1, 2, 3, 6, 7))
+    assert [(b.members, b.void) for b in plan] == [
+        ((0, 1, 2, 3, 6, 7), True),
+        ((0, 1, 2, 3, 6, 7), True),
+        ((0, 1, 2, 3), False),
+    ]
+    assert approved_bundles(TWO_CLASSES, plan, (0, 1, 2, 3)) == (2,)
