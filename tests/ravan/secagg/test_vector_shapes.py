@@ -11,13 +11,12 @@ from secagg_driver import DENSE, Federation, head, make_assignment, only, random
 from ravan.errors import ErrorReason
 from ravan.manifest.plan import Denominator
 from ravan.manifest.roster import Roster
-from ravan.quantisation import QuantisedBlock
 from ravan.secagg.bundles import lay_out, plan_bundles
 from ravan.secagg.combine import decode_sums
 from ravan.secagg.effects import Mask
 from ravan.secagg.masking import mask_vectors
 from ravan.secagg.packing import PAGE_ELEMENTS
-from ravan.secagg.vectors import assemble, read_block
+from ravan.secagg.vectors import QuantisedBlock, assemble, read_block
 
 ASSIGNMENT = make_assignment([(0, 1, 2)] * 3)
 
