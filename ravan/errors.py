@@ -17,6 +17,7 @@ machines count. The texts never contain secrets or training data.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
 # ruff: noqa: S105 - reasons that mention tokens are no passwords
@@ -107,3 +108,11 @@ class StateError(RavanError):
 
 class ProtocolError(RavanError):
     """A peer broke the rules of secure aggregation."""
+
+    suspect: int | None = None
+    """Member who sent what was refused, where that is neither the coordinator nor whoever is being spoken to."""
+
+    def blaming(self, member: int) -> Self:
+        """Return this error with a suspect."""
+        self.suspect = member
+        return self

@@ -27,6 +27,14 @@ class RoundDesk(Protocol):
         """Note that the site will not finish the round; round 0 means that it cannot prepare the job."""
         ...
 
+    async def accused(self, site: SiteId, job_id: JobId, round_number: int, suspect: int) -> None:
+        """Note that the site could not use the sealed shares of a member."""
+        ...
+
+    async def refused(self, site: SiteId, reason: DropReason) -> None:
+        """Note that the site refuses an instruction that it could not even read."""
+        ...
+
 
 class JobDetail(Protocol):
     """A job as the rounds' conductor knows it."""

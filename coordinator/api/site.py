@@ -87,12 +87,15 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
 
     async def LeaveRound(self, request: wire.LeaveRoundRequest, context: _Context) -> wire.LeaveRoundResponse:
         """Let a site leave a round or a job's preparation."""
-        await self._rounds.left(
-            calling_site(context),
-            JobId(fields.text(request.job_id, "job id")),
-            fields.ranged(request.round, 0, _ROUNDS, "round number"),
-            enums.DROP_REASON.from_wire(request.reason),
-        )
+        site, reason = calling_site(context), enums.DROP_REASON.from_wire(request.reason)
+        if not request.job_id:
+            await self._rounds.refused(site, reason)
+            return wire.LeaveRoundResponse()
+        job_id = JobId(fields.text(request.job_id, "job id"))
+        number = fields.ranged(request.round, 0, _ROUNDS, "round number")
+        if request.HasField("suspect"):
+            await self._rounds.accused(site, job_id, number, fields.index(request.suspect, "suspect"))
+        await self._rounds.left(site, job_id, number, reason)
         return wire.LeaveRoundResponse()
 
     def _greet(self) -> wire.WatchResponse:

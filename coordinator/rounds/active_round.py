@@ -42,6 +42,7 @@ from coordinator.rounds.results import NewVersion, SummedRound
 from coordinator.rounds.services import Services
 from coordinator.rounds.states import RoundState
 from coordinator.rounds.storing import store_step
+from coordinator.rounds.suspicions import find_roster, most_liars
 from coordinator.store.records import JobRecord, RoundRecord
 from ravan.codec.secagg_messages import Submission
 from ravan.errors import ErrorReason, ProtocolError, RavanError
@@ -134,6 +135,12 @@ class ActiveRound:
         """Go on without a site; one that is not in the round changes nothing."""
         if self.machine.takes_part(site):
             await self._handle(SiteGone(at=self._now(), site=site, reason=reason))
+
+    def find_accused(self, accuser: SiteId, suspect: int) -> tuple[SiteId, int] | None:
+        """Return whom a member's complaint is about, and how many may lie; None when it cannot have had its shares."""
+        index = next((m.index for m in self.machine.setup.assignment.members if m.site == accuser), suspect)
+        roster = find_roster(self.machine.rosters, index, suspect)
+        return None if roster is None else (self.machine.site(suspect), most_liars(roster))
 
     async def stop(self) -> None:
         """End the round at an operator's wish."""

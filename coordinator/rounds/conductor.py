@@ -97,9 +97,11 @@ class Conductor:
             await runner.pause()
 
     async def resume_job(self, id_or_name: str) -> None:
-        """Go on with a paused job."""
+        """Go on with a paused job; sites that could not take part are asked again."""
         runner = await self._find_running(id_or_name)
         if runner.record.state is JobState.PAUSED:
+            for site, _ in self._services.candidates.line_up(runner.job.job_id).barred:
+                await self._prepare(runner, site)
             await runner.resume()
 
     async def stop_job(self, id_or_name: str) -> None:
@@ -186,6 +188,22 @@ class Conductor:
             self._nudge()
         elif runner.round is not None and runner.round.number == round_number:
             await runner.round.lose(site, reason)
+
+    async def accused(self, site: SiteId, job_id: JobId, round_number: int, suspect: int) -> None:
+        """Take a site's word that it could not use the sealed shares of a member."""
+        runner = self._runners.get(job_id)
+        if runner is not None:
+            await runner.accuse(site, round_number, suspect)
+
+    async def refused(self, site: SiteId, reason: DropReason) -> None:
+        """Go on without a site that could not even read its last instruction: no round, no preparation."""
+        log.warning("site refuses an instruction", site=site, reason=reason.value)
+        for runner in self._active():
+            if site in self._services.candidates.line_up(runner.job.job_id).preparing:
+                self._services.candidates.bar(site, runner.job.job_id, reason)
+                self._services.changes.note(runner.job.job_id)
+        await self._lose(site, reason)
+        self._nudge()
 
     async def submit_message(self, site: SiteId, submission: Submission) -> None:
         """Take a message of secure aggregation; raise IdentityError for another site's member index."""

@@ -19,11 +19,12 @@ from coordinator.rounds.results import NewVersion
 from coordinator.rounds.selection import SETTLE_S, Selection, Waiting, count_committed, select
 from coordinator.rounds.services import Services
 from coordinator.rounds.storing import store_interruption, store_job_end
+from coordinator.rounds.suspicions import Suspicions
 from coordinator.store.base import Transaction
 from coordinator.store.records import JobProfileRecord, JobRecord, RoundRecord, SiteRecord
 from ravan.errors import RavanError, ResourceError
 from ravan.ids import BlockId, SiteId
-from ravan.manifest.phases import JobState, RoundOutcome
+from ravan.manifest.phases import DropReason, JobState, RoundOutcome
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -53,6 +54,8 @@ class JobRunner:
         self.job = job
         self.record = record
         self.round: ActiveRound | None = None
+        self._previous: ActiveRound | None = None
+        self._suspicions = Suspicions()
         self._services = services
         self._on_release = on_release
         self._settle_s = settle_s
@@ -89,7 +92,7 @@ class JobRunner:
 
     async def resume(self) -> None:
         """Go on; where that cannot be stored the job stays paused, so that the next attempt counts."""
-        self._failures, self._resume_at = 0, 0.0
+        self._failures, self._resume_at, self._suspicions = 0, 0.0, Suspicions()
         before = self.record
         try:
             await self._save(state=JobState.RUNNING, message="")
@@ -97,6 +100,21 @@ class JobRunner:
             self.record = replace(self.record, state=before.state, message=before.message)
             raise
         self.nudge()
+
+    async def accuse(self, accuser: SiteId, round_number: int, suspect: int) -> None:
+        """Take a member's word against another's shares; a site that too many name takes no further part."""
+        concerned = self.round or self._previous
+        if concerned is None or concerned.number != round_number:
+            return
+        accused = concerned.find_accused(accuser, suspect)
+        if accused is None:
+            return
+        site, tolerated = accused
+        log.warning("shares could not be opened", job=self.record.name, of=site, by=accuser)
+        if self._suspicions.accuse(accuser, site, tolerated=tolerated):
+            next_step = "See what runs on that PC. To let it in again: `job pause`, then `job resume`."
+            log.error("a site deals shares that nobody can open", job=self.record.name, site=site, next_step=next_step)
+            await concerned.lose(site, DropReason.PROTOCOL)
 
     async def stop(self) -> None:
         """End the job and wait until it has."""
@@ -170,6 +188,8 @@ class JobRunner:
             for name, site in sites.items()
             if site.hardware is not None and name in profiles
         }
+        for convicted in self._suspicions.convicted:
+            self._services.candidates.bar(convicted, self.job.job_id, DropReason.PROTOCOL)
         lineup = self._services.candidates.line_up(self.job.job_id)
         selection = select(self.job, lineup, fleet, rounds)
         now = self._services.clock.now()
@@ -199,7 +219,7 @@ class JobRunner:
             await self._save(state=JobState.RUNNING, message="")
         await self.round.begin()
         await self.round.ended.wait()
-        ended, self.round = self.round, None
+        ended, self.round, self._previous = self.round, None, self.round
         if ended.failure is not None:
             # A version whose commit was not stored is nobody's.
             self.record = replace(self.record, state_digest=before.state_digest, accuracy=before.accuracy)

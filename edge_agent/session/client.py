@@ -13,7 +13,7 @@ import structlog
 from edge_agent.hardware.probe import HardwareProbe
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from edge_agent.session.activity import ActivityBoard
-from edge_agent.session.connection import Coordinator
+from edge_agent.session.connection import Coordinator, Unreadable
 from edge_agent.session.effects import (
     CloseRound,
     DealShares,
@@ -33,14 +33,14 @@ from edge_agent.session.effects import (
 from edge_agent.session.events import (
     AssignmentReceived,
     Event,
+    InstructionRefused,
     PlanReceived,
     PreparationFailed,
     Prepared,
     RosterReceived,
-    RoundFailed,
     StopRequested,
 )
-from edge_agent.session.failures import drop_reason
+from edge_agent.session.failures import drop_reason, round_failure
 from edge_agent.session.job_desk import JobDesk
 from edge_agent.session.lane import Lane
 from edge_agent.session.ledger import RoundLedger
@@ -132,17 +132,19 @@ class AgentSession:
                 said = sentence
             await asyncio.sleep(backoff.next_pause_s())
 
-    async def _hear(self, message: Greeting | Numbered) -> None:
+    async def _hear(self, message: Greeting | Numbered | Unreadable) -> None:
         if isinstance(message, Greeting):
             await self._greeted(message)
             return
         try:
+            if isinstance(message, Unreadable):
+                raise message.error
             event = self._event_of(message.instruction)
         except RavanError as error:
-            log.error("ignored an instruction", why=str(error), next_step=error.next_step)
-        else:
-            await self._handle(event)
-        self._sequence = message.sequence
+            log.error("refused an instruction", why=str(error), reason=error.reason.value, next_step=error.next_step)
+            event = InstructionRefused()
+        await self._handle(event)
+        self._sequence = max(self._sequence, message.sequence)
 
     async def _greeted(self, greeting: Greeting) -> None:
         self._interval_s = greeting.heartbeat_interval_s
@@ -211,7 +213,7 @@ class AgentSession:
         if active is None:
             raise error
         _say_failure(error)
-        self._later(RoundFailed(assignment_digest=active.assignment_digest, reason=drop_reason(error)))
+        self._later(round_failure(active.assignment_digest, error))
 
     async def _carry_out(self, effect: Effect) -> None:  # noqa: C901, PLR0912 - one line a kind
         match effect:
@@ -255,7 +257,7 @@ class AgentSession:
                 await work()
             except Exception as error:  # whatever it is, the agent lives on
                 _say_failure(error)
-                self._later(RoundFailed(assignment_digest=assignment_digest, reason=drop_reason(error)))
+                self._later(round_failure(assignment_digest, error))
 
         self.lane.submit(assignment_digest, run)
 
@@ -286,10 +288,10 @@ class AgentSession:
             log.warning("the coordinator does not take this job's measurement", why=str(error))
 
     async def _leave(self, effect: Leave) -> None:
-        named = {"round": effect.round_number} if effect.round_number else {"job": effect.job_id}
+        named = {"round": effect.round_number} if effect.round_number else {"job": effect.job_id or "unknown"}
         log.info("leaving", **named, reason=effect.reason.value)
         try:
-            await self.coordinator.leave(effect.job_id, effect.round_number, effect.reason)
+            await self.coordinator.leave(effect)
         except RavanError as error:
             log.info("the coordinator does not wait for this site any more", why=str(error))
 

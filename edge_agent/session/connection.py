@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 from grpc import StatusCode, aio
 
 from edge_agent.identity.keystore import Identity
+from edge_agent.session.effects import Leave
 from edge_agent.session.reconnect import Backoff
 from edge_agent.session.transfer import Downloads, Uploads
 from ravan.codec import enums
 from ravan.codec.instructions import watch_from_wire
 from ravan.codec.profiles import hardware_to_wire, heartbeat_to_wire, job_profile_to_wire
 from ravan.codec.secagg_messages import Submission, submission_to_wire
-from ravan.errors import RavanError
+from ravan.errors import ProtocolError, RavanError
 from ravan.identity.certificates import describe_authority
 from ravan.ids import JobId
 from ravan.manifest.instructions import Greeting, Numbered
 from ravan.manifest.liveness import Heartbeat
-from ravan.manifest.phases import DropReason
 from ravan.manifest.profile import HardwareProfile, JobProfile
 from ravan.rpc.addresses import target_of
 from ravan.rpc.blob_stream import reason_of
@@ -37,6 +38,14 @@ CALL_DEADLINE_S: Final = 20.0
 _LINE_TROUBLE: Final = frozenset({StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED})
 
 _Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An instruction in the stream that has not the form of one; to ask for it again would not help."""
+
+    sequence: int
+    error: ProtocolError
 
 
 class Coordinator:
@@ -73,12 +82,14 @@ class Coordinator:
         """Turn a failed call into an error with a sentence."""
         return error_from_rpc(error, address=self.address, authority=self._authority)
 
-    async def watch(self, process_id: bytes, after_sequence: int) -> AsyncGenerator[Greeting | Numbered, None]:
+    async def watch(
+        self, process_id: bytes, after_sequence: int
+    ) -> AsyncGenerator[Greeting | Numbered | Unreadable, None]:
         """Yield the greeting, then instructions, until the stream ends; raise RavanError when it breaks."""
         call = self._site.Watch(wire.WatchRequest(process_id=process_id, after_sequence=after_sequence))
         try:
             async for message in call:
-                yield watch_from_wire(message)
+                yield _read(message)
         except aio.AioRpcError as error:
             raise await self._look_closer(error) from error
         finally:
@@ -106,9 +117,14 @@ class Coordinator:
         request = wire.SubmitSecureAggregationRequest(message=submission_to_wire(submission))
         await self._insist(lambda: self._site.SubmitSecureAggregation(request, timeout=CALL_DEADLINE_S))
 
-    async def leave(self, job_id: JobId, round_number: int, reason: DropReason) -> None:
+    async def leave(self, leave: Leave) -> None:
         """Leave a round, or with round 0 a job's preparation, however long the line takes."""
-        request = wire.LeaveRoundRequest(job_id=job_id, round=round_number, reason=enums.DROP_REASON.to_wire(reason))
+        request = wire.LeaveRoundRequest(
+            job_id=leave.job_id or "",
+            round=leave.round_number,
+            reason=enums.DROP_REASON.to_wire(leave.reason),
+            suspect=leave.suspect,
+        )
         await self._insist(lambda: self._site.LeaveRound(request, timeout=CALL_DEADLINE_S))
 
     async def _look_closer(self, error: aio.AioRpcError) -> RavanError:
@@ -125,3 +141,10 @@ class Coordinator:
                 if error.code() not in _LINE_TROUBLE or reason_of(error) is not None:
                     raise self.explain(error) from error
             await asyncio.sleep(backoff.next_pause_s())
+
+
+def _read(message: wire.WatchResponse) -> Greeting | Numbered | Unreadable:
+    try:
+        return watch_from_wire(message)
+    except ProtocolError as error:
+        return Unreadable(message.sequence, error)

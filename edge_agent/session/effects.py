@@ -101,9 +101,12 @@ class CloseRound:
 class Leave:
     """Tell the coordinator that this site leaves a round, or with round 0 cannot prepare the job."""
 
-    job_id: JobId
+    job_id: JobId | None
+    """None for whatever the coordinator's last instruction was about."""
     round_number: int
     reason: DropReason
+    suspect: int | None = None
+    """Member whose shares could not be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

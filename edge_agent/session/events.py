@@ -59,6 +59,13 @@ class RoundFailed:
 
     assignment_digest: Digest
     reason: DropReason
+    suspect: int | None = None
+    """Member whose shares could not be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstructionRefused:
+    """The coordinator sent something without a valid signature or form; nothing of it was looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,5 +85,6 @@ Event = (
     | Prepared
     | PreparationFailed
     | RoundFailed
+    | InstructionRefused
     | StopRequested
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from edge_agent.session.events import RoundFailed
 from ravan.errors import DataError, ErrorReason, IdentityError, ModelError, ProtocolError, RavanError
+from ravan.ids import Digest
 from ravan.manifest.phases import DropReason
 
 _BY_REASON = {
@@ -12,6 +14,12 @@ _BY_REASON = {
     # A message that came when the other side was elsewhere in the round.
     ErrorReason.WRONG_STATE: DropReason.PROTOCOL,
 }
+
+
+def round_failure(assignment_digest: Digest, error: Exception) -> RoundFailed:
+    """Return the event for a round in which a step failed."""
+    suspect = error.suspect if isinstance(error, ProtocolError) else None
+    return RoundFailed(assignment_digest=assignment_digest, reason=drop_reason(error), suspect=suspect)
 
 
 def drop_reason(error: Exception) -> DropReason:

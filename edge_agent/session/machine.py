@@ -9,7 +9,7 @@ not fit the prepared plan, leaves rounds that an earlier process had begun, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from edge_agent.session.acceptance import SiteTerms, check_plan, find_own_index
@@ -32,6 +32,7 @@ from edge_agent.session.effects import (
 from edge_agent.session.events import (
     AssignmentReceived,
     Event,
+    InstructionRefused,
     PlanReceived,
     PreparationFailed,
     Prepared,
@@ -128,6 +129,8 @@ class SessionMachine:
                 return self._preparation_failed(event)
             case RoundFailed():
                 return self._round_failed(event)
+            case InstructionRefused():
+                return self._instruction_refused()
             case StopRequested():
                 return self._stop()
 
@@ -250,7 +253,12 @@ class SessionMachine:
         now = self._round
         if now is None or now.digest != event.assignment_digest:
             return ()
-        return *self._close(), _leave(now.assignment, event.reason), *self._prepare_next()
+        leave = replace(_leave(now.assignment, event.reason), suspect=event.suspect)
+        return *self._close(), leave, *self._prepare_next()
+
+    def _instruction_refused(self) -> Effects:
+        leave = Leave(job_id=None, round_number=0, reason=DropReason.PROTOCOL)
+        return *self._close(), leave, *self._prepare_next()
 
     def _close(self) -> Effects:
         closed, self._round = self._round, None

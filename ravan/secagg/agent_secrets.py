@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ravan.errors import ProtocolError
 from ravan.ids import Digest
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.roster import Bundle, Roster
@@ -59,9 +60,12 @@ def open_shares(
     held = {}
     for sender, ciphertext in delivery.ciphertexts.items():
         bundles = [bundle.bundle_id for bundle in bundles_of(roster.bundles, sender)]
-        shares = open_sealed(channels[sender], salt, sender, index, ciphertext, shares=1 + len(bundles))
-        for share in shares:
-            parse_share(share)
+        try:
+            shares = open_sealed(channels[sender], salt, sender, index, ciphertext, shares=1 + len(bundles))
+            for share in shares:
+                parse_share(share)
+        except ProtocolError as error:
+            raise error.blaming(sender)  # noqa: B904 - it is the same error
         held[sender] = _held(shares, bundles)
     return held
 

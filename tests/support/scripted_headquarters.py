@@ -59,6 +59,7 @@ class Left:
     job_id: str
     round_number: int
     reason: DropReason
+    suspect: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Headquarters(site_service_pb2_grpc.SiteServiceServicer):
     blobs: LocalBlobs
     port: int = 0
     refuse: Callable[[Submission], RavanError | None] = lambda _: None
+    garble: Callable[[wire.WatchResponse], wire.WatchResponse] = lambda message: message
     _heard: asyncio.Queue[object] = field(default_factory=asyncio.Queue)
     _told: list[Numbered] = field(default_factory=list)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
@@ -110,7 +112,7 @@ class Headquarters(site_service_pb2_grpc.SiteServiceServicer):
         while True:
             for numbered in self._told[sequence:]:
                 sequence = numbered.sequence
-                yield numbered_to_wire(numbered)
+                yield self.garble(numbered_to_wire(numbered))
             self._more.clear()
             await self._more.wait()
 
@@ -140,7 +142,9 @@ class Headquarters(site_service_pb2_grpc.SiteServiceServicer):
         return wire.SubmitSecureAggregationResponse()
 
     async def LeaveRound(self, request: wire.LeaveRoundRequest, context: Any) -> wire.LeaveRoundResponse:
-        self._heard.put_nowait(Left(request.job_id, request.round, enums.DROP_REASON.from_wire(request.reason)))
+        suspect = request.suspect if request.HasField("suspect") else None
+        reason = enums.DROP_REASON.from_wire(request.reason)
+        self._heard.put_nowait(Left(request.job_id, request.round, reason, suspect))
         return wire.LeaveRoundResponse()
 
     async def announce(self, site: SiteId, round_ref: RoundRef, header: MaskedHeader) -> None:

@@ -486,24 +486,32 @@ class LeaveRoundRequest(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    SUSPECT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """The job. Set by the agent."""
+    """The job. Set by the agent. Empty when it refuses an instruction whose signature or form is wrong, so that it
+    cannot tell what it was about: the site leaves its round and whatever it was asked to prepare.
+    """
     round: _builtins.int
     """The round. 0 means that the site cannot even prepare the job."""
     reason: _round_pb2.DropReason.ValueType
     """Why. Details about data stay in the site's own log."""
+    suspect: _builtins.int
+    """Member index of whose sealed shares this site could not use. Set by the agent. Absent in every other case."""
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
         round: _builtins.int = ...,
         reason: _round_pb2.DropReason.ValueType = ...,
+        suspect: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_suspect", b"_suspect", "suspect", b"suspect"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "reason", b"reason", "round", b"round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_suspect", b"_suspect", "job_id", b"job_id", "reason", b"reason", "round", b"round", "suspect", b"suspect"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__suspect: _TypeAlias = _typing.Literal["suspect"]  # noqa: Y015
+    _WhichOneofArgType__suspect: _TypeAlias = _typing.Literal["_suspect", b"_suspect"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__suspect) -> _WhichOneofReturnType__suspect | None: ...
 
 Global___LeaveRoundRequest: _TypeAlias = LeaveRoundRequest  # noqa: Y015
 

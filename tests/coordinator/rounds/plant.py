@@ -27,7 +27,7 @@ from coordinator.store.sql.store import MEMORY, open_store
 from ravan.clock import ManualClock
 from ravan.codec.documents import open_document
 from ravan.codec.secagg_messages import Submission
-from ravan.errors import ErrorReason, RavanError, ResourceError
+from ravan.errors import ErrorReason, ProtocolError, RavanError, ResourceError
 from ravan.ids import Digest, JobId, RunId, SiteId
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.documents import DocumentKind
@@ -341,6 +341,8 @@ class Site:
                         await self.answer(numbered.instruction)
                     except RavanError as error:
                         self.refused.append(error)
+                        if isinstance(error, ProtocolError) and error.suspect is not None:
+                            await self.accuse(error.suspect)
             await bell.wait()
 
     async def answer(self, instruction: Instruction) -> None:
@@ -444,6 +446,12 @@ class Site:
         )
         await self.plant.conductor.submit_message(self.name, submission)
         self.plant.services.changes.note(self.assignment.job_id)
+
+    async def accuse(self, suspect: int) -> None:
+        """Leave the round, since that member's shares are of no use."""
+        job_id, number = self.assignment.job_id, self.assignment.round_number
+        await self.plant.conductor.accused(self.name, job_id, number, suspect)
+        await self.plant.conductor.left(self.name, job_id, number, DropReason.PROTOCOL)
 
     async def beat(self) -> None:
         await self.plant.conductor.heartbeat(

@@ -14,8 +14,8 @@ from plant import Plant, Site
 from coordinator.rounds.conductor import JobDetail
 from coordinator.store.records import RoundRecord
 from ravan.errors import ErrorReason, IdentityError, ProtocolError, StateError
-from ravan.ids import Digest, JobId
-from ravan.manifest.instructions import ExchangeShares
+from ravan.ids import Digest, JobId, SiteId
+from ravan.manifest.instructions import ExchangeShares, Instruction, MaskAndUpload, Prepare
 from ravan.manifest.phases import DropReason, JobState, RoundOutcome, RoundPhase
 from ravan.manifest.roster import RosterEntry
 from ravan.secagg.messages import (
@@ -201,6 +201,109 @@ async def test_a_vector_in_which_masks_do_not_cancel_gives_no_version(tmp_path: 
         assert record.outcome is RoundOutcome.CANARY_MISMATCH
         await plant.until(job_id, lambda detail: "bundle 0" in detail.record.message)
         assert plant.workbench.totals == []
+
+
+# --- shares that do not open ----------------------------------------------------------------------------------
+
+
+def sealed_for_nobody(shares: SealedShares) -> SealedShares:
+    return SealedShares(ciphertexts={i: c[:-1] + bytes([c[-1] ^ 1]) for i, c in shares.ciphertexts.items()})
+
+
+async def test_a_site_whose_shares_open_for_nobody_is_named_and_the_next_round_goes_on_without_it(
+    tmp_path: Path,
+) -> None:
+    async with Plant(tmp_path) as plant:
+        lie(plant.sites[1], SealedShares, sealed_for_nobody)
+        record, job_id = await run(plant)
+        assert record.outcome is RoundOutcome.TOO_FEW_SITES
+        # Among four one may lie, so the second complaint convicts. Who complained first was out already.
+        assert {drop.reason for drop in record.dropped} == {DropReason.PROTOCOL}
+        assert record.dropped[-1].site == "site-1"
+        assert len(record.dropped) == 2
+        assert plant.workbench.totals == []
+        # Another process of it does not get in either.
+        await plant.sites[1].restart()
+        plant.timers.advance(60)
+        record = await plant.until_ended(job_id, 2)
+        assert record.outcome is RoundOutcome.COMMITTED
+        assert record.selected == ("site-0", "site-2", "site-3")
+        assert values(plant) == {1 + 2 + 3}
+
+
+async def test_an_operator_lets_a_named_site_in_again(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        honest = plant.sites[1].say
+        lie(plant.sites[1], SealedShares, sealed_for_nobody)
+        record, job_id = await run(plant)
+        assert record.outcome is RoundOutcome.TOO_FEW_SITES
+        await plant.conductor.pause_job(job_id)
+        plant.sites[1].say = honest  # type: ignore[method-assign]
+        await plant.conductor.resume_job(job_id)
+        record = await plant.until_ended(job_id, 2)
+        assert "site-1" in record.completed
+
+
+async def test_one_site_alone_convicts_nobody(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        liar = plant.sites[2]
+        honest = liar.answer
+
+        async def answer(instruction: Instruction) -> None:
+            if isinstance(instruction, MaskAndUpload):
+                raise ProtocolError("made up", reason=ErrorReason.PROTOCOL_VIOLATION).blaming(1)
+            await honest(instruction)
+
+        liar.answer = answer  # type: ignore[method-assign]
+        await plant.connect_all()
+        job_id = await plant.submit(rounds=3)
+        detail = await plant.until(job_id, ended)
+        assert [record.outcome for record in detail.rounds] == [RoundOutcome.COMMITTED] * 3
+        for record in detail.rounds:
+            assert [(drop.site, drop.reason) for drop in record.dropped] == [("site-2", DropReason.PROTOCOL)]
+            assert "site-1" in record.completed
+
+
+@pytest.mark.parametrize("suspect", [2, 99])
+async def test_a_word_against_oneself_or_nobody_counts_for_nothing(tmp_path: Path, suspect: int) -> None:
+    async with Plant(tmp_path) as plant:
+        for site in plant.sites:
+            site.mute = {MaskAndUpload}
+        await plant.connect_all()
+        job_id = await plant.submit(rounds=1)
+        await plant.until_phase(job_id, RoundPhase.UPLOADING)
+        for site in plant.sites:
+            await plant.conductor.accused(site.name, job_id, 1, suspect if suspect == 99 else site.index)
+            await plant.conductor.accused(site.name, job_id, 7, 1)
+            await plant.conductor.accused(SiteId("stranger"), job_id, 1, 1)
+        runner = plant.conductor._runners[job_id]
+        assert runner._suspicions.convicted == set()
+        assert runner.round is not None
+        assert runner.round.machine.absences == ()
+
+
+async def test_an_instruction_that_a_site_cannot_read_ends_its_round_and_the_others_go_on(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        plant.sites[1].mute = {ExchangeShares}
+        await plant.connect_all()
+        job_id = await plant.submit(rounds=1)
+        await plant.until_phase(job_id, RoundPhase.SHARING)
+        await plant.conductor.refused(SiteId("site-1"), DropReason.PROTOCOL)
+        detail = await plant.until(job_id, ended)
+        (record,) = detail.rounds
+        assert record.outcome is RoundOutcome.COMMITTED
+        assert [(drop.site, drop.reason) for drop in record.dropped] == [("site-1", DropReason.PROTOCOL)]
+
+
+async def test_a_plan_that_a_site_cannot_read_is_not_waited_for(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        plant.sites[1].mute = {Prepare}
+        await plant.connect_all()
+        job_id = await plant.submit(rounds=1)
+        await plant.until(job_id, lambda detail: "for site-1" in detail.record.message)
+        await plant.conductor.refused(SiteId("site-1"), DropReason.PROTOCOL)
+        record = await plant.until_ended(job_id, 1)
+        assert record.selected == ("site-0", "site-2", "site-3")
 
 
 # --- floods ---------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from edge_agent.session.effects import (
 from edge_agent.session.events import (
     AssignmentReceived,
     Event,
+    InstructionRefused,
     PlanReceived,
     PreparationFailed,
     Prepared,
@@ -430,6 +431,29 @@ def test_a_failed_step_leaves_the_round(taken: int) -> None:
     assert made.handle(RoundFailed(assignment_digest=digest_of(1), reason=DropReason.MEMORY)) == ()
 
 
+def test_a_suspect_is_named_to_the_coordinator() -> None:
+    failed = RoundFailed(assignment_digest=digest_of(1), reason=DropReason.PROTOCOL, suspect=3)
+    leave = in_round(3).handle(failed)[-1]
+    assert leave == Leave(job_id=PLAN.job_id, round_number=1, reason=DropReason.PROTOCOL, suspect=3)
+
+
+@pytest.mark.parametrize("taken", range(1, 6))
+def test_an_instruction_that_cannot_be_read_ends_the_round(taken: int) -> None:
+    made = in_round(taken)
+    made.handle(PlanReceived(plan=OTHER_PLAN, digest=OTHER_DIGEST))
+    closed, left, following = made.handle(InstructionRefused())
+    assert closed == CloseRound(assignment_digest=digest_of(1), outcome=None)
+    assert left == Leave(job_id=None, round_number=0, reason=DropReason.PROTOCOL)
+    assert isinstance(following, StartPreparation)
+    assert made.active_round is None
+
+
+def test_an_instruction_that_cannot_be_read_is_refused_without_a_round_too() -> None:
+    made = prepared()
+    assert made.handle(InstructionRefused()) == (Leave(job_id=None, round_number=0, reason=DropReason.PROTOCOL),)
+    assert kinds(made.handle(train())) == [MeetMembers, RememberRound, StartTraining]
+
+
 def test_the_end_of_a_job_forgets_it() -> None:
     made = in_round(2)
     effects = made.handle(ENDED)
@@ -470,6 +494,7 @@ EVENTS = st.sampled_from(
         ENDED,
         *(make(number) for number in (1, 2, 3) for make in (train, roster, delivery, survivors, reveal, result)),
         *(RoundFailed(assignment_digest=digest_of(number), reason=DropReason.DATA) for number in (1, 2)),
+        InstructionRefused(),
     ]
 )
 

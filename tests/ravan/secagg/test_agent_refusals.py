@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from secagg_driver import Federation, identity, make_assignment, only, refused, 
 from ravan.errors import ErrorReason, ProtocolError, StateError
 from ravan.ids import Digest
 from ravan.manifest.roster import Roster
+from ravan.secagg.agent_sharing import Sharing
 from ravan.secagg.bundles import plan_bundles
 from ravan.secagg.effects import Mask, PersistRevealed, SendReveal, SignSurvivors
 from ravan.secagg.messages import (
@@ -23,7 +25,9 @@ from ravan.secagg.messages import (
     SurvivorSet,
     SurvivorSignature,
 )
-from ravan.secagg.transcript import mask_set_digest, survivor_bytes
+from ravan.secagg.sealing import seal
+from ravan.secagg.shamir import PRIME
+from ravan.secagg.transcript import derivation_salt, mask_set_digest, survivor_bytes
 
 TILES = [(0, 1, 2), (0, 1, 2), (0, 1, 2), (0, 1), (0,)]
 EVERYONE = tuple(range(5))
@@ -232,8 +236,25 @@ def test_delivery_that_does_not_hold(federation: Federation, delivery: ShareDeli
     change, reason, match = DELIVERIES[name]
     agent = federation.agents[0]
     refused(reason, lambda: agent.deliver(change(delivery)), match)
+    with pytest.raises(ProtocolError) as caught:
+        agent.deliver(change(delivery))
+    named = re.search(r"member (\d) sealed", str(caught.value))
+    assert caught.value.suspect == (int(named[1]) if named else None)
     assert agent.state == "SHARING"
     assert only(agent.deliver(delivery), Mask).job.bundles
+
+
+def test_a_sealed_share_that_is_no_element_is_its_senders(federation: Federation, delivery: ShareDelivery) -> None:
+    agent = federation.agents[0]
+    state = agent._state
+    assert isinstance(state, Sharing)
+    salt = derivation_salt(state.context.assignment_digest, state.roster_digest)
+    count = (len(delivery.ciphertexts[2]) - 17) // 33
+    shares = (*[bytes(33)] * (count - 1), PRIME.to_bytes(33, "big"))
+    sealed = seal(state.channels[2], salt, 2, 0, shares)
+    with pytest.raises(ProtocolError) as caught:
+        agent.deliver(replace(delivery, ciphertexts={**delivery.ciphertexts, 2: sealed}))
+    assert caught.value.suspect == 2
 
 
 def test_an_update_is_masked_once(federation: Federation, delivery: ShareDelivery) -> None:
