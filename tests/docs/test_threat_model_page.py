@@ -91,7 +91,7 @@ def test_refusals_show_by_reasons_that_there_are() -> None:
     assert upper <= set(ErrorReason)
     assert drops <= set(DropReason)
     assert set(re.findall(r"outcome `(\w+)`", shown)) <= set(RoundOutcome)
-    assert {"protocol", "refused", "restarted", "deadline", "data"} <= drops
+    assert {"protocol", "refused", "restarted", "data"} <= drops
 
 
 def test_colluders_withstood_on_a_roster_of_any_size() -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 from plant import EVALUATION, FULL_RAM, HEADS, MATRICES, Plant, digest_of, job_toml
+from rich.console import Console
 
+from coordinator.api.views import job_view
+from coordinator.cli.tables import render_job
 from coordinator.rounds.conductor import JobDetail
 from ravan.errors import ErrorReason, IdentityError, ModelError, ProtocolError, RavanError, StateError
 from ravan.ids import JobId, SiteId
@@ -214,6 +217,28 @@ async def test_a_lost_site_is_recorded_and_the_round_commits(
 def _awaits_only(plant: Plant, job_id: JobId, name: str) -> bool:
     active = plant.conductor._runners[job_id].round
     return active is not None and active.machine.awaited == (name,)
+
+
+async def test_operators_see_whose_answer_the_running_round_waits_for_and_no_more_after_it(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        plant.sites[3].mute = {MaskAndUpload}
+        await plant.connect_all()
+        job_id = await plant.submit(rounds=1)
+        await plant.until(job_id, lambda _: _awaits_only(plant, job_id, "site-3"))
+        detail = await plant.conductor.job_detail(job_id)
+        view = job_view(detail.record, detail.rounds, detail.ready_sites, detail.awaited)
+        assert list(view.rounds[-1].awaited) == ["site-3"]
+        screen = Console(width=120)
+        with screen.capture() as shown:
+            screen.print(render_job(view, ()))
+        assert "site-3" in next(line for line in shown.get().splitlines() if "uploading" in line)
+        plant.sites[3].mute = set()
+        await plant.sites[3].answer(next(i for i in plant.sites[3].heard if isinstance(i, MaskAndUpload)))
+        detail = await plant.until(job_id, ended)
+        assert detail.awaited == ()
+        # Should a question come between the round and its record, nobody is shown beside a round that is over.
+        view = job_view(detail.record, detail.rounds, detail.ready_sites, (SiteId("site-3"),))
+        assert list(view.rounds[-1].awaited) == []
 
 
 async def test_a_silent_site_is_dropped_at_the_deadline(tmp_path: Path) -> None:
