@@ -54,7 +54,8 @@ class JobRunner:
         self.job = job
         self.record = record
         self.round: ActiveRound | None = None
-        self._previous: ActiveRound | None = None
+        self._given_up: ActiveRound | None = None
+        """The last round, when it came to nothing: the last words against a site may come after its end."""
         self._suspicions = Suspicions()
         self._services = services
         self._on_release = on_release
@@ -103,11 +104,10 @@ class JobRunner:
 
     async def accuse(self, accuser: SiteId, round_number: int, suspect: int) -> None:
         """Take a member's word against another's shares; a site that too many name takes no further part."""
-        concerned = self.round or self._previous
-        if concerned is None or concerned.number != round_number:
-            return
-        accused = concerned.find_accused(accuser, suspect)
-        if accused is None:
+        known = (each for each in (self.round, self._given_up) if each is not None and each.number == round_number)
+        concerned = next(known, None)
+        accused = None if concerned is None else concerned.find_accused(accuser, suspect)
+        if concerned is None or accused is None:
             return
         site, tolerated = accused
         log.warning("shares could not be opened", job=self.record.name, of=site, by=accuser)
@@ -219,7 +219,8 @@ class JobRunner:
             await self._save(state=JobState.RUNNING, message="")
         await self.round.begin()
         await self.round.ended.wait()
-        ended, self.round, self._previous = self.round, None, self.round
+        ended, self.round = self.round, None
+        self._given_up = ended if ended.summed is None else None
         if ended.failure is not None:
             # A version whose commit was not stored is nobody's.
             self.record = replace(self.record, state_digest=before.state_digest, accuracy=before.accuracy)
