@@ -229,6 +229,8 @@ class AllocationTable(_Table):
 
     policy: AllocationPolicy = AllocationPolicy.COVERAGE
     """`coverage`: each site as many heads, from the top layer down, as its memory and the deadline allow."""
+    spare_sites: Annotated[int, Field(strict=True, ge=0, le=MAX_GROUP)] = 0
+    """Sites beyond `bundle_threshold` that must be able to hold a head before anybody trains it."""
 
 
 class JobFile(_Table):

@@ -69,4 +69,5 @@ label = "label"             # column with the labels; default "label"
 
 [allocation]
 policy = "coverage"         # as many heads, from the top, as memory and deadline allow; default "coverage"
+spare_sites = 0             # heads must have so many sites beyond bundle_threshold, to bear losing them; default 0
 """

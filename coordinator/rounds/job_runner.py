@@ -215,8 +215,10 @@ class JobRunner:
         before = self.record
         number = rounds[-1].number + 1 if rounds else 1
         self.round = self._open_round(selection, sites, number, self._clips or _last_clips(rounds))
-        if self.record.state is JobState.PREPARING or self.record.message:
-            await self._save(state=JobState.RUNNING, message="")
+        if self.record.state is JobState.PREPARING or self.record.message != selection.remark:
+            if selection.remark:
+                log.warning("heads that nobody trains", job=self.record.name, round=number, detail=selection.remark)
+            await self._save(state=JobState.RUNNING, message=selection.remark)
         await self.round.begin()
         await self.round.ended.wait()
         ended, self.round, self._previous = self.round, None, self.round

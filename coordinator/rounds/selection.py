@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from coordinator.allocation.cells import Tiles, join_classes
-from coordinator.allocation.policy import Allocation, Shortage, SiteCapacity, allocate
+from coordinator.allocation.coverage import CoverageRules, settle_depths
+from coordinator.allocation.policy import Budget, Shortage, SiteCapacity, find_reach
+from coordinator.allocation.shortfall import describe_shortfall, find_shortfall
 from coordinator.allocation.tiles import form_tiles
 from coordinator.rounds.candidates import Lineup
 from coordinator.rounds.ports import Job
 from coordinator.store.records import RoundRecord
 from ravan.ids import SiteId
-from ravan.manifest.assignment import MAX_MEMBERS, Suite, Tile, Weighting
+from ravan.manifest.assignment import MAX_MEMBERS, Suite, Tile
 from ravan.manifest.phases import RoundOutcome
 
 SETTLE_S: Final = 30.0
@@ -30,6 +31,8 @@ class Selection:
     tiles_of: Mapping[SiteId, tuple[int, ...]]
     suite: Suite
     """Keystream that all their CPUs are quick at."""
+    remark: str
+    """Which heads nobody trains, why, and what to change; empty when all are trained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +50,24 @@ def select(
     Above 4096 sites those take part that completed the fewest rounds.
     """
     tiles = form_tiles(job.plan)
-    allocation = _allocate(job, tiles, {site: fleet[site] for site in lineup.ready if site in fleet})
+    ready = {site: fleet[site] for site in lineup.ready if site in fleet}
+    reach = find_reach(tiles, ready, _budget(job))
     needed = job.file.minimum_sites
-    if len(allocation.tiles_of) < needed:
-        return Waiting(sentence=say_waiting(lineup, len(allocation.tiles_of), needed, allocation.left_out))
-    chosen = _least_used(tuple(allocation.tiles_of), rounds)
-    settings = job.file.secure_aggregation
+    if len(reach.depth_of) < needed:
+        return Waiting(sentence=say_waiting(lineup, len(reach.depth_of), needed, reach.left_out))
+    chosen = _least_used(tuple(reach.depth_of), rounds)
+    depths = settle_depths({site: reach.depth_of[site] for site in chosen}, _rules(job))
+    remark = _remark(job, tiles, depths, {site: ready[site] for site in (*chosen, *reach.left_out)})
+    if remark and not job.plan.dense and not any(depths.values()):
+        return Waiting(sentence=remark)
     return Selection(
         sites=chosen,
         tiles=tiles,
-        tiles_of=_allot({site: allocation.tiles_of[site] for site in chosen}, settings.weighting()),
-        suite=settings.suite.choose(aes_everywhere=all(fleet[site].hardware.aes_instructions for site in chosen)),
+        tiles_of={site: tuple(tile.tile_id for tile in tiles[:depth]) for site, depth in depths.items()},
+        suite=job.file.secure_aggregation.suite.choose(
+            aes_everywhere=all(fleet[site].hardware.aes_instructions for site in chosen)
+        ),
+        remark=remark,
     )
 
 
@@ -78,17 +88,22 @@ def count_committed(rounds: Sequence[RoundRecord]) -> int:
     return sum(record.outcome is RoundOutcome.COMMITTED for record in rounds)
 
 
-def _allocate(job: Job, tiles: Sequence[Tile], fleet: Mapping[SiteId, SiteCapacity]) -> Allocation:
-    return allocate(
-        tiles,
-        fleet,
-        steps=job.plan.training.steps,
-        training_deadline_s=job.file.round.training_deadline_s,
+def _budget(job: Job) -> Budget:
+    return Budget(steps=job.plan.training.steps, training_deadline_s=job.file.round.training_deadline_s)
+
+
+def _rules(job: Job) -> CoverageRules:
+    settings = job.file.secure_aggregation
+    return CoverageRules(
+        threshold=settings.bundle_threshold,
+        spare=job.file.allocation.spare_sites,
+        weighting=settings.weighting(),
     )
 
 
-def _allot(tiles_of: Mapping[SiteId, Tiles], weighting: Weighting | None) -> Mapping[SiteId, Tiles]:
-    return tiles_of if weighting is None else join_classes(tiles_of, weighting.cell_minimum)
+def _remark(job: Job, tiles: Sequence[Tile], depths: Mapping[SiteId, int], fleet: Mapping[SiteId, SiteCapacity]) -> str:
+    shortfall = find_shortfall(tiles, fleet, max(depths.values()), _budget(job), _rules(job))
+    return "" if shortfall is None else describe_shortfall(job.plan, shortfall, len(depths))
 
 
 def _least_used(sites: Sequence[SiteId], rounds: Sequence[RoundRecord]) -> tuple[SiteId, ...]:
