@@ -27,10 +27,14 @@ DEADLINE_SHARE: Final = 0.8
 
 
 class AllocationPolicy(StrEnum):
-    """How heads are shared out."""
+    """Which heads come first."""
 
     COVERAGE = "coverage"
-    """Every site trains as many heads as it can, so that each head has as large a cohort as possible."""
+    """From the top, so that each head has as large a cohort as possible."""
+    RANDOM = "random"
+    """Others in each round."""
+    WEIGHT = "weight"
+    """Those first that have moved furthest so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from coordinator.allocation.coverage import CoverageRules, settle_depths
-from coordinator.allocation.policy import Budget, Shortage, SiteCapacity, find_reach
+from coordinator.allocation.policy import AllocationPolicy, Budget, Shortage, SiteCapacity, find_reach
+from coordinator.allocation.ranking import Ranking, choose_tiles, rank_at_random, rank_by_weight, rank_from_top
 from coordinator.allocation.shortfall import describe_shortfall, find_shortfall
 from coordinator.allocation.tiles import form_tiles
 from coordinator.rounds.candidates import Lineup
 from coordinator.rounds.ports import Job
 from coordinator.store.records import RoundRecord
-from ravan.ids import SiteId
+from ravan.ids import BlockId, SiteId
 from ravan.manifest.assignment import MAX_MEMBERS, Suite, Tile
 from ravan.manifest.phases import RoundOutcome
 
@@ -43,11 +44,16 @@ class Waiting:
 
 
 def select(
-    job: Job, lineup: Lineup, fleet: Mapping[SiteId, SiteCapacity], rounds: Sequence[RoundRecord]
+    job: Job,
+    lineup: Lineup,
+    fleet: Mapping[SiteId, SiteCapacity],
+    rounds: Sequence[RoundRecord],
+    norms: Mapping[BlockId, float],
 ) -> Selection | Waiting:
     """Allot tiles to the ready sites from their newest reports.
 
-    Above 4096 sites those take part that completed the fewest rounds.
+    `norms` are those of all heads, where the job ranks them by weight. Above 4096 sites those take part that completed
+    the fewest rounds.
     """
     tiles = form_tiles(job.plan)
     ready = {site: fleet[site] for site in lineup.ready if site in fleet}
@@ -63,7 +69,9 @@ def select(
     return Selection(
         sites=chosen,
         tiles=tiles,
-        tiles_of={site: tuple(tile.tile_id for tile in tiles[:depth]) for site, depth in depths.items()},
+        tiles_of=choose_tiles(
+            depths, _rules(job), _ranking(job, tiles, rounds, norms), job.file.allocation.share_trained()
+        ),
         suite=job.file.secure_aggregation.suite.choose(
             aes_everywhere=all(fleet[site].hardware.aes_instructions for site in chosen)
         ),
@@ -83,6 +91,11 @@ def say_waiting(lineup: Lineup, ready: int, needed: int, left_out: Mapping[SiteI
     return "; ".join(parts) + "."
 
 
+def following_number(rounds: Sequence[RoundRecord]) -> int:
+    """Return the number of the round after these."""
+    return rounds[-1].number + 1 if rounds else 1
+
+
 def count_committed(rounds: Sequence[RoundRecord]) -> int:
     """Return how many rounds made a new version."""
     return sum(record.outcome is RoundOutcome.COMMITTED for record in rounds)
@@ -99,6 +112,16 @@ def _rules(job: Job) -> CoverageRules:
         spare=job.file.allocation.spare_sites,
         weighting=settings.weighting(),
     )
+
+
+def _ranking(job: Job, tiles: Sequence[Tile], rounds: Sequence[RoundRecord], norms: Mapping[BlockId, float]) -> Ranking:
+    match job.file.allocation.policy:
+        case AllocationPolicy.RANDOM:
+            return rank_at_random(job.plan.run_id, following_number(rounds))
+        case AllocationPolicy.WEIGHT:
+            return rank_by_weight(tiles, norms)
+        case AllocationPolicy.COVERAGE:
+            return rank_from_top
 
 
 def _remark(job: Job, tiles: Sequence[Tile], depths: Mapping[SiteId, int], fleet: Mapping[SiteId, SiteCapacity]) -> str:

@@ -364,6 +364,18 @@ async def test_heads_that_too_few_sites_can_hold_are_trained_by_nobody_and_the_j
         assert detail.record.message == ""
 
 
+async def test_heads_are_weighed_anew_for_every_version(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        await plant.connect_all()
+        job_id = await plant.submit(rounds=3, policy="weight")
+        detail = await plant.until(job_id, ended)
+        assert plant.workbench.weighed == [digest_of(f"version {number}") for number in range(4)]
+        # Two of three tiles, and the uppermost has moved least.
+        trained = {head.matrix for head, count in detail.rounds[0].cohorts.items() if count}
+        assert trained == {0, 1}
+        assert detail.record.message == ""
+
+
 async def test_another_site_s_index_is_refused_and_drops_nobody(tmp_path: Path) -> None:
     async with Plant(tmp_path) as plant:
         plant.sites[0].mute = {ExchangeShares}
