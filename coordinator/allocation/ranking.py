@@ -103,7 +103,7 @@ def _choose(wishes: Mapping[int, Sequence[int]], share: float, *, apart: bool) -
     chosen: dict[int, Tiles] = {}
     for depth, wished in wishes.items():
         # 0.7 * 10 is a little more than 7 in floating point.
-        count = math.ceil(round(share * depth, 9))
+        count = max(1, math.ceil(round(share * depth, 9)))
         while apart and count < len(wished) and tuple(sorted(wished[:count])) in chosen.values():
             count += 1
         chosen[depth] = tuple(sorted(wished[:count]))

@@ -95,7 +95,9 @@ def test_a_share_is_taken_by_rank() -> None:
     assert chosen(bottom_first, 0.5, 8, 8, 8, 4, 4, 4) == [(4, 5, 6, 7)] * 3 + [(2, 3)] * 3
 
 
-@pytest.mark.parametrize(("share", "depth", "count"), [(0.7, 10, 7), (0.1, 10, 1), (0.05, 10, 1), (0.34, 3, 2)])
+@pytest.mark.parametrize(
+    ("share", "depth", "count"), [(0.7, 10, 7), (0.1, 10, 1), (0.05, 10, 1), (0.34, 3, 2), (1e-12, 10, 1)]
+)
 def test_a_share_is_rounded_up_to_whole_tiles(share: float, depth: int, count: int) -> None:
     assert chosen(rank_from_top, share, *[depth] * 3) == [tuple(range(count))] * 3
 
