@@ -39,6 +39,8 @@ class Remedy:
     """Sites to enrol that can hold all heads."""
     without: tuple[SiteId, ...] = ()
     """Sites to do without."""
+    returning: tuple[SiteId, ...] = ()
+    """Sites that can hold all heads and only have to take part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +77,12 @@ def find_shortfall(
     depth: int,
     budget: Budget,
     rules: CoverageRules,
+    absent: Mapping[SiteId, SiteCapacity],
 ) -> Shortfall | None:
-    """Return what is missing where only the uppermost `depth` tiles are trained by the sites of `fleet`."""
+    """Return what is missing where only the uppermost `depth` tiles are trained by the sites of `fleet`.
+
+    `absent` are sites that prepared the job and are not in the round.
+    """
     if depth >= len(tiles):
         return None
     matrices = matrices_from_top(tiles)
@@ -87,8 +93,11 @@ def find_shortfall(
     needs = [need for site in unable if (need := _need_of(site, fleet[site], matrices[-1], budget)) is not None]
     if able < needed:
         weaker: tuple[SiteId, ...] = ()
-        remedies = [*_change_sites(needs, needed - able), *_lower_minimums(rules, able)]
-        last_resort = Remedy(more_sites=needed - able)
+        missing = needed - able
+        away = [site for site, depth in find_reach(tiles, absent, budget).depth_of.items() if depth == len(tiles)]
+        remedies = [Remedy(returning=tuple(away))] if len(away) >= missing else []
+        remedies += [*_change_sites(needs, missing), *_lower_minimums(rules, able)]
+        last_resort = Remedy(more_sites=missing)
     else:
         weaker = tuple(site for site in unable if site in reach)
         needs = [need for need in needs if need.site in weaker]
@@ -185,6 +194,8 @@ def _say(remedy: Remedy) -> str:
         parts.append(f"in a new job set {', '.join(f'{key} = {value}' for key, value in changes.items())}")
     if remedy.more_sites:
         parts.append(f"enrol {remedy.more_sites} more that can hold all heads")
+    if remedy.returning:
+        parts.append(f"wait for {_list(remedy.returning)} to take part")
     if remedy.without:
         parts.append(f"do without {_list(remedy.without)}")
     return " and ".join(parts)

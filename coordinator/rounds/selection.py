@@ -63,7 +63,10 @@ def select(
         return Waiting(sentence=say_waiting(lineup, len(reach.depth_of), needed, reach.left_out))
     chosen = _least_used(tuple(reach.depth_of), rounds)
     depths = settle_depths({site: reach.depth_of[site] for site in chosen}, _rules(job))
-    remark = _remark(job, tiles, depths, {site: ready[site] for site in (*chosen, *reach.left_out)})
+    concerned = {site: ready[site] for site in (*chosen, *reach.left_out)}
+    absent = {site: capacity for site, capacity in fleet.items() if site not in concerned}
+    shortfall = find_shortfall(tiles, concerned, max(depths.values()), _budget(job), _rules(job), absent)
+    remark = "" if shortfall is None else describe_shortfall(job.plan, shortfall, len(chosen))
     if remark and not job.plan.dense and not any(depths.values()):
         return Waiting(sentence=remark)
     return Selection(
@@ -122,11 +125,6 @@ def _ranking(job: Job, tiles: Sequence[Tile], rounds: Sequence[RoundRecord], nor
             return rank_by_weight(tiles, norms)
         case AllocationPolicy.COVERAGE:
             return rank_from_top
-
-
-def _remark(job: Job, tiles: Sequence[Tile], depths: Mapping[SiteId, int], fleet: Mapping[SiteId, SiteCapacity]) -> str:
-    shortfall = find_shortfall(tiles, fleet, max(depths.values()), _budget(job), _rules(job))
-    return "" if shortfall is None else describe_shortfall(job.plan, shortfall, len(depths))
 
 
 def _least_used(sites: Sequence[SiteId], rounds: Sequence[RoundRecord]) -> tuple[SiteId, ...]:

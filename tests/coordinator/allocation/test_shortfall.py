@@ -32,8 +32,10 @@ def depth_of(fleet: Mapping[SiteId, SiteCapacity], rules: CoverageRules, budget:
     return max(settle_depths(find_reach(TILES, fleet, budget).depth_of, rules).values(), default=0)
 
 
-def shortfall_of(fleet: Mapping[SiteId, SiteCapacity], rules: CoverageRules) -> Shortfall | None:
-    return find_shortfall(TILES, fleet, depth_of(fleet, rules), BUDGET, rules)
+def shortfall_of(
+    fleet: Mapping[SiteId, SiteCapacity], rules: CoverageRules, absent: Mapping[SiteId, SiteCapacity] | None = None
+) -> Shortfall | None:
+    return find_shortfall(TILES, fleet, depth_of(fleet, rules), BUDGET, rules, absent or {})
 
 
 def sentence(fleet: Mapping[SiteId, SiteCapacity], rules: CoverageRules) -> str:
@@ -103,14 +105,30 @@ def test_weak_sites_that_nothing_helps_are_done_without() -> None:
     assert found.remedies == (Remedy(without=(SiteId("s6"), SiteId("s7"))),)
 
 
+def test_sites_that_only_have_to_take_part_are_named_first() -> None:
+    rules, away = CoverageRules(threshold=4), {SiteId("x"): FULL, SiteId("y"): HALF, SiteId("z"): FULL}
+    fleet = fleet_of(FULL, FULL, HALF, HALF)
+    found = shortfall_of(fleet, rules, away)
+    assert found is not None
+    assert found.remedies[0] == Remedy(returning=(SiteId("x"), SiteId("z")))
+    assert "To have all trained: wait for x, z to take part; or raise" in describe_shortfall(PLAN, found, len(fleet))
+    fewer = shortfall_of(fleet_of(FULL, HALF, HALF, HALF), rules, away)
+    assert fewer is not None
+    assert all(not remedy.returning for remedy in fewer.remedies)
+
+
 def follow(
-    remedy: Remedy, fleet: Mapping[SiteId, SiteCapacity], rules: CoverageRules
+    remedy: Remedy,
+    fleet: Mapping[SiteId, SiteCapacity],
+    rules: CoverageRules,
+    absent: Mapping[SiteId, SiteCapacity],
 ) -> tuple[dict[SiteId, SiteCapacity], CoverageRules, Budget]:
     """Do what the remedy says, and nothing else."""
     changed = {site: capacity for site, capacity in fleet.items() if site not in remedy.without}
     for site, mib in remedy.memory_mib.items():
         hardware = replace(changed[site].hardware, ram_limit_bytes=mib * MB)
         changed[site] = replace(changed[site], hardware=hardware)
+    changed |= {site: absent[site] for site in remedy.returning}
     for i in range(remedy.more_sites):
         changed[SiteId(f"new{i}")] = capacity(4000)
     settings = {key.split()[-1]: value for key, value in remedy.settings.items()}
@@ -130,31 +148,42 @@ def follow(
     )
 
 
-def check_advice(fleet: Mapping[SiteId, SiteCapacity], rules: CoverageRules) -> None:
-    found = shortfall_of(fleet, rules)
+def check_advice(sites: list[SiteCapacity], away: list[SiteCapacity], rules: CoverageRules) -> None:
+    fleet, absent = fleet_of(*sites), {SiteId(f"away{i}"): site for i, site in enumerate(away)}
+    found = shortfall_of(fleet, rules, absent)
     assert (found is None) == (depth_of(fleet, rules) == len(TILES))
     if found is None:
         return
     assert found.remedies
     for remedy in found.remedies:
-        changed, eased, budget = follow(remedy, fleet, rules)
+        changed, eased, budget = follow(remedy, fleet, rules, absent)
         assert depth_of(changed, eased, budget) == len(TILES), remedy
         assert eased.threshold >= 3
         assert eased.weighting is None or eased.weighting.cell_minimum >= eased.weighting.cell_threshold >= 3
 
 
-@given(st.lists(capacities, min_size=3, max_size=12), st.integers(3, 8), st.integers(0, 3))
-def test_any_advice_is_enough_alone(sites: list[SiteCapacity], threshold: int, spare: int) -> None:
-    check_advice(fleet_of(*sites), CoverageRules(threshold=threshold, spare=spare))
+@given(
+    st.lists(capacities, min_size=3, max_size=12),
+    st.lists(capacities, max_size=4),
+    st.integers(3, 8),
+    st.integers(0, 3),
+)
+def test_any_advice_is_enough_alone(sites: list[SiteCapacity], away: list[SiteCapacity], more: int, spare: int) -> None:
+    check_advice(sites, away, CoverageRules(threshold=3 + more, spare=spare))
 
 
-@given(st.lists(st.sampled_from([FULL, HALF, NONE]), min_size=8, max_size=20), st.integers(3, 4))
-def test_any_advice_of_the_weighted_profile_is_enough_alone(sites: list[SiteCapacity], least: int) -> None:
+three_kinds = st.sampled_from([FULL, HALF, NONE])
+
+
+@given(st.lists(three_kinds, min_size=8, max_size=20), st.lists(three_kinds, max_size=4), st.integers(3, 4))
+def test_any_advice_of_the_weighted_profile_is_enough_alone(
+    sites: list[SiteCapacity], away: list[SiteCapacity], least: int
+) -> None:
     weighting = Weighting(limit=255, unit=16, cell_minimum=least, cell_threshold=3)
-    check_advice(fleet_of(*sites), CoverageRules(threshold=3, weighting=weighting))
+    check_advice(sites, away, CoverageRules(threshold=3, weighting=weighting))
 
 
 @pytest.mark.parametrize("depth", range(13))
 def test_the_heads_that_are_named_are_those_below_what_is_trained(depth: int) -> None:
-    found = find_shortfall(TILES, fleet_of(NONE, NONE, NONE), depth, BUDGET, CoverageRules(threshold=3))
+    found = find_shortfall(TILES, fleet_of(NONE, NONE, NONE), depth, BUDGET, CoverageRules(threshold=3), {})
     assert (0 if found is None else found.matrices) == 12 - depth

@@ -114,6 +114,13 @@ def test_what_too_few_can_hold_is_trained_by_nobody_and_said() -> None:
     )
 
 
+def test_a_site_that_is_away_is_waited_for_before_others_are_changed() -> None:
+    fleet = {A: capacity(), B: capacity(), C: capacity(750), SiteId("off"): capacity()}
+    selection = select(make_job(), lineup(A, B, C), fleet, (), {})
+    assert isinstance(selection, Selection)
+    assert selection.remark.endswith("To have all trained: wait for off to take part.")
+
+
 def test_spare_sites_of_the_job_file_count() -> None:
     fleet = {A: capacity(), B: capacity(), C: capacity(), SiteId("d"): capacity(600)}
     for each, tiles in ((make_job(), (0, 1, 2)), (with_allocation(AllocationTable(spare_sites=1)), (0,))):
