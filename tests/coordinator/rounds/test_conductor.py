@@ -427,7 +427,11 @@ async def test_after_a_restart_the_round_is_interrupted_and_the_job_goes_on(tmp_
         assert (first.phase, first.outcome) == (RoundPhase.ENDED, RoundOutcome.INTERRUPTED)
         assert second.outcome is RoundOutcome.COMMITTED
         assert detail.record.state is JobState.COMPLETED
-        outcomes = [i.outcome for i in plant.sites[0].heard if isinstance(i, RoundResult)]
+        heard = plant.sites[0].heard
+        async with asyncio.timeout(30):
+            while not isinstance(heard[-1], JobEnded):  # noqa: ASYNC110 - operators see the end before sites read it
+                await asyncio.sleep(0.01)
+        outcomes = [i.outcome for i in heard if isinstance(i, RoundResult)]
         # The last result comes again with the job's end, for those who have not read it.
         assert outcomes == [RoundOutcome.INTERRUPTED, RoundOutcome.COMMITTED, RoundOutcome.COMMITTED]
         assert plant.workbench.evaluated[0] == digest_of("version 0")
