@@ -125,7 +125,7 @@ class AdapterTable(_Table):
     lora_rank: Count = 8
     """Budget for `rank = "auto"`: no more numbers than plain LoRA of this rank would train."""
     targets: Annotated[tuple[Text, ...], AfterValidator(_checked_targets)] = ("query", "value")
-    """Linear layers to adapt, by the last parts of their names."""
+    """Linear layers to adapt, by the last parts of their names or by role: `attention`, `mlp`, `all`."""
     basis: BasisKind = BasisKind.GRAM_SCHMIDT
     """How the fixed bases are drawn."""
     seed: Annotated[str, AfterValidator(_checked_seed)] = ""
