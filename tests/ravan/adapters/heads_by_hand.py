@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ravan.adapters.basis import draw_basis
+from ravan.adapters.basis import Basis, draw_basis
 from ravan.adapters.state import FloatArray, ModelState
 from ravan.ids import BlockId, BlockKind
 from ravan.manifest.plan import JobPlan, Matrix
@@ -23,7 +24,7 @@ class SlowHeads(nn.Module):
     def __init__(self, plan: JobPlan, matrix: Matrix, state: ModelState, base: nn.Linear) -> None:
         super().__init__()
         self.base = base.requires_grad_(False)
-        basis = draw_basis(plan.adapter, matrix.ordinal, matrix.out_features, matrix.in_features)
+        basis = basis_of(plan, matrix)
         self.b = torch.from_numpy(basis.b).double()
         self.a = torch.from_numpy(basis.a).double()
         cores = cores_of(state, matrix)
@@ -58,11 +59,16 @@ def slow_model(model: nn.Module, plan: JobPlan, state: ModelState) -> nn.Module:
 
 def update_by_hand(plan: JobPlan, matrix: Matrix, products: Mapping[int, NDArray[Any]]) -> NDArray[np.float64]:
     """sum_i B_i P_i A_i over the given heads, in float64."""
-    basis = draw_basis(plan.adapter, matrix.ordinal, matrix.out_features, matrix.in_features)
+    basis = basis_of(plan, matrix)
     total = np.zeros((matrix.out_features, matrix.in_features))
     for head, product in products.items():
         total += basis.b[head].astype(np.float64) @ product.astype(np.float64) @ basis.a[head].astype(np.float64)
     return total
+
+
+def basis_of(plan: JobPlan, matrix: Matrix) -> Basis:
+    own = replace(plan.adapter, rank=matrix.rank or plan.adapter.rank)
+    return draw_basis(own, matrix.ordinal, matrix.out_features, matrix.in_features)
 
 
 def cores_of(state: ModelState, matrix: Matrix) -> dict[int, FloatArray]:
