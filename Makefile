@@ -13,7 +13,7 @@ MODULES ?=
 export HF_HUB_OFFLINE := 1
 
 .PHONY: help env env-dev demo example test test-all check mutants bench bench-masking bench-secagg bench-step \
-        bench-size fuzz fuzz-corpus format proto clean
+        bench-allocate bench-size fuzz fuzz-corpus format proto clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -68,13 +68,16 @@ mutants: $(VENV)/.dev  ## break secure aggregation on purpose, see the tests fai
 	@$(if $(MODULES),,nice -n 10 $(BIN)/python -m mutation.removal)
 	@nice -n 10 $(BIN)/python -m mutation.secagg $(MODULES)
 
-bench: bench-masking bench-secagg bench-step bench-size  ## measure every promised figure
+bench: bench-masking bench-secagg bench-step bench-allocate bench-size  ## measure every promised figure
 
 bench-masking: $(VENV)/.runtime  ## masking against the raw keystream
 	@$(BIN)/python -m benchmarks.masking
 
 bench-secagg: $(VENV)/.runtime  ## secure aggregation against Flower's, which gets its own environment; about ten minutes
 	@$(BIN)/python -m benchmarks.secagg
+
+bench-allocate: $(VENV)/.runtime  ## allocate the heads of a round to a thousand sites
+	@$(BIN)/python -m benchmarks.allocate
 
 fuzz: $(VENV)/.fuzz  ## a minute of fuzzing for each reader of foreign bytes; FUZZ_SECONDS=n TARGET=name
 	@$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(TARGET)

@@ -228,6 +228,13 @@ COORDINATOR: Final = (
         test="tests/ravan/codec/test_signed_documents.py::test_another_key_is_refused",
     ),
     Check(
+        attack="changed manifest: an unsigned document is refused aloud, not passed over",
+        file=_SESSION,
+        snippet="leave, *self._prepare_next()\n\n    def _close",
+        removed="*self._prepare_next()\n\n    def _close",
+        test=_MACHINE + "test_an_instruction_that_cannot_be_read_ends_the_round",
+    ),
+    Check(
         attack="replayed shares: of another round, receiver or sender",
         file=_SEALING,
         snippet="        plain = AESGCM(key).decrypt(_nonce(sender, receiver), ciphertext[1:], bound)\n",
@@ -308,6 +315,20 @@ COORDINATOR: Final = (
 """What agents check."""
 
 AGENTS: Final = (
+    Check(
+        attack="sealed shares that do not open: who dealt them is left out",
+        file="coordinator/rounds/suspicions.py",
+        snippet="        self.convicted.add(suspect)\n        return True\n",
+        removed="        return False\n",
+        test=_SITES + "test_a_site_whose_shares_open_for_nobody_is_named_and_the_next_round_goes_on_without_it",
+    ),
+    Check(
+        attack="sealed shares that do not open: the word of a few convicts nobody",
+        file="coordinator/rounds/suspicions.py",
+        snippet="        if suspect in self.convicted or len(accusers) <= tolerated:\n",
+        removed="        if suspect in self.convicted:\n",
+        test=_SITES + "test_one_site_alone_convicts_nobody",
+    ),
     Check(
         attack="wrong signature: round keys",
         file=_PHASES,

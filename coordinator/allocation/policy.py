@@ -1,13 +1,15 @@
-"""Which tiles each site gets: as many from the top as its memory and the deadline allow.
+"""How many tiles from the top each site affords by its memory and the deadline.
 
 Cost grows about linearly in the number of trained matrices counted from the top, and each site has
-measured its own three numbers on the actual model (`JobProfile`), so the largest affordable prefix of
-tiles follows from arithmetic. Prefixes are nested, hence few different cohorts and few bundles.
+measured its own numbers on the actual model (`JobProfile`), so the longest affordable run of tiles
+follows from arithmetic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -25,10 +27,14 @@ DEADLINE_SHARE: Final = 0.8
 
 
 class AllocationPolicy(StrEnum):
-    """How heads are shared out."""
+    """Which heads come first."""
 
     COVERAGE = "coverage"
-    """Every site trains as many heads as it can, so that each head has as large a cohort as possible."""
+    """From the top, so that each head has as large a cohort as possible."""
+    RANDOM = "random"
+    """Others in each round."""
+    WEIGHT = "weight"
+    """Those first that have moved furthest so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,54 +53,59 @@ class Shortage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allocation:
-    """Who trains what in a round."""
+class Budget:
+    """What a round's training may take at any site."""
 
-    tiles_of: Mapping[SiteId, tuple[int, ...]]
-    """Ascending tile ids of each site that takes part; empty means the dense blocks alone."""
+    steps: int
+    training_deadline_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How far down each site of a fleet can train."""
+
+    depth_of: Mapping[SiteId, int]
+    """Tiles from the top that each site affords; 0 means the dense blocks alone."""
     left_out: Mapping[SiteId, Shortage]
     """Sites that cannot even train the dense blocks."""
 
 
-def allocate(
-    tiles: Sequence[Tile],
-    fleet: Mapping[SiteId, SiteCapacity],
-    *,
-    steps: int,
-    training_deadline_s: float,
-) -> Allocation:
-    """Give every site of `fleet` the largest prefix of `tiles` that it can hold in memory and train in time."""
-    tiles_of: dict[SiteId, tuple[int, ...]] = {}
+def find_reach(tiles: Sequence[Tile], fleet: Mapping[SiteId, SiteCapacity], budget: Budget) -> Reach:
+    """Return for every site the longest run of `tiles` from the top that it can hold in memory and train in time."""
+    matrices = matrices_from_top(tiles)
+    depth_of: dict[SiteId, int] = {}
     left_out: dict[SiteId, Shortage] = {}
     for site in sorted(fleet):
-        granted = _affordable(tiles, fleet[site], steps, training_deadline_s)
-        if isinstance(granted, Shortage):
-            left_out[site] = granted
+        depth = _affordable(matrices, fleet[site], budget)
+        if isinstance(depth, Shortage):
+            left_out[site] = depth
         else:
-            tiles_of[site] = tuple(tile.tile_id for tile in tiles[:granted])
-    return Allocation(tiles_of=tiles_of, left_out=left_out)
+            depth_of[site] = depth
+    return Reach(depth_of=depth_of, left_out=left_out)
 
 
-def predicted_training_s(job: JobProfile, matrices: int, steps: int) -> float:
-    """Return the seconds of a round's training of the top `matrices`."""
-    return steps * (job.step_floor_s + job.step_per_matrix_s * matrices)
+def matrices_from_top(tiles: Sequence[Tile]) -> tuple[int, ...]:
+    """Return how many matrices each run of tiles from the top spans, that of no tile first."""
+    return (0, *itertools.accumulate(map(matrices_in, tiles)))
 
 
-def _affordable(tiles: Sequence[Tile], site: SiteCapacity, steps: int, deadline_s: float) -> int | Shortage:
+def needed_bytes(job: JobProfile, matrices: int) -> int:
+    """Return the least memory limit under which a site is asked to train the top `matrices`."""
+    return math.ceil(job.peak_bytes(matrices) * MEMORY_MARGIN)
+
+
+def needed_deadline_s(job: JobProfile, matrices: int, steps: int) -> float:
+    """Return the least training deadline under which a site is asked to train the top `matrices`."""
+    return steps * (job.step_floor_s + job.step_per_matrix_s * matrices) / DEADLINE_SHARE
+
+
+def _affordable(matrices: Sequence[int], site: SiteCapacity, budget: Budget) -> int | Shortage:
     """Return how many tiles from the top the site affords, or what it lacks for none."""
-    granted: int | Shortage = Shortage.MEMORY
-    for count, matrices in enumerate(_matrices_from_top(tiles)):
-        if site.job.peak_bytes(matrices) * MEMORY_MARGIN > site.hardware.ram_limit_bytes:
-            return granted
-        if predicted_training_s(site.job, matrices, steps) > DEADLINE_SHARE * deadline_s:
-            return Shortage.TIME if granted is Shortage.MEMORY else granted
-        granted = count
-    return granted
-
-
-def _matrices_from_top(tiles: Sequence[Tile]) -> Iterator[int]:
-    total = 0
-    yield total
-    for tile in tiles:
-        total += matrices_in(tile)
-        yield total
+    depth: int | Shortage = Shortage.MEMORY
+    for count, spanned in enumerate(matrices):
+        if needed_bytes(site.job, spanned) > site.hardware.ram_limit_bytes:
+            return depth
+        if needed_deadline_s(site.job, spanned, budget.steps) > budget.training_deadline_s:
+            return Shortage.TIME if depth is Shortage.MEMORY else depth
+        depth = count
+    return depth

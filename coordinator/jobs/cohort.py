@@ -41,6 +41,13 @@ def check_cohort(job: JobFile, fleet_size: int) -> None:
             f" {MAX_GROUP} mask in groups, and it holds in each.",
             f"Set it to {MAX_GROUP // 4} or less.",
         )
+    spare = job.allocation.spare_sites
+    if wanted + spare > fleet_size:
+        raise _unreachable(
+            f"[allocation] spare_sites = {spare} beyond bundle_threshold = {wanted} can never be reached:"
+            f" {_sites(fleet_size)} enrolled.",
+            f"Set it to {fleet_size - wanted} or less, or enrol more sites.",
+        )
     weighting = job.secure_aggregation.weighting()
     if weighting is not None and fleet_size < 2 * weighting.cell_minimum:
         raise _unreachable(

@@ -228,7 +228,18 @@ class AllocationTable(_Table):
     """`[allocation]`: who trains which heads."""
 
     policy: AllocationPolicy = AllocationPolicy.COVERAGE
-    """`coverage`: each site as many heads, from the top layer down, as its memory and the deadline allow."""
+    """Which heads a site trains first: from the top layer down, `random` ones each round, or by their `weight`."""
+    share: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    """Part of the heads that a site can hold which it trains; when left out, 1 for `coverage` and 0.5 otherwise."""
+    spare_sites: Annotated[int, Field(strict=True, ge=0, le=MAX_GROUP)] = 0
+    """Sites beyond `bundle_threshold` that must be able to hold a head before anybody trains it."""
+
+    def share_trained(self) -> float:
+        """Return the part of the heads in its reach that a site trains."""
+        if self.share is not None:
+            return self.share
+        # All that a site can hold leaves nothing to rank.
+        return 1.0 if self.policy is AllocationPolicy.COVERAGE else 0.5
 
 
 class JobFile(_Table):

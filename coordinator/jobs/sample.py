@@ -68,5 +68,7 @@ text = "text"               # column with the texts; default "text"
 label = "label"             # column with the labels; default "label"
 
 [allocation]
-policy = "coverage"         # as many heads, from the top, as memory and deadline allow; default "coverage"
+policy = "coverage"         # heads from the top first, or "random" ones, or by "weight"; default "coverage"
+share = 1.0                 # part of the heads that a site can hold; default: 1.0 for "coverage", 0.5 otherwise
+spare_sites = 0             # heads must have so many sites beyond bundle_threshold, to bear losing them; default 0
 """

@@ -12,6 +12,7 @@ import structlog
 
 from coordinator.aggregation.committing import advance_state
 from coordinator.aggregation.unmasking import SummedPayloads, sum_payloads
+from coordinator.allocation.ranking import head_norms
 from coordinator.evaluation.findings import HeldOutFile
 from coordinator.evaluation.pool import ModelWorker
 from coordinator.jobs.jobfile import JobFile
@@ -20,7 +21,8 @@ from coordinator.rounds.ports import Job, PlannedJob
 from coordinator.rounds.results import Evaluation, SummedRound
 from coordinator.store.blobs.base import BlobStore
 from coordinator.store.records import ModelRecord
-from ravan.ids import Digest
+from ravan.adapters.state import decode_state
+from ravan.ids import BlockId, Digest
 from ravan.manifest.plan import JobPlan
 from ravan.secagg.combine import RoundSum
 from ravan.secagg.unmask import UnmaskJob
@@ -65,6 +67,10 @@ class LocalWorkshop:
         """Add the mean deltas to a model version and store the new one; raise ModelError for one that is not finite."""
         return await asyncio.to_thread(self._combine, job.plan, state_digest, total)
 
+    async def weigh(self, job: Job, state_digest: Digest) -> Mapping[BlockId, float]:
+        """Return the norm of every head's product in a model version."""
+        return await asyncio.to_thread(self._weigh, job.plan, state_digest)
+
     async def evaluate(self, job: Job, state_digest: Digest) -> Evaluation:
         """Measure a model version on the held-out examples."""
         state = await asyncio.to_thread(self._blobs.read, state_digest)
@@ -82,6 +88,9 @@ class LocalWorkshop:
 
     def _combine(self, plan: JobPlan, state_digest: Digest, total: RoundSum) -> Digest:
         return self._blobs.put(advance_state(plan, self._blobs.read(state_digest), total))
+
+    def _weigh(self, plan: JobPlan, state_digest: Digest) -> dict[BlockId, float]:
+        return head_norms(decode_state(plan, self._blobs.read(state_digest)))
 
     def _held_out(self, file: JobFile, digest: Digest) -> HeldOutFile:
         return HeldOutFile(

@@ -9,21 +9,21 @@ from typing import Final
 
 import structlog
 
-from coordinator.allocation.policy import SiteCapacity
+from coordinator.allocation.policy import AllocationPolicy, SiteCapacity
 from coordinator.rounds.active_round import ActiveRound
 from coordinator.rounds.assigning import first_clips, following_clips, write_assignment
 from coordinator.rounds.course import RoundSetup
 from coordinator.rounds.ports import Job, Timer
 from coordinator.rounds.recording import RoundNotes
 from coordinator.rounds.results import NewVersion
-from coordinator.rounds.selection import SETTLE_S, Selection, Waiting, count_committed, select
+from coordinator.rounds.selection import SETTLE_S, Selection, Waiting, count_committed, following_number, select
 from coordinator.rounds.services import Services
 from coordinator.rounds.storing import store_interruption, store_job_end
 from coordinator.rounds.suspicions import Suspicions
 from coordinator.store.base import Transaction
 from coordinator.store.records import JobProfileRecord, JobRecord, RoundRecord, SiteRecord
 from ravan.errors import RavanError, ResourceError
-from ravan.ids import BlockId, SiteId
+from ravan.ids import BlockId, Digest, SiteId
 from ravan.manifest.phases import DropReason, JobState, RoundOutcome
 
 log = structlog.stdlib.get_logger(__name__)
@@ -54,7 +54,8 @@ class JobRunner:
         self.job = job
         self.record = record
         self.round: ActiveRound | None = None
-        self._previous: ActiveRound | None = None
+        self._given_up: ActiveRound | None = None
+        """The last round, when it came to nothing: the last words against a site may come after its end."""
         self._suspicions = Suspicions()
         self._services = services
         self._on_release = on_release
@@ -68,6 +69,9 @@ class JobRunner:
         self._resume_at = 0.0
         self._setback = ""
         self._clips: Mapping[BlockId, float] | None = None
+        self._norms: Mapping[BlockId, float] = {}
+        """Of the heads in the version `_weighed`."""
+        self._weighed: Digest | None = None
 
     def start(self) -> None:
         """Begin."""
@@ -103,11 +107,10 @@ class JobRunner:
 
     async def accuse(self, accuser: SiteId, round_number: int, suspect: int) -> None:
         """Take a member's word against another's shares; a site that too many name takes no further part."""
-        concerned = self.round or self._previous
-        if concerned is None or concerned.number != round_number:
-            return
-        accused = concerned.find_accused(accuser, suspect)
-        if accused is None:
+        known = (each for each in (self.round, self._given_up) if each is not None and each.number == round_number)
+        concerned = next(known, None)
+        accused = None if concerned is None else concerned.find_accused(accuser, suspect)
+        if concerned is None or accused is None:
             return
         site, tolerated = accused
         log.warning("shares could not be opened", job=self.record.name, of=site, by=accuser)
@@ -146,6 +149,12 @@ class JobRunner:
         self._services.metrics.model_evaluated(self.record.name, evaluation)
         await self._save(accuracy_before=evaluation.accuracy, accuracy=evaluation.accuracy)
 
+    async def _weigh_heads(self) -> None:
+        version = self.record.state_digest
+        if self.job.file.allocation.policy is AllocationPolicy.WEIGHT and version != self._weighed:
+            self._norms = await self._services.workshop.weigh(self.job, version)
+            self._weighed = version
+
     async def _take_turn(self) -> None:
         self._nudged.clear()
         if self._stopped:
@@ -155,6 +164,7 @@ class JobRunner:
             await self._nudged.wait()
             return
         await self._measure_start()
+        await self._weigh_heads()
         sites, profiles, rounds = await self._services.store.transact("read_fleet", self._read_fleet)
         if count_committed(rounds) >= self.record.rounds_planned:
             await self._finish(JobState.COMPLETED, "")
@@ -191,7 +201,7 @@ class JobRunner:
         for convicted in self._suspicions.convicted:
             self._services.candidates.bar(convicted, self.job.job_id, DropReason.PROTOCOL)
         lineup = self._services.candidates.line_up(self.job.job_id)
-        selection = select(self.job, lineup, fleet, rounds)
+        selection = select(self.job, lineup, fleet, rounds, self._norms)
         now = self._services.clock.now()
         if isinstance(selection, Waiting):
             self._enough_since = None
@@ -213,13 +223,16 @@ class JobRunner:
         self._cancel_timer()
         self._enough_since = None
         before = self.record
-        number = rounds[-1].number + 1 if rounds else 1
+        number = following_number(rounds)
         self.round = self._open_round(selection, sites, number, self._clips or _last_clips(rounds))
-        if self.record.state is JobState.PREPARING or self.record.message:
-            await self._save(state=JobState.RUNNING, message="")
+        if self.record.state is JobState.PREPARING or self.record.message != selection.remark:
+            if selection.remark:
+                log.warning("heads that nobody trains", job=self.record.name, round=number, detail=selection.remark)
+            await self._save(state=JobState.RUNNING, message=selection.remark)
         await self.round.begin()
         await self.round.ended.wait()
-        ended, self.round, self._previous = self.round, None, self.round
+        ended, self.round = self.round, None
+        self._given_up = ended if ended.summed is None else None
         if ended.failure is not None:
             # A version whose commit was not stored is nobody's.
             self.record = replace(self.record, state_digest=before.state_digest, accuracy=before.accuracy)

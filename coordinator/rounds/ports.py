@@ -10,7 +10,7 @@ from typing import Protocol
 from coordinator.jobs.jobfile import JobFile
 from coordinator.rounds.results import Evaluation, SummedRound
 from coordinator.store.records import ModelRecord
-from ravan.ids import Digest, JobId, RunId, SiteId
+from ravan.ids import BlockId, Digest, JobId, RunId, SiteId
 from ravan.manifest.phases import DropReason, RoundOutcome, RoundPhase
 from ravan.manifest.plan import JobPlan
 from ravan.secagg.combine import RoundSum
@@ -58,6 +58,10 @@ class Workshop(Protocol):
 
     async def combine(self, job: Job, state_digest: Digest, total: RoundSum) -> Digest:
         """Add the mean deltas to a model version and store the new one."""
+        ...
+
+    async def weigh(self, job: Job, state_digest: Digest) -> Mapping[BlockId, float]:
+        """Return the norm of every head's product in a model version."""
         ...
 
     async def evaluate(self, job: Job, state_digest: Digest) -> Evaluation:

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from coordinator.allocation.cells import Tiles, join_classes
-from coordinator.allocation.policy import Allocation, Shortage, SiteCapacity, allocate
+from coordinator.allocation.coverage import CoverageRules, settle_depths
+from coordinator.allocation.policy import AllocationPolicy, Budget, Shortage, SiteCapacity, find_reach
+from coordinator.allocation.ranking import Ranking, choose_tiles, rank_at_random, rank_by_weight, rank_from_top
+from coordinator.allocation.shortfall import describe_shortfall, find_shortfall
 from coordinator.allocation.tiles import form_tiles
 from coordinator.rounds.candidates import Lineup
 from coordinator.rounds.ports import Job
 from coordinator.store.records import RoundRecord
-from ravan.ids import SiteId
-from ravan.manifest.assignment import MAX_MEMBERS, Suite, Tile, Weighting
+from ravan.ids import BlockId, SiteId
+from ravan.manifest.assignment import MAX_MEMBERS, Suite, Tile
 from ravan.manifest.phases import RoundOutcome
 
 SETTLE_S: Final = 30.0
@@ -30,6 +32,8 @@ class Selection:
     tiles_of: Mapping[SiteId, tuple[int, ...]]
     suite: Suite
     """Keystream that all their CPUs are quick at."""
+    remark: str
+    """Which heads nobody trains, why, and what to change; empty when all are trained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,24 +44,41 @@ class Waiting:
 
 
 def select(
-    job: Job, lineup: Lineup, fleet: Mapping[SiteId, SiteCapacity], rounds: Sequence[RoundRecord]
+    job: Job,
+    lineup: Lineup,
+    fleet: Mapping[SiteId, SiteCapacity],
+    rounds: Sequence[RoundRecord],
+    norms: Mapping[BlockId, float],
 ) -> Selection | Waiting:
     """Allot tiles to the ready sites from their newest reports.
 
-    Above 4096 sites those take part that completed the fewest rounds.
+    `norms` are those of all heads, where the job ranks them by weight. Above 4096 sites those take part that completed
+    the fewest rounds.
     """
     tiles = form_tiles(job.plan)
-    allocation = _allocate(job, tiles, {site: fleet[site] for site in lineup.ready if site in fleet})
+    ready = {site: fleet[site] for site in lineup.ready if site in fleet}
+    reach = find_reach(tiles, ready, _budget(job))
     needed = job.file.minimum_sites
-    if len(allocation.tiles_of) < needed:
-        return Waiting(sentence=say_waiting(lineup, len(allocation.tiles_of), needed, allocation.left_out))
-    chosen = _least_used(tuple(allocation.tiles_of), rounds)
-    settings = job.file.secure_aggregation
+    if len(reach.depth_of) < needed:
+        return Waiting(sentence=say_waiting(lineup, len(reach.depth_of), needed, reach.left_out))
+    chosen = _least_used(tuple(reach.depth_of), rounds)
+    depths = settle_depths({site: reach.depth_of[site] for site in chosen}, _rules(job))
+    concerned = {site: ready[site] for site in (*chosen, *reach.left_out)}
+    absent = {site: capacity for site, capacity in fleet.items() if site not in concerned}
+    shortfall = find_shortfall(tiles, concerned, max(depths.values()), _budget(job), _rules(job), absent)
+    remark = "" if shortfall is None else describe_shortfall(job.plan, shortfall, len(chosen))
+    if remark and not job.plan.dense and not any(depths.values()):
+        return Waiting(sentence=remark)
     return Selection(
         sites=chosen,
         tiles=tiles,
-        tiles_of=_allot({site: allocation.tiles_of[site] for site in chosen}, settings.weighting()),
-        suite=settings.suite.choose(aes_everywhere=all(fleet[site].hardware.aes_instructions for site in chosen)),
+        tiles_of=choose_tiles(
+            depths, _rules(job), _ranking(job, tiles, rounds, norms), job.file.allocation.share_trained()
+        ),
+        suite=job.file.secure_aggregation.suite.choose(
+            aes_everywhere=all(fleet[site].hardware.aes_instructions for site in chosen)
+        ),
+        remark=remark,
     )
 
 
@@ -73,22 +94,37 @@ def say_waiting(lineup: Lineup, ready: int, needed: int, left_out: Mapping[SiteI
     return "; ".join(parts) + "."
 
 
+def following_number(rounds: Sequence[RoundRecord]) -> int:
+    """Return the number of the round after these."""
+    return rounds[-1].number + 1 if rounds else 1
+
+
 def count_committed(rounds: Sequence[RoundRecord]) -> int:
     """Return how many rounds made a new version."""
     return sum(record.outcome is RoundOutcome.COMMITTED for record in rounds)
 
 
-def _allocate(job: Job, tiles: Sequence[Tile], fleet: Mapping[SiteId, SiteCapacity]) -> Allocation:
-    return allocate(
-        tiles,
-        fleet,
-        steps=job.plan.training.steps,
-        training_deadline_s=job.file.round.training_deadline_s,
+def _budget(job: Job) -> Budget:
+    return Budget(steps=job.plan.training.steps, training_deadline_s=job.file.round.training_deadline_s)
+
+
+def _rules(job: Job) -> CoverageRules:
+    settings = job.file.secure_aggregation
+    return CoverageRules(
+        threshold=settings.bundle_threshold,
+        spare=job.file.allocation.spare_sites,
+        weighting=settings.weighting(),
     )
 
 
-def _allot(tiles_of: Mapping[SiteId, Tiles], weighting: Weighting | None) -> Mapping[SiteId, Tiles]:
-    return tiles_of if weighting is None else join_classes(tiles_of, weighting.cell_minimum)
+def _ranking(job: Job, tiles: Sequence[Tile], rounds: Sequence[RoundRecord], norms: Mapping[BlockId, float]) -> Ranking:
+    match job.file.allocation.policy:
+        case AllocationPolicy.RANDOM:
+            return rank_at_random(job.plan.run_id, following_number(rounds))
+        case AllocationPolicy.WEIGHT:
+            return rank_by_weight(tiles, norms)
+        case AllocationPolicy.COVERAGE:
+            return rank_from_top
 
 
 def _least_used(sites: Sequence[SiteId], rounds: Sequence[RoundRecord]) -> tuple[SiteId, ...]:

@@ -65,7 +65,7 @@ class JobRecord:
     name: str
     state: JobState
     message: str
-    """What it waits for or why it ended, one sentence."""
+    """What it waits for, which heads nobody trains, or why it ended."""
     submitted_at: float
     request_id: str
     job_toml: str

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ravan.adapters.state import block_shapes
 from ravan.codec.documents import model_digest
-from ravan.errors import ErrorReason, ProtocolError, StateError
+from ravan.errors import ErrorReason, ProtocolError, ResourceError, StateError
 from ravan.identity.endorsement import is_endorsed
-from ravan.ids import Digest, SiteId
+from ravan.ids import BlockId, Digest, SiteId
 from ravan.manifest.assignment import BUNDLE_FLOOR, Assignment
 from ravan.manifest.plan import JobPlan
+from ravan.manifest.profile import JobProfile
 from ravan.model_files import is_model_file
 from ravan.secagg.terms import check_assignment
 
@@ -80,6 +82,19 @@ def find_own_index(assignment: Assignment, plan: JobPlan, plan_digest: Digest, t
     if terms.owner_key:
         _check_endorsed(assignment, terms.owner_key)
     return own[0].index
+
+
+def check_memory(plan: JobPlan, profile: JobProfile, trained: Iterable[BlockId], limit_bytes: int) -> None:
+    """Raise ResourceError MEMORY_LIMIT for blocks that this PC has measured not to hold, whatever HQ thinks."""
+    matrices = plan.matrices_reached(trained)
+    needed = profile.peak_bytes(matrices)
+    if needed > limit_bytes:
+        raise ResourceError(
+            f"Training in the top {matrices} matrices takes {needed >> 20} MiB, over this agent's limit of"
+            f" {limit_bytes >> 20} MiB.",
+            reason=ErrorReason.MEMORY_LIMIT,
+            next_step="Nothing to do: the next round asks for less. To train more, raise the limit.",
+        )
 
 
 def _check_endorsed(assignment: Assignment, owner_key: bytes) -> None:

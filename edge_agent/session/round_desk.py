@@ -15,6 +15,7 @@ from edge_agent.hardware.limits import LimitReader
 from edge_agent.secure.keeping import QuantisedKeeper
 from edge_agent.secure.offer import UnmaskedUpdate
 from edge_agent.secure.round import SecureRound
+from edge_agent.session.acceptance import check_memory
 from edge_agent.session.activity import ActivityBoard
 from edge_agent.session.connection import Coordinator
 from edge_agent.session.effects import DealShares, RevealShares, SignSurvivorSet, StartTraining, UploadMasked
@@ -23,8 +24,8 @@ from edge_agent.session.lane import Lane
 from edge_agent.session.transfer import Downloads, Uploads
 from ravan.adapters.state import decode_state
 from ravan.codec.secagg_messages import AgentMessage, Submission
-from ravan.errors import ErrorReason, ResourceError, StateError
-from ravan.ids import BlockId, BlockKind, Digest
+from ravan.errors import ErrorReason, StateError
+from ravan.ids import BlockKind, Digest
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.instructions import RoundRef
 from ravan.manifest.phases import AgentActivity
@@ -91,7 +92,7 @@ class RoundDesk:
         offer, self._offer = self._offer, None
         job = self._jobs.job(assignment.plan_digest)
         trained = assignment.blocks_of(effect.index)
-        self._check_memory(job, trained)
+        check_memory(job.plan, job.profile, trained, self._limits.read().limit_bytes)
         self._board.forget_cost()
         secure = SecureRound(
             assignment=assignment,
@@ -207,17 +208,6 @@ class RoundDesk:
             data=data,
             outcome=outcome,
         )
-
-    def _check_memory(self, job: PreparedJob, trained: frozenset[BlockId]) -> None:
-        """Refuse what this PC has measured not to hold, even if the coordinator thinks otherwise."""
-        matrices = len({block.matrix for block in trained if block.kind is BlockKind.HEAD})
-        needed, limit = job.profile.peak_bytes(matrices), self._limits.read().limit_bytes
-        if needed > limit:
-            raise ResourceError(
-                f"Training {matrices} matrices takes {needed >> 20} MiB, over this agent's limit of {limit >> 20} MiB.",
-                reason=ErrorReason.MEMORY_LIMIT,
-                next_step="Nothing to do: the next round asks for less. To train more, raise the limit.",
-            )
 
     def _secure(self, reference: RoundRef) -> SecureRound:
         if self._current is None or self._current.secure.assignment_digest != reference.assignment_digest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -149,6 +150,14 @@ class JobPlan:
         return tuple(
             BlockId(BlockKind.HEAD, epoch, m.ordinal, i) for m in self.matrices for i in range(self.adapter.heads)
         )
+
+    def matrices_reached(self, blocks: Iterable[BlockId]) -> int:
+        """Return how many matrices from the top a step passes through that trains these blocks.
+
+        Those above the lowest trained one count, trained or not.
+        """
+        count = len(self.matrices)
+        return count - min((block.matrix for block in blocks if block.kind is BlockKind.HEAD), default=count)
 
     def dense_ids(self) -> tuple[BlockId, ...]:
         """Return the id of every dense block, in ordinal order."""

@@ -39,6 +39,7 @@ JOB: dict[str, dict[str, object]] = {
     "round": {"training_deadline_s": 60.0, "phase_deadline_s": 20.0},
     "secure_aggregation": {"bundle_threshold": 3},
     "evaluation": {"data": "held-out.csv", "text": "text", "label": "label"},
+    "allocation": {"policy": "coverage"},
 }
 
 

@@ -867,7 +867,7 @@ class Job(_message.Message):
     state: _round_pb2.JobState.ValueType
     """State. Set by the coordinator."""
     message: _builtins.str
-    """What it waits for or why it ended, one sentence. May be empty."""
+    """What it waits for, which heads nobody trains, or why it ended. May be empty."""
     submitted_at: _builtins.float
     """Seconds since the Unix epoch when it was submitted. Set by the coordinator."""
     rounds_planned: _builtins.int

@@ -18,38 +18,33 @@ def test_cells_are_as_large_as_the_published_table_says_for_a_tenth_lost(thresho
     assert least_cell(threshold) == members
 
 
-def fleet(*classes: tuple[tuple[int, ...], int]) -> dict[SiteId, tuple[int, ...]]:
-    return {SiteId(f"s{tiles}-{i}"): tiles for tiles, count in classes for i in range(count)}
+def fleet(*classes: tuple[int, int]) -> dict[SiteId, int]:
+    return {SiteId(f"s{depth}-{i}"): depth for depth, count in classes for i in range(count)}
 
 
-def classes(tiles_of: dict[SiteId, tuple[int, ...]]) -> dict[tuple[int, ...], int]:
-    return dict(Counter(tiles_of.values()))
+def classes(depth_of: dict[SiteId, int]) -> dict[int, int]:
+    return dict(Counter(depth_of.values()))
 
 
 def test_a_small_class_joins_the_next_weaker_one() -> None:
-    joined = join_classes(fleet(((), 4), ((0,), 5), ((0, 1), 2), ((0, 1, 2), 6)), 4)
-    assert classes(joined) == {(): 4, (0,): 7, (0, 1, 2): 6}
+    joined = join_classes(fleet((0, 4), (1, 5), (2, 2), (3, 6)), 4)
+    assert classes(joined) == {0: 4, 1: 7, 3: 6}
 
 
 def test_the_weakest_class_draws_the_next_one_down() -> None:
-    assert classes(join_classes(fleet(((), 2), ((0,), 5), ((0, 1), 6)), 4)) == {(): 7, (0, 1): 6}
+    assert classes(join_classes(fleet((0, 2), (1, 5), (2, 6)), 4)) == {0: 7, 2: 6}
 
 
 def test_classes_that_are_large_enough_stay() -> None:
-    tiles_of = fleet(((0,), 4), ((0, 1), 4))
-    assert join_classes(tiles_of, 4) == tiles_of
+    depth_of = fleet((1, 4), (2, 4))
+    assert join_classes(depth_of, 4) == depth_of
 
 
-@given(
-    st.lists(st.sets(st.integers(0, 3)).map(lambda tiles: tuple(sorted(tiles))), min_size=1, max_size=30),
-    st.integers(1, 8),
-)
-def test_any_fleet_has_classes_that_fill_a_cell_and_does_only_what_it_can(
-    drawn: list[tuple[int, ...]], minimum: int
-) -> None:
-    tiles_of = {SiteId(f"s{i}"): tiles for i, tiles in enumerate(drawn)}
-    joined = join_classes(tiles_of, minimum)
-    assert joined.keys() == tiles_of.keys()
-    assert all(set(joined[site]) <= set(tiles_of[site]) for site in tiles_of)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(1, 8))
+def test_any_fleet_has_classes_that_fill_a_cell_and_does_only_what_it_can(drawn: list[int], minimum: int) -> None:
+    depth_of = {SiteId(f"s{i}"): depth for i, depth in enumerate(drawn)}
+    joined = join_classes(depth_of, minimum)
+    assert joined.keys() == depth_of.keys()
+    assert all(joined[site] <= depth_of[site] for site in depth_of)
     counted = classes(joined)
     assert len(counted) == 1 or min(counted.values()) >= minimum

@@ -14,15 +14,17 @@ import grpc
 import pytest
 from grpc import aio
 from running_coordinator import RunningCoordinator, agent_channel, running_coordinator
+from structlog.testing import capture_logs
 
 from ravan.codec import enums
 from ravan.errors import ErrorReason, IdentityError, ModelError, ProtocolError, RavanError, StateError, TransferError
-from ravan.manifest.phases import SiteState
+from ravan.manifest.phases import DropReason, SiteState
 from ravan.rpc.status import error_from_rpc
 from ravan.wire.v1 import hardware_pb2
 from ravan.wire.v1 import site_service_pb2 as wire
 
 FIRST, SECOND = b"a" * 16, b"b" * 16
+PROTOCOL = enums.DROP_REASON.to_wire(DropReason.PROTOCOL)
 CALL_S = 10
 
 MACHINE = hardware_pb2.HardwareProfile(
@@ -130,6 +132,7 @@ async def test_revoked_site_loses_its_stream_and_every_call(hq: RunningCoordinat
         ("ReportJobProfile", wire.ReportJobProfileRequest(job_id="x")),
         ("SubmitSecureAggregation", wire.SubmitSecureAggregationRequest()),
         ("LeaveRound", wire.LeaveRoundRequest(job_id="x", round=1)),
+        ("LeaveRound", wire.LeaveRoundRequest(job_id="x", round=1, reason=PROTOCOL, suspect=1 << 16)),
     ],
 )
 async def test_malformed_calls_of_a_site(hq: RunningCoordinator, method: str, request_message: Any) -> None:
@@ -139,6 +142,15 @@ async def test_malformed_calls_of_a_site(hq: RunningCoordinator, method: str, re
             await getattr(stub, method)(request_message, timeout=CALL_S)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert reason_of(caught.value) is ErrorReason.MALFORMED
+
+
+async def test_a_site_may_refuse_what_it_cannot_read_without_naming_a_job(hq: RunningCoordinator) -> None:
+    identity = await hq.enrol("plant-1")
+    with capture_logs() as logs:
+        async with agent_channel(identity) as stub:
+            await stub.LeaveRound(wire.LeaveRoundRequest(reason=PROTOCOL), timeout=CALL_S)
+    (said,) = [each for each in logs if each["event"] == "site refuses an instruction"]
+    assert (said["site"], said["reason"]) == ("plant-1", "protocol")
 
 
 def write_model(folder: Path, numbers: int) -> Path:

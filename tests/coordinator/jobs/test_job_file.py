@@ -106,6 +106,8 @@ def test_defaults_of_a_minimal_file() -> None:
             "`secure_aggregation.ring_bits` should be 16, 24 or 32, but is 20",
             "",
         ),
+        ("[evaluation]", "[allocation]\nshare = 0.0\n[evaluation]", "`allocation.share` should be greater than 0", ""),
+        ("[evaluation]", '[allocation]\npolicy = "best"\n[evaluation]', "'coverage', 'random' or 'weight'", ""),
         ("[evaluation]", "[round]\nminimum_sites = 5\n[evaluation]", "minimum_sites = 5 starts rounds in which", ""),
     ],
 )
@@ -114,6 +116,22 @@ def test_wrong_keys_are_refused_with_key_and_remedy(old: str, new: str, sentence
     assert sentence in str(error)
     assert next_step in error.next_step
     assert str(error).startswith("job.toml")
+
+
+@pytest.mark.parametrize(
+    ("table", "share"),
+    [
+        ("", 1.0),
+        ('policy = "coverage"', 1.0),
+        ('policy = "random"', 0.5),
+        ('policy = "weight"', 0.5),
+        ('policy = "weight"\nshare = 1', 1.0),
+        ("share = 0.25", 0.25),
+    ],
+)
+def test_a_ranking_has_something_to_choose_unless_the_job_says_otherwise(table: str, share: float) -> None:
+    job = read_job_file(f"{MINIMAL}\n[allocation]\n{table}", source="job.toml")
+    assert job.allocation.share_trained() == share
 
 
 @given(st.text(max_size=200))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.jobs.cohort import check_cohort, describe_cohort, suggest_threshold
-from coordinator.jobs.jobfile import JobFile, read_job_file
+from coordinator.jobs.jobfile import AllocationTable, JobFile, read_job_file
 from coordinator.jobs.sample import write_sample
 from ravan.errors import ConfigError, ErrorReason
 
@@ -45,6 +45,17 @@ def test_a_round_that_waits_for_more_sites_than_there_are_is_refused() -> None:
     error = refusal(job_with(3, minimum_sites=6), 5)
     assert "minimum_sites = 6" in str(error)
     assert "from 3 to 5" in error.next_step
+
+
+def test_spare_sites_that_the_fleet_does_not_have_are_refused() -> None:
+    job = job_with(4)
+    job = job.model_copy(update={"allocation": AllocationTable(spare_sites=2)})
+    check_cohort(job, 6)
+    error = refusal(job, 5)
+    assert str(error) == (
+        "[allocation] spare_sites = 2 beyond bundle_threshold = 4 can never be reached: 5 sites are enrolled."
+    )
+    assert error.next_step == "Set it to 1 or less, or enrol more sites."
 
 
 @given(st.integers(3, 128), st.integers(3, 128))

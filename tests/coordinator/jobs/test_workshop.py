@@ -90,6 +90,18 @@ async def test_payloads_become_a_stored_version_and_stored_sums(blobs: FolderBlo
         np.testing.assert_allclose(change, summed_block.mean, rtol=1e-5, atol=1e-7)
 
 
+async def test_heads_are_weighed_by_the_version_that_is_named(blobs: FolderBlobs, tmp_path: Path) -> None:
+    plan = plan_of(2, heads=2, rank=2)
+    state = initial_state(plan)
+    first = blobs.put(encode_state(plan, state))
+    moved = plan.head_ids()[1]
+    state[moved] = np.array([[1.0, 2.0], [4.0, -2.0]], np.float32)
+    second = blobs.put(encode_state(plan, state))
+    workshop = LocalWorkshop(blobs, ModelWorker(blobs, tmp_path / "work"))
+    assert await workshop.weigh(job_of(plan), first) == dict.fromkeys(plan.head_ids(), 0.0)
+    assert await workshop.weigh(job_of(plan), second) == {**dict.fromkeys(plan.head_ids(), 0.0), moved: 5.0}
+
+
 async def test_a_failed_plan_stores_no_version(blobs: FolderBlobs, tmp_path: Path) -> None:
     held_out = blobs.put(b"text,label\nengine,engine\n")
     config = blobs.put(b'{"model_type": "no-such-model"}')

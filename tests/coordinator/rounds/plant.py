@@ -28,7 +28,7 @@ from ravan.clock import ManualClock
 from ravan.codec.documents import open_document
 from ravan.codec.secagg_messages import Submission
 from ravan.errors import ErrorReason, ProtocolError, RavanError, ResourceError
-from ravan.ids import Digest, JobId, RunId, SiteId
+from ravan.ids import BlockId, Digest, JobId, RunId, SiteId
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.documents import DocumentKind
 from ravan.manifest.instructions import (
@@ -72,13 +72,15 @@ def digest_of(text: str) -> Digest:
     return Digest(hashlib.sha256(text.encode()).digest())
 
 
-def job_toml(*, rounds: int = 2, minimum_sites: int = 3, name: str = "orders") -> str:
+def job_toml(*, rounds: int = 2, minimum_sites: int = 3, name: str = "orders", policy: str = "coverage") -> str:
     text = write_sample()
     changes = {
         'name = "work-orders"': f'name = "{name}"',
         "rounds = 12": f"rounds = {rounds}",
         "minimum_sites = 8": f"minimum_sites = {minimum_sites}",
         "bundle_threshold = 8": "bundle_threshold = 3",
+        'policy = "coverage"': f'policy = "{policy}"',
+        "share = 1.0": f"share = {1.0 if policy == 'coverage' else 0.5}",
     }
     for old, new in changes.items():
         assert text.count(old) == 1, old
@@ -124,6 +126,7 @@ class Workbench:
     unmask_error: RavanError | None = None
     totals: list[RoundSum] = field(default_factory=list)
     evaluated: list[Digest] = field(default_factory=list)
+    weighed: list[Digest] = field(default_factory=list)
 
     async def plan(
         self, file: JobFile, *, model: ModelRecord, evaluation_digest: Digest, fleet_size: int
@@ -144,6 +147,11 @@ class Workbench:
         assert state_digest == digest_of(f"version {len(self.totals)}")
         self.totals.append(total)
         return digest_of(f"version {len(self.totals)}")
+
+    async def weigh(self, job: Job, state_digest: Digest) -> Mapping[BlockId, float]:
+        self.weighed.append(state_digest)
+        # The lowest matrix has moved furthest.
+        return {head: float(MATRICES - head.matrix) for head in job.plan.head_ids()}
 
     async def evaluate(self, job: Job, state_digest: Digest) -> Evaluation:
         self.evaluated.append(state_digest)

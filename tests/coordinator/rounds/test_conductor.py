@@ -345,6 +345,37 @@ async def test_halving_a_site_s_memory_changes_its_next_allocation(tmp_path: Pat
         assert sorted(detail.rounds[1].cohorts.values()) == [3] * (2 * HEADS) + [4] * HEADS
 
 
+async def test_heads_that_too_few_sites_can_hold_are_trained_by_nobody_and_the_job_says_so(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        for site in plant.sites[:2]:
+            site.ram = 600
+        plant.sites[0].mute = {Reveal}
+        await plant.connect_all()
+        job_id = await plant.submit(rounds=1)
+        await plant.until(job_id, lambda _: _awaits_only(plant, job_id, "site-0"))
+        assert (await plant.conductor.job_detail(job_id)).record.message == (
+            "Nobody trains 4 of 6 heads, those of layer.0.query to layer.1.query: 2 of 4 sites can hold all heads, and"
+            " 3 are needed. To have all trained: raise the memory limit of site-0 to 1 MiB."
+        )
+        await plant.conductor.left(SiteId("site-0"), job_id, 1, DropReason.INTERNAL)
+        detail = await plant.until(job_id, ended)
+        assert [site.heads for site in detail.rounds[0].sites] == [HEADS] * 4
+        assert sorted(detail.rounds[0].cohorts.values()) == [0] * (2 * HEADS) + [4] * HEADS
+        assert detail.record.message == ""
+
+
+async def test_heads_are_weighed_anew_for_every_version(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        await plant.connect_all()
+        job_id = await plant.submit(rounds=3, policy="weight")
+        detail = await plant.until(job_id, ended)
+        assert plant.workbench.weighed == [digest_of(f"version {number}") for number in range(4)]
+        # Two of three tiles, and the uppermost has moved least.
+        trained = {head.matrix for head, count in detail.rounds[0].cohorts.items() if count}
+        assert trained == {0, 1}
+        assert detail.record.message == ""
+
+
 async def test_another_site_s_index_is_refused_and_drops_nobody(tmp_path: Path) -> None:
     async with Plant(tmp_path) as plant:
         plant.sites[0].mute = {ExchangeShares}

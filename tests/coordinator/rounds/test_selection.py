@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from plant import FULL_RAM, draw_plan, job_toml
 
-from coordinator.allocation.policy import SiteCapacity
-from coordinator.jobs.jobfile import Profile, SecureAggregationTable, SuiteName, read_job_file
+from coordinator.allocation.policy import AllocationPolicy, SiteCapacity
+from coordinator.allocation.ranking import rank_at_random
+from coordinator.jobs.jobfile import AllocationTable, Profile, SecureAggregationTable, SuiteName, read_job_file
 from coordinator.rounds.candidates import Candidates, Lineup
 from coordinator.rounds.changes import Changes
 from coordinator.rounds.ports import Job
@@ -67,6 +69,15 @@ def capacity(ram: int = FULL_RAM, *, aes: bool = False) -> SiteCapacity:
     return SiteCapacity(hardware=hardware, job=job)
 
 
+def with_allocation(table: AllocationTable) -> Job:
+    job = make_job()
+    return replace(job, file=job.file.model_copy(update={"allocation": table}))
+
+
+def with_total(site: SiteCapacity, total: int) -> SiteCapacity:
+    return replace(site, hardware=replace(site.hardware, ram_total_bytes=total))
+
+
 def lineup(*ready: SiteId) -> Lineup:
     return Lineup(ready=ready, preparing=(), busy=(), barred=())
 
@@ -83,12 +94,86 @@ def a_round(number: int, completed: tuple[SiteId, ...]) -> RoundRecord:
 
 
 def test_members_are_numbered_by_name_and_train_what_they_can_hold() -> None:
-    fleet = {C: capacity(), A: capacity(600), B: capacity(450)}
-    selection = select(make_job(), lineup(C, A, B), fleet, ())
+    full = [SiteId(f"d{i}") for i in range(3)]
+    fleet = {C: capacity(750), A: capacity(600), B: capacity(450), **dict.fromkeys(full, capacity())}
+    selection = select(make_job(), lineup(C, A, B, *full), fleet, (), {})
+    assert isinstance(selection, Selection)
+    assert selection.sites == (A, B, C, *full)
+    # 400 for the model, 150 for each matrix, 5 % margin: 577.5 fit 600, 420 fit 450, 735 fit 750.
+    assert [selection.tiles_of[site] for site in selection.sites] == [(0,), (), (0, 1), *[(0, 1, 2)] * 3]
+    assert selection.remark == ""
+
+
+def test_what_too_few_can_hold_is_trained_by_nobody_and_said() -> None:
+    fleet = {A: capacity(), B: capacity(), C: capacity(750), SiteId("d"): capacity(450)}
+    selection = select(make_job(), lineup(*fleet), fleet, (), {})
+    assert isinstance(selection, Selection)
+    assert [selection.tiles_of[site] for site in selection.sites] == [(0, 1), (0, 1), (0, 1), ()]
+    assert selection.remark.startswith(
+        "Nobody trains 2 of 6 heads, those of layer.0.query: 2 of 4 sites can hold all heads, and 3 are needed."
+    )
+
+
+def test_a_site_that_is_away_is_waited_for_before_others_are_changed() -> None:
+    fleet = {A: capacity(), B: capacity(), C: capacity(750), SiteId("off"): capacity()}
+    selection = select(make_job(), lineup(A, B, C), fleet, (), {})
+    assert isinstance(selection, Selection)
+    assert selection.remark.endswith("To have all trained: wait for off to take part.")
+
+
+def test_spare_sites_of_the_job_file_count() -> None:
+    fleet = {A: capacity(), B: capacity(), C: capacity(), SiteId("d"): capacity(600)}
+    for each, tiles in ((make_job(), (0, 1, 2)), (with_allocation(AllocationTable(spare_sites=1)), (0,))):
+        selection = select(each, lineup(*fleet), fleet, (), {})
+        assert isinstance(selection, Selection)
+        assert selection.tiles_of[A] == tiles
+
+
+def test_random_heads_differ_by_round_and_can_be_drawn_again() -> None:
+    fleet = dict.fromkeys((A, B, C), capacity())
+    job = with_allocation(AllocationTable(policy=AllocationPolicy.RANDOM, share=0.3))
+    history = [a_round(number, (A, B, C)) for number in range(1, 21)]
+    chosen = []
+    for played in range(20):
+        selection = select(job, lineup(*fleet), fleet, history[:played], {})
+        assert isinstance(selection, Selection)
+        assert selection == select(job, lineup(*fleet), fleet, history[:played], {})
+        assert selection.tiles_of[A] == selection.tiles_of[B] == selection.tiles_of[C]
+        assert selection.tiles_of[A] == (rank_at_random(job.plan.run_id, played + 1)(3)[0],)
+        chosen.append(selection.tiles_of[A])
+    assert set(chosen) == {(0,), (1,), (2,)}
+
+
+def test_heads_are_ranked_by_the_norms_of_the_version() -> None:
+    fleet = dict.fromkeys((A, B, C), capacity())
+    job = with_allocation(AllocationTable(policy=AllocationPolicy.WEIGHT))
+    norms = {head: (0.0, 3.0, 2.0)[head.matrix] for head in job.plan.head_ids()}
+    selection = select(job, lineup(*fleet), fleet, (), norms)
+    assert isinstance(selection, Selection)
+    # Two of three tiles, half of them rounded up; tile 0 is the uppermost matrix, number 2.
+    assert selection.tiles_of == dict.fromkeys((A, B, C), (0, 1))
+    selection = select(job, lineup(*fleet), fleet, (), {**norms, **dict.fromkeys(job.plan.head_ids()[:2], 9.0)})
+    assert isinstance(selection, Selection)
+    assert selection.tiles_of == dict.fromkeys((A, B, C), (1, 2))
+
+
+def test_a_job_that_would_train_nothing_waits_and_says_what_to_change() -> None:
+    fleet = {A: capacity(), B: capacity(), C: capacity(450)}
+    job = make_job()
+    bare = replace(job, plan=replace(job.plan, dense=()))
+    waiting = select(bare, lineup(*fleet), fleet, (), {})
+    assert isinstance(waiting, Waiting)
+    assert waiting.sentence.startswith("Nobody trains 6 of 6 heads")
+    assert isinstance(select(job, lineup(*fleet), fleet, (), {}), Selection)
+
+
+def test_sites_that_cannot_take_part_are_among_those_that_may_be_given_memory() -> None:
+    fleet = {A: capacity(), B: capacity(), C: capacity(450), SiteId("d"): capacity(400)}
+    fleet[SiteId("d")] = with_total(fleet[SiteId("d")], 8 << 20)
+    selection = select(make_job(), lineup(*fleet), fleet, (), {})
     assert isinstance(selection, Selection)
     assert selection.sites == (A, B, C)
-    # 400 for the model, 150 for each matrix, 5 % margin: 577.5 fit 600, 420 fit 450.
-    assert [selection.tiles_of[site] for site in selection.sites] == [(0,), (), (0, 1, 2)]
+    assert selection.remark.endswith("To have all trained: raise the memory limit of d to 1 MiB.")
 
 
 @pytest.mark.parametrize(
@@ -104,34 +189,34 @@ def test_the_keystream_follows_from_the_members_cpus(wanted: str, with_aes: Suit
     job = make_job(suite=SuiteName(wanted))
     fleet = dict.fromkeys((A, B), capacity(aes=True))
     for last, suite in ((capacity(aes=True), with_aes), (capacity(aes=False), without_aes)):
-        selection = select(job, lineup(A, B, C), {**fleet, C: last}, ())
+        selection = select(job, lineup(A, B, C), {**fleet, C: last}, (), {})
         assert isinstance(selection, Selection)
         assert selection.suite is suite
 
 
 def test_a_site_that_is_not_chosen_does_not_decide_the_keystream() -> None:
     fleet = {A: capacity(aes=True), B: capacity(aes=True), C: capacity(aes=True), SiteId("d"): capacity(400)}
-    selection = select(make_job(), lineup(*fleet), fleet, ())
+    selection = select(make_job(), lineup(*fleet), fleet, (), {})
     assert isinstance(selection, Selection)
     assert selection.suite is Suite.AES_128_CTR
 
 
 def test_classes_of_the_weighted_profile_fill_a_cell() -> None:
     sites = [SiteId(f"s{i}") for i in range(8)]
-    # 577.5 fit 600: one matrix; one site alone holds all three.
-    fleet = {site: capacity(600) for site in sites[:7]} | {sites[7]: capacity()}
+    # 577.5 fit 600: one matrix; three sites, too few for a cell, hold all three.
+    fleet = {site: capacity(600) for site in sites[:5]} | {site: capacity() for site in sites[5:]}
     job = make_job(profile=Profile.WEIGHTED, cell_threshold=3, cell_minimum=4)
-    selection = select(job, lineup(*sites), fleet, ())
+    selection = select(job, lineup(*sites), fleet, (), {})
     assert isinstance(selection, Selection)
     assert set(selection.tiles_of.values()) == {(0,)}
-    uniform = select(make_job(), lineup(*sites), fleet, ())
+    uniform = select(make_job(), lineup(*sites), fleet, (), {})
     assert isinstance(uniform, Selection)
     assert set(uniform.tiles_of.values()) == {(0,), (0, 1, 2)}
 
 
 def test_a_site_that_cannot_hold_the_model_is_named() -> None:
     fleet = {A: capacity(), B: capacity(), C: capacity(400)}
-    waiting = select(make_job(), lineup(A, B, C), fleet, ())
+    waiting = select(make_job(), lineup(A, B, C), fleet, (), {})
     assert isinstance(waiting, Waiting)
     assert waiting.sentence == "Waits for sites: 2 ready, 3 needed; c is short of memory."
 
@@ -139,7 +224,7 @@ def test_a_site_that_cannot_hold_the_model_is_named() -> None:
 def test_above_the_largest_roster_those_who_took_part_least_are_chosen() -> None:
     sites = tuple(SiteId(f"s{i:04}") for i in range(MAX_MEMBERS + 10))
     rounds = (a_round(1, sites[:20]), a_round(2, sites[:10]))
-    selection = select(make_job(), lineup(*sites), dict.fromkeys(sites, capacity()), rounds)
+    selection = select(make_job(), lineup(*sites), dict.fromkeys(sites, capacity()), rounds, {})
     assert isinstance(selection, Selection)
     assert selection.sites == sites[10:]
 

@@ -14,7 +14,7 @@ from ravan.errors import ErrorReason
 from ravan.ids import Digest
 from ravan.manifest.roster import Roster
 from ravan.secagg.coordinator import CoordinatorRound
-from ravan.secagg.coordinator_states import Phase
+from ravan.secagg.coordinator_states import Abort, AbortReason, Phase
 from ravan.secagg.effects import Advertise, SendReveal, SendShares, SignSurvivors
 from ravan.secagg.messages import (
     MaskedHeader,
@@ -347,3 +347,15 @@ def test_after_an_abort_nothing_is_taken(coordinator: CoordinatorRound) -> None:
     assert not coordinator.missing
     coordinator.lost(0)
     assert coordinator.phase is Phase.ABORTED
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        (AbortReason.BELOW_SHAMIR_THRESHOLD, "Only 4 sites answered, or still can, in phase UPLOAD; 5 must."),
+        (AbortReason.BELOW_COHORT, "Only 4 sites answered, or still can, in phase UPLOAD; 5 must."),
+        (AbortReason.NO_BUNDLE, "No bundle has enough of the 4 sites that answered in phase UPLOAD."),
+    ],
+)
+def test_the_end_of_a_round_says_what_was_missing(reason: AbortReason, sentence: str) -> None:
+    assert str(Abort(phase=Phase.UPLOAD, reason=reason, answered=4, needed=5)) == sentence

@@ -228,6 +228,17 @@ def test_a_round_ends_when_its_last_group_is_given_up() -> None:
     assert large.coordinator.phase is Phase.ABORTED
 
 
+def test_when_all_groups_are_given_up_at_once_the_first_says_why() -> None:
+    large = two_groups()
+    large.advertise(range(130))
+    for i in [*range(30), *range(65, 90)]:
+        large.coordinator.lost(i)
+    abort = large.coordinator.give_up_hopeless()
+    assert isinstance(abort, Abort)
+    # 35 of the first 65 are left, 40 of the second.
+    assert (abort.phase, abort.answered, abort.needed) == (Phase.SHARING, 35, 44)
+
+
 def test_a_group_that_closes_too_thin_is_left_behind() -> None:
     large = two_groups()
     large.advertise(range(130))
