@@ -69,18 +69,26 @@ MINILM_SHORT: Final = Case(name="minilm 32x12", build=minilm, batch_size=32, tok
 
 def plan_for(model: nn.Module, case: Case, targets: tuple[str, ...]) -> JobPlan:
     """Return a plan with the heads that LoRA's budget allows, and the classifier trained whole as PEFT does."""
-    linears = find_linears(model, targets, exclude=("classifier",))
-    dense = [(name, tuple(p.shape)) for name, p in model.named_parameters() if name.startswith("classifier.")]
-    rank = min(rank_for_budget(out, inputs, LORA_RANK, HEADS) for _, out, inputs in linears)
+    linears = find_linears(model, targets)
+    base = f"{model.base_model_prefix}."
+    dense = [(name, tuple(p.shape)) for name, p in model.named_parameters() if not name.startswith(base)]
+    ranks = [rank_for_budget(out, inputs, LORA_RANK, HEADS) for _, out, inputs in linears]
     return JobPlan(
         run_id=RunId(bytes(16)),
         job_id=JobId("bench"),
         job_name="bench",
         model_name=case.name,
         model_files=(),
-        adapter=AdapterSettings(heads=HEADS, rank=rank, basis=BasisKind.GRAM_SCHMIDT, seed=os.urandom(32)),
+        adapter=AdapterSettings(heads=HEADS, rank=max(ranks), basis=BasisKind.GRAM_SCHMIDT, seed=os.urandom(32)),
         matrices=tuple(
-            Matrix(ordinal=i, name=name, out_features=out, in_features=inputs, basis_digest=Digest(bytes(32)))
+            Matrix(
+                ordinal=i,
+                name=name,
+                out_features=out,
+                in_features=inputs,
+                basis_digest=Digest(bytes(32)),
+                rank=ranks[i],
+            )
             for i, (name, out, inputs) in enumerate(linears)
         ),
         dense=tuple(DenseParameter(ordinal=i, name=name, shape=shape) for i, (name, shape) in enumerate(dense)),

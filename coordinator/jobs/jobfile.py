@@ -121,11 +121,11 @@ class AdapterTable(_Table):
     heads: Annotated[int, Field(strict=True, ge=0, le=MAX_HEADS)] = 4
     """Heads per adapted matrix; 0 trains the new classifier alone."""
     rank: Annotated[int | Literal["auto"], PlainValidator(_checked_rank)] = "auto"
-    """r: each head trains r x r numbers; `auto` takes the largest r within the budget of `lora_rank`."""
+    """r: each head trains r x r numbers; `auto` takes for each matrix the largest r within `lora_rank`'s budget."""
     lora_rank: Count = 8
-    """Budget for `rank = "auto"`: no more numbers than plain LoRA of this rank would train."""
+    """Budget for `rank = "auto"`: in no matrix more numbers than plain LoRA of this rank would train."""
     targets: Annotated[tuple[Text, ...], AfterValidator(_checked_targets)] = ("query", "value")
-    """Linear layers to adapt, by the last parts of their names."""
+    """Linear layers to adapt, by the last parts of their names or by role: `attention`, `mlp`, `all`."""
     basis: BasisKind = BasisKind.GRAM_SCHMIDT
     """How the fixed bases are drawn."""
     seed: Annotated[str, AfterValidator(_checked_seed)] = ""

@@ -23,9 +23,9 @@ name = "minilm"             # as given to `ravan-coordinator model add`
 
 [adapter]
 heads = 4                   # heads per adapted matrix; 0 trains the new classifier alone; default 4
-rank = "auto"               # numbers per head are rank x rank; default "auto": the largest within lora_rank's budget
+rank = "auto"               # a head has rank x rank numbers; default "auto": in each matrix the most for lora_rank
 lora_rank = 8               # budget: train no more numbers than LoRA of this rank would; default 8
-targets = ["query", "value"] # linear layers to adapt, by the last parts of their names; this is the default
+targets = ["query", "value"] # layers to adapt, by the last parts of their names or "attention", "mlp", "all"; default
 basis = "gram_schmidt"      # or "normal", "shared", "constant"; default "gram_schmidt"
 # seed = "64 hexadecimal digits"  # all bases follow from it; default: drawn at random
 train_scales = true         # train each head's scale beside its core; default true

@@ -5,22 +5,21 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from coordinator.evaluation.findings import HeldOutFile, Inventory
 from coordinator.jobs.cohort import check_cohort, describe_cohort
 from coordinator.jobs.jobfile import AdapterTable, JobFile
+from coordinator.jobs.ranks import choose_ranks, describe_ranks
 from coordinator.store.records import ModelRecord
-from ravan.adapters.basis import basis_digest, check_fits, draw_basis, encode_basis
-from ravan.adapters.budget import largest_rank, rank_for_budget
+from ravan.adapters.basis import basis_digest, check_fits, drawn_bases, encode_basis
 from ravan.adapters.state import encode_state, initial_state
 from ravan.data.tables import Examples, read_examples
 from ravan.errors import ConfigError, ErrorReason, ModelError
 from ravan.ids import Digest, JobId, RunId
 from ravan.manifest.plan import (
     AdapterSettings,
-    BasisKind,
     DenseParameter,
     JobPlan,
     Matrix,
@@ -84,7 +83,9 @@ async def draft_job(
     inventory = await inspector.inspect(model.files, len(job.training.labels), targets)
     _check_length(job, inventory)
     plan = await asyncio.to_thread(_draw_up, job, model, inventory, entropy)
-    notes = (_describe_plan(plan), describe_cohort(job, fleet_size), *_describe_examples(job, examples))
+    ranks = describe_ranks(plan, job.adapter)
+    cohort = describe_cohort(job, fleet_size)
+    notes = (_describe_plan(plan), *ranks, cohort, *_describe_examples(job, examples))
     return DraftedJob(plan=plan, initial_state=encode_state(plan, initial_state(plan)), notes=notes)
 
 
@@ -95,7 +96,7 @@ def basis_blob(plan: JobPlan, digest: Digest) -> bytes | None:
     """
     for matrix in plan.matrices:
         if matrix.basis_digest == digest:
-            return encode_basis(draw_basis(plan.adapter, matrix.ordinal, matrix.out_features, matrix.in_features))
+            return encode_basis(drawn_bases(plan.adapter)(matrix))
     return None
 
 
@@ -106,7 +107,10 @@ def _read_held_out(job: JobFile, file: HeldOutFile) -> Examples:
 
 
 def _draw_up(job: JobFile, model: ModelRecord, inventory: Inventory, entropy: Entropy) -> JobPlan:
-    adapter = _settle_adapter(job.adapter, inventory, entropy)
+    ranks = choose_ranks(job.adapter, [(out, inputs) for _, out, inputs in inventory.linears])
+    adapter = _settle_adapter(job.adapter, max(ranks, default=0), entropy)
+    for rank, (name, out, inputs) in zip(ranks, inventory.linears, strict=True):
+        check_fits(replace(adapter, rank=rank), [(out, inputs, name)])
     return JobPlan(
         run_id=RunId(entropy(16)),
         job_id=JobId(f"{job.job.name}-{entropy(4).hex()}"),
@@ -114,46 +118,38 @@ def _draw_up(job: JobFile, model: ModelRecord, inventory: Inventory, entropy: En
         model_name=model.name,
         model_files=model.files,
         adapter=adapter,
-        matrices=tuple(_matrix(adapter, ordinal, *linear) for ordinal, linear in enumerate(inventory.linears)),
+        matrices=tuple(
+            _matrix(adapter, ordinal, rank, *linear)
+            for ordinal, (rank, linear) in enumerate(zip(ranks, inventory.linears, strict=True))
+        ),
         dense=tuple(DenseParameter(ordinal=i, name=name, shape=s) for i, (name, s) in enumerate(inventory.dense)),
         training=TrainingSettings(**dict(job.training)),
         denominator=job.round.denominator,
     )
 
 
-def _settle_adapter(table: AdapterTable, inventory: Inventory, entropy: Entropy) -> AdapterSettings:
-    rank = table.rank if isinstance(table.rank, int) else _affordable_rank(table, inventory)
-    adapter = AdapterSettings(
+def _settle_adapter(table: AdapterTable, rank: int, entropy: Entropy) -> AdapterSettings:
+    return AdapterSettings(
         heads=table.heads,
-        rank=rank if table.heads else 0,
+        rank=rank,
         basis=table.basis,
         seed=bytes.fromhex(table.seed) or entropy(32),
         train_scales=table.train_scales,
     )
-    if table.heads:
-        check_fits(adapter, [(out, inputs, name) for name, out, inputs in inventory.linears])
-    return adapter
 
 
-def _affordable_rank(table: AdapterTable, inventory: Inventory) -> int:
-    """Return the largest rank within the budget of the smallest matrix, or what fits every matrix if that is less."""
-    if not table.heads:
-        return 0
-    crowded = table.heads if table.basis is BasisKind.GRAM_SCHMIDT else 1
-    sizes = [(out, inputs) for _, out, inputs in inventory.linears]
-    budget = min(rank_for_budget(out, inputs, table.lora_rank, table.heads) for out, inputs in sizes)
-    return max(1, min(budget, *(largest_rank(out, inputs, crowded) for out, inputs in sizes)))
-
-
-def _matrix(adapter: AdapterSettings, ordinal: int, name: str, out_features: int, in_features: int) -> Matrix:
-    basis = draw_basis(adapter, ordinal, out_features, in_features)
-    return Matrix(
+def _matrix(
+    adapter: AdapterSettings, ordinal: int, rank: int, name: str, out_features: int, in_features: int
+) -> Matrix:
+    matrix = Matrix(
         ordinal=ordinal,
         name=name,
         out_features=out_features,
         in_features=in_features,
-        basis_digest=basis_digest(basis),
+        basis_digest=Digest(b""),
+        rank=0 if rank == adapter.rank else rank,
     )
+    return replace(matrix, basis_digest=basis_digest(drawn_bases(adapter)(matrix)))
 
 
 def _check_length(job: JobFile, inventory: Inventory) -> None:
@@ -172,9 +168,11 @@ def _describe_plan(plan: JobPlan) -> str:
     whole = f"{names} whole ({dense:,} numbers)"
     if not plan.matrices:
         return f"Trains {whole} and no heads."
-    rank, heads, matrices = plan.adapter.rank, plan.adapter.heads, len(plan.matrices)
-    count = f"{matrices * heads * rank * rank:,} numbers"
-    return f"Trains {heads} heads of rank {rank} in each of {matrices} matrices ({count}) and {whole}."
+    ranks = sorted({plan.adapter.for_matrix(matrix).rank for matrix in plan.matrices})
+    spread = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+    count = sum(plan.adapter.heads * plan.adapter.for_matrix(matrix).rank ** 2 for matrix in plan.matrices)
+    heads = f"{plan.adapter.heads} heads of {spread} in each of {len(plan.matrices)} matrices ({count:,} numbers)"
+    return f"Trains {heads} and {whole}."
 
 
 def _describe_examples(job: JobFile, examples: Examples) -> tuple[str, ...]:

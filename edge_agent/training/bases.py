@@ -23,6 +23,6 @@ def planned_bases(plan: JobPlan, downloaded: Mapping[int, Path]) -> BasisSource:
         if matrix.ordinal not in downloaded:
             return draw(matrix)
         data = downloaded[matrix.ordinal].read_bytes()
-        return decode_basis(data, plan.adapter, matrix.out_features, matrix.in_features)
+        return decode_basis(data, plan.adapter.for_matrix(matrix), matrix.out_features, matrix.in_features)
 
     return source

@@ -45,7 +45,9 @@ BasisSource = Callable[[Matrix], Basis]
 
 def drawn_bases(settings: AdapterSettings) -> BasisSource:
     """Return a source that draws each matrix's bases from the seed when asked."""
-    return lambda matrix: draw_basis(settings, matrix.ordinal, matrix.out_features, matrix.in_features)
+    return lambda matrix: draw_basis(
+        settings.for_matrix(matrix), matrix.ordinal, matrix.out_features, matrix.in_features
+    )
 
 
 def draw_basis(settings: AdapterSettings, matrix_ordinal: int, out_features: int, in_features: int) -> Basis:

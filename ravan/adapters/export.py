@@ -67,6 +67,7 @@ def _lora_tensors(
 def _peft_config(plan: JobPlan, base_model: str) -> dict[str, object]:
     modules = sorted({_saved_module(parameter.name) for parameter in plan.dense})
     rank = plan.adapter.heads * plan.adapter.rank
+    others = {matrix.name: plan.adapter.heads * matrix.rank for matrix in plan.matrices if matrix.rank}
     return {
         "peft_type": "LORA",
         # PEFT expects a classifier in the file for this task; without one the adapter is of no special task.
@@ -74,6 +75,8 @@ def _peft_config(plan: JobPlan, base_model: str) -> dict[str, object]:
         "base_model_name_or_path": base_model,
         "r": rank,
         "lora_alpha": rank,
+        "rank_pattern": others,
+        "alpha_pattern": others,
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": [matrix.name for matrix in plan.matrices],

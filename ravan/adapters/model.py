@@ -11,7 +11,8 @@ from torch import nn
 from ravan.adapters.basis import BasisSource, drawn_bases
 from ravan.adapters.layer import RavanLinear
 from ravan.adapters.state import FloatArray, ModelState
-from ravan.errors import ConfigError, ErrorReason, ModelError
+from ravan.adapters.targets import match_targets
+from ravan.errors import ErrorReason, ModelError
 from ravan.ids import BlockId, BlockKind
 from ravan.manifest.plan import JobPlan, Matrix
 
@@ -27,17 +28,13 @@ class TrainedParameters:
 def find_linears(
     model: nn.Module, targets: Collection[str], exclude: Collection[str] = ()
 ) -> list[tuple[str, int, int]]:
-    """Return (name, out, in) of every plain `nn.Linear` whose dotted name ends with a target, bottom to top.
+    """Return (name, out, in) of every plain `nn.Linear` that a target means, bottom to top.
 
-    Whole components count: `value` does not match `xvalue`. `exclude` names modules to leave out, such as a
+    A target is the end of a dotted name or a role (`targets.Role`). `exclude` names modules to leave out, such as a
     classifier that is trained whole. Raise ConfigError when a target matches nothing.
     """
     linears = {name: module for name, module in model.named_modules() if type(module) is nn.Linear}
-    matched = {target: {name for name in linears if _ends_with(name, target)} for target in targets}
-    unmatched = [target for target, names in matched.items() if not names]
-    if unmatched or not matched:
-        raise _no_match(unmatched, sorted({_suffix(name) for name in linears}))
-    wanted = set().union(*matched.values()) - set(exclude)
+    wanted = match_targets(linears, _model_type(model), targets) - set(exclude)
     return [(name, m.out_features, m.in_features) for name, m in linears.items() if name in wanted]
 
 
@@ -146,23 +143,9 @@ def _dense_parameters(model: nn.Module, plan: JobPlan) -> Iterator[tuple[BlockId
         yield block, parameter
 
 
-def _ends_with(name: str, target: str) -> bool:
-    return name == target or name.endswith("." + target)
-
-
-def _suffix(name: str) -> str:
-    """Return what a target would be: the last component, with the one before it where that is a mere number."""
-    parts = name.split(".")
-    return ".".join(parts[-2:]) if parts[-1].isdigit() else parts[-1]
-
-
-def _no_match(unmatched: list[str], available: list[str]) -> ConfigError:
-    subject = "No adapter target is given" if not unmatched else f"The model has no linear layer {', '.join(unmatched)}"
-    return ConfigError(
-        f"{subject}; its linear layers are called {', '.join(available) or '(none)'}.",
-        reason=ErrorReason.CONFIG_INVALID,
-        next_step="Set [adapter] targets to some of these names.",
-    )
+def _model_type(model: nn.Module) -> str:
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    return kind if isinstance(kind, str) else type(model).__name__
 
 
 def _not_the_model(name: str) -> ModelError:

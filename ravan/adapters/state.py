@@ -43,17 +43,17 @@ class _StoredTensor(TypedDict):
 
 def block_shapes(plan: JobPlan) -> dict[BlockId, tuple[int, ...]]:
     """Return the shape of every block: dense blocks first, then heads, each by ascending id."""
-    core = (plan.adapter.rank, plan.adapter.rank)
+    ranks = {matrix.ordinal: plan.adapter.for_matrix(matrix).rank for matrix in plan.matrices}
     dense = dict(zip(plan.dense_ids(), (p.shape for p in plan.dense), strict=True))
-    return dense | dict.fromkeys(plan.head_ids(), core)
+    return dense | {head: (ranks[head.matrix], ranks[head.matrix]) for head in plan.head_ids()}
 
 
 def initial_state(plan: JobPlan) -> dict[BlockId, FloatArray]:
     """Return the state that a job starts from: cores 0, dense blocks drawn from the job's seed."""
-    core = (plan.adapter.rank, plan.adapter.rank)
     dense = zip(plan.dense_ids(), plan.dense, strict=True)
-    state = {block: _initial_dense(plan.adapter.seed, parameter) for block, parameter in dense}
-    return state | {block: np.zeros(core, np.float32) for block in plan.head_ids()}
+    drawn = {block: _initial_dense(plan.adapter.seed, parameter) for block, parameter in dense}
+    shapes = block_shapes(plan)
+    return drawn | {head: np.zeros(shapes[head], np.float32) for head in plan.head_ids()}
 
 
 def _initial_dense(seed: bytes, parameter: DenseParameter) -> FloatArray:

@@ -106,6 +106,7 @@ def _matrix_to_wire(value: Matrix) -> round_pb2.Matrix:
         out_features=value.out_features,
         in_features=value.in_features,
         basis_digest=value.basis_digest,
+        rank=value.rank,
     )
 
 
@@ -116,6 +117,7 @@ def _matrix_from_wire(wire: round_pb2.Matrix) -> Matrix:
         out_features=fields.ranged(wire.out_features, 1, _DIMENSION, "number of rows of a matrix"),
         in_features=fields.ranged(wire.in_features, 1, _DIMENSION, "number of columns of a matrix"),
         basis_digest=fields.digest(wire.basis_digest, "basis digest"),
+        rank=fields.ranged(wire.rank, 0, _DIMENSION, "rank of a matrix"),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ravan.ids import BlockId, BlockKind, Digest, JobId, RunId
@@ -51,12 +51,12 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterSettings:
-    """Shape of the Ravan heads, equal in every adapted matrix."""
+    """Shape of the Ravan heads."""
 
     heads: int
     """Heads per matrix; 0 trains the dense blocks alone."""
     rank: int
-    """r: each core H_i is rank x rank."""
+    """r: each core H_i is rank x rank, in every matrix without a rank of its own."""
     basis: BasisKind
     seed: bytes
     """32 bytes; all bases of the job follow from it."""
@@ -64,6 +64,10 @@ class AdapterSettings:
     """Generation of the bases."""
     train_scales: bool = True
     """Whether s_i is trained beside H_i."""
+
+    def for_matrix(self, matrix: Matrix) -> AdapterSettings:
+        """Return the settings with this matrix's own rank, where it has one."""
+        return replace(self, rank=matrix.rank) if matrix.rank else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,8 @@ class Matrix:
     in_features: int
     basis_digest: Digest
     """SHA-256 of all bases of this matrix; an agent whose own differ downloads the basis blob."""
+    rank: int = 0
+    """r of this matrix's heads; 0 stands for the adapter's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

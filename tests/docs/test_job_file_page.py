@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from coordinator.jobs.jobfile import JobFile, read_job_file
+from ravan.adapters.targets import FAMILIES_WITH_ROLES
 
 PAGE = read_page("job-file.md")
 TABLES = re.findall(r"^## `\[(\w+)\]`", PAGE, re.MULTILINE)
@@ -60,3 +61,8 @@ def test_smallest_job_of_the_page_is_accepted_and_has_only_what_is_required() ->
         model = table_model(table)
         required = {key for key, field in model.model_fields.items() if field.is_required()}
         assert getattr(job, table).model_fields_set == required
+
+
+def test_page_lists_the_model_types_whose_layers_have_roles() -> None:
+    listed = PAGE.partition("Roles are known for:")[2].partition("Layers of any")[0]
+    assert set(re.findall(r"`([^`]+)`", listed)) == FAMILIES_WITH_ROLES

@@ -347,7 +347,7 @@ class AdapterSettings(_message.Message):
     heads: _builtins.int
     """Heads per matrix. Set by the coordinator; 0 trains the dense blocks alone."""
     rank: _builtins.int
-    """r: each core is r x r. Set by the coordinator."""
+    """r: each core is r x r, in matrices without a rank of their own. Set by the coordinator."""
     basis: Global___BasisKind.ValueType
     """How bases are drawn. Set by the coordinator."""
     seed: _builtins.bytes
@@ -385,6 +385,7 @@ class Matrix(_message.Message):
     OUT_FEATURES_FIELD_NUMBER: _builtins.int
     IN_FEATURES_FIELD_NUMBER: _builtins.int
     BASIS_DIGEST_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
     ordinal: _builtins.int
     """Position from the bottom of the model. Set by the coordinator."""
     name: _builtins.str
@@ -395,6 +396,8 @@ class Matrix(_message.Message):
     """Columns of W. Set by the coordinator."""
     basis_digest: _builtins.bytes
     """SHA-256 of the matrix's basis blob, 32 bytes; may be downloaded under this hash. Set by the coordinator."""
+    rank: _builtins.int
+    """r of this matrix's heads; 0 stands for the adapter's. Set by the coordinator."""
     def __init__(
         self,
         *,
@@ -403,10 +406,11 @@ class Matrix(_message.Message):
         out_features: _builtins.int = ...,
         in_features: _builtins.int = ...,
         basis_digest: _builtins.bytes = ...,
+        rank: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis_digest", b"basis_digest", "in_features", b"in_features", "name", b"name", "ordinal", b"ordinal", "out_features", b"out_features"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis_digest", b"basis_digest", "in_features", b"in_features", "name", b"name", "ordinal", b"ordinal", "out_features", b"out_features", "rank", b"rank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -95,6 +95,13 @@ def test_wrong_targets_are_refused_with_the_names_that_exist(folder: Path) -> No
         inspect_model(folder, 3, ("classifier",))
 
 
+def test_role_means_its_layers_of_every_block_and_no_pooler(folder: Path) -> None:
+    by_role = inspect_model(folder, 3, ("mlp",)).linears
+    block = "bert.encoder.layer"
+    ends = [("intermediate.dense", 24, HIDDEN), ("output.dense", HIDDEN, 24)]
+    assert by_role == tuple((f"{block}.{i}.{end}", out, inputs) for i in range(2) for end, out, inputs in ends)
+
+
 def test_a_classifier_that_the_folder_brings_is_trained_anew(folder: Path, tmp_path: Path) -> None:
     trained = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3)
     trained.save_pretrained(tmp_path / "trained")

@@ -20,7 +20,7 @@ from coordinator.jobs.models import record_model
 from coordinator.jobs.submission import DraftedJob, basis_blob, choose_model, draft_job
 from coordinator.store.records import ModelRecord
 from ravan.adapters.basis import decode_basis
-from ravan.adapters.state import decode_state
+from ravan.adapters.state import block_shapes, decode_state
 from ravan.codec.plans import decode_plan, encode_plan
 from ravan.data.tables import TableFormat
 from ravan.errors import ConfigError, DataError, ErrorReason, ModelError, RavanError
@@ -211,24 +211,56 @@ def test_no_heads_trains_the_classifier_alone(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "heads", "lora_rank", "basis", "rank"),
+    ("sizes", "heads", "lora_rank", "basis", "ranks"),
     [
         # floor(sqrt(768 * 8 / 4)) = 39 for MiniLM's square matrices
-        ([(384, 384)], 4, 8, "gram_schmidt", 39),
-        # the smallest matrix decides: floor(sqrt(512 * 8 / 4)) = 32
-        ([(384, 384), (128, 384)], 4, 8, "gram_schmidt", 32),
+        ([(384, 384)], 4, 8, "gram_schmidt", [39]),
+        # each matrix has its own: floor(sqrt(512 * 8 / 4)) = 32, floor(sqrt(1920 * 8 / 4)) = 61
+        ([(384, 384), (128, 384), (1536, 384)], 4, 8, "gram_schmidt", [39, 32, 61]),
         # the budget would allow 78, orthogonal bases in 384 dimensions end at 384 / 8 = 48
-        ([(384, 384)], 8, 64, "gram_schmidt", 48),
-        ([(384, 384)], 8, 64, "normal", 78),
+        ([(384, 384)], 8, 64, "gram_schmidt", [48]),
+        ([(384, 384)], 8, 64, "normal", [78]),
     ],
 )
 def test_automatic_ranks(
-    desk: Desk, sizes: list[tuple[int, int]], heads: int, lora_rank: int, basis: str, rank: int
+    desk: Desk, sizes: list[tuple[int, int]], heads: int, lora_rank: int, basis: str, ranks: list[int]
 ) -> None:
     linears = tuple((f"l{i}.query", out, inputs) for i, (out, inputs) in enumerate(sizes))
     inventory = Inventory(linears=linears, dense=(), parameters=1, model_type="bert", max_positions=None)
     adapter: dict[str, object] = {"heads": heads, "rank": "auto", "lora_rank": lora_rank, "basis": basis}
-    assert desk.draft(inspector=FixedInspector(inventory), adapter=adapter).plan.adapter.rank == rank
+    plan = desk.draft(inspector=FixedInspector(inventory), adapter=adapter).plan
+    heads_of = {block: shape for block, shape in block_shapes(plan).items() if block.index == 0}
+    assert list(heads_of.values()) == [(rank, rank) for rank in ranks]
+    assert decode_plan(encode_plan(plan)) == plan
+    blobs = [basis_blob(plan, matrix.basis_digest) for matrix in plan.matrices]
+    assert [len(blob or b"") for blob in blobs] == [
+        # header, then all B and all A in float32
+        24 + 4 * heads * rank * (out + inputs)
+        for rank, (out, inputs) in zip(ranks, sizes, strict=True)
+    ]
+
+
+def test_notes_show_what_automatic_ranks_cost_against_lora(desk: Desk) -> None:
+    linears = (("l0.query", 384, 384), ("l0.up", 1536, 384), ("l1.key", 384, 384), ("l1.query", 384, 384))
+    inventory = Inventory(linears=linears, dense=(), parameters=1, model_type="bert", max_positions=None)
+    adapter: dict[str, object] = {"heads": 4, "rank": "auto", "lora_rank": 8}
+    notes = desk.draft(inspector=FixedInspector(inventory), adapter=adapter).notes
+    assert notes[:3] == (
+        "Trains 4 heads of ranks 39 to 61 in each of 4 matrices (33,136 numbers) and nothing whole (0 numbers).",
+        "1536 x 384 (up; 1): rank 61, so 14,884 numbers each; LoRA of rank 8 has 15,360.",
+        "384 x 384 (key, query; 3): rank 39, so 6,084 numbers each; LoRA of rank 8 has 6,144.",
+    )
+
+
+def test_refusal_names_the_matrix_that_is_too_small(desk: Desk) -> None:
+    linears = (("l0.query", 16, 16), ("l0.key", 3, 16))
+    inventory = Inventory(linears=linears, dense=(), parameters=1, model_type="bert", max_positions=None)
+    adapter = {"heads": 4, "rank": "auto", "lora_rank": 8}
+    error = desk.refusal(
+        ConfigError, ErrorReason.ADAPTER_TOO_LARGE, inspector=FixedInspector(inventory), adapter=adapter
+    )
+    assert "l0.key is 3 x 16" in str(error)
+    assert "heads to at most 3" in error.next_step
 
 
 def test_heads_that_do_not_fit_are_refused_with_a_value_that_would(desk: Desk) -> None:

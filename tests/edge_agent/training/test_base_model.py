@@ -78,12 +78,15 @@ def test_bases_that_agree_need_no_download(tmp_path: Path) -> None:
     assert differing_matrices(tiny_job(tmp_path).plan) == ()
 
 
-def test_a_differing_basis_comes_from_its_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_differing_basis_comes_from_its_file(tmp_path: Path, rank: int) -> None:
+    """Also where the matrix has a rank of its own."""
     plan = tiny_job(tmp_path).plan
-    odd = dataclasses.replace(plan.matrices[2], basis_digest=Digest(bytes(32)))
+    odd = dataclasses.replace(plan.matrices[2], basis_digest=Digest(bytes(32)), rank=rank)
     plan = dataclasses.replace(plan, matrices=(*plan.matrices[:2], odd, plan.matrices[3]))
     assert differing_matrices(plan) == (odd,)
-    drawn = draw_basis(plan.adapter, 2, odd.out_features, odd.in_features)
+    settings = dataclasses.replace(plan.adapter, rank=rank or plan.adapter.rank)
+    drawn = draw_basis(settings, 2, odd.out_features, odd.in_features)
     theirs = Basis(b=drawn.b + np.float32(2**-20), a=drawn.a)
     file = tmp_path / "basis"
     file.write_bytes(encode_basis(theirs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,7 +37,9 @@ def plan_for(
     adapter: AdapterSettings,
     dense: Sequence[tuple[str, tuple[int, ...]]] = (),
     labels: tuple[str, ...] = ("pump", "engine", "cab"),
+    ranks: Sequence[int] = (0,),
 ) -> JobPlan:
+    """Matrices take turns at `ranks`, 0 standing for the adapter's."""
     return JobPlan(
         run_id=RunId(bytes(16)),
         job_id=JobId("job-1"),
@@ -44,7 +47,9 @@ def plan_for(
         model_name="tiny",
         model_files=(ModelFile(path="config.json", sha256=Digest(bytes(32)), size_bytes=2),),
         adapter=adapter,
-        matrices=tuple(_matrix(adapter, ordinal, *linear) for ordinal, linear in enumerate(linears)),
+        matrices=tuple(
+            _matrix(adapter, ordinal, ranks[ordinal % len(ranks)], *linear) for ordinal, linear in enumerate(linears)
+        ),
         dense=tuple(DenseParameter(ordinal=i, name=name, shape=shape) for i, (name, shape) in enumerate(dense)),
         training=TrainingSettings(
             task=Task.SEQUENCE_CLASSIFICATION,
@@ -69,12 +74,16 @@ def random_state(plan: JobPlan, seed: int) -> dict[BlockId, FloatArray]:
     return {block: generator.normal(0, 0.1, shape).astype(np.float32) for block, shape in shapes.items()}
 
 
-def _matrix(adapter: AdapterSettings, ordinal: int, name: str, out_features: int, in_features: int) -> Matrix:
-    digest = basis_digest(draw_basis(adapter, ordinal, out_features, in_features)) if adapter.heads else bytes(32)
+def _matrix(
+    adapter: AdapterSettings, ordinal: int, rank: int, name: str, out_features: int, in_features: int
+) -> Matrix:
+    own = replace(adapter, rank=rank) if rank else adapter
+    digest = basis_digest(draw_basis(own, ordinal, out_features, in_features)) if adapter.heads else bytes(32)
     return Matrix(
         ordinal=ordinal,
         name=name,
         out_features=out_features,
         in_features=in_features,
         basis_digest=Digest(bytes(digest)),
+        rank=rank,
     )

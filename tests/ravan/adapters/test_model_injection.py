@@ -1,24 +1,22 @@
-"""Heads in whole models: the same battery over four families, rounds with partial heads, and refusals."""
+"""Heads in one whole model: rounds with partial heads, dense blocks, and refusals."""
 
 from __future__ import annotations
 
-import copy
-import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 import torch
 from adapter_plans import plan_for, random_state, settings_for
+from heads_by_hand import cores_of, some_heads, update_by_hand
 from numpy.typing import NDArray
 from tiny_models import FAMILIES, build, run
 from torch import Tensor, nn
 
-from ravan.adapters.basis import Basis, draw_basis, drawn_bases
+from ravan.adapters.basis import Basis, drawn_bases
 from ravan.adapters.layer import RavanLinear
-from ravan.adapters.model import find_linears, inject, local_deltas, remove, trained_parameters
-from ravan.adapters.state import FloatArray, ModelState, apply_mean, initial_state
+from ravan.adapters.model import find_linears, inject, local_deltas, trained_parameters
+from ravan.adapters.state import FloatArray, apply_mean, initial_state
 from ravan.errors import ConfigError, ErrorReason, ModelError
 from ravan.ids import BlockId, BlockKind
 from ravan.manifest.plan import BasisKind, JobPlan, Matrix
@@ -31,29 +29,6 @@ def bert_plan(kind: BasisKind = BasisKind.GRAM_SCHMIDT) -> JobPlan:
     return plan_for(find_linears(build("bert"), ["query", "value"]), settings_for(HEADS, RANK, kind), CLASSIFIER)
 
 
-def update_by_hand(plan: JobPlan, matrix: Matrix, products: Mapping[int, NDArray[Any]]) -> NDArray[np.float64]:
-    """sum_i B_i P_i A_i over the given heads, in float64."""
-    basis = draw_basis(plan.adapter, matrix.ordinal, matrix.out_features, matrix.in_features)
-    total = np.zeros((matrix.out_features, matrix.in_features))
-    for head, product in products.items():
-        total += basis.b[head].astype(np.float64) @ product.astype(np.float64) @ basis.a[head].astype(np.float64)
-    return total
-
-
-def cores_of(state: ModelState, matrix: Matrix) -> dict[int, FloatArray]:
-    return {b.index: array for b, array in state.items() if b.kind is BlockKind.HEAD and b.matrix == matrix.ordinal}
-
-
-def merged_by_hand(model: nn.Module, plan: JobPlan, state: ModelState) -> nn.Module:
-    """A copy of a plain model with every head written into its weights."""
-    merged = copy.deepcopy(model)
-    for matrix in plan.matrices:
-        weight = merged.get_submodule(matrix.name).weight
-        assert isinstance(weight, Tensor)
-        weight.data += torch.from_numpy(update_by_hand(plan, matrix, cores_of(state, matrix))).float()
-    return merged
-
-
 def whole_weight(model: nn.Module, matrix: Matrix) -> NDArray[np.float32]:
     """The layer's effective weight, measured from outside: its answers to unit vectors, less the bias."""
     layer = model.get_submodule(matrix.name)
@@ -62,11 +37,6 @@ def whole_weight(model: nn.Module, matrix: Matrix) -> NDArray[np.float32]:
         answers = answers - layer(torch.zeros(matrix.in_features))
     transposed: NDArray[np.float32] = answers.T.numpy()
     return transposed
-
-
-def some_heads(plan: JobPlan, seed: int) -> frozenset[BlockId]:
-    generator = np.random.default_rng(seed)
-    return frozenset(b for b in plan.head_ids() if generator.random() < 0.5) | frozenset(plan.dense_ids())
 
 
 def train(model: nn.Module, plan: JobPlan, seed: int, steps: int = 3) -> None:
@@ -79,58 +49,6 @@ def train(model: nn.Module, plan: JobPlan, seed: int, steps: int = 3) -> None:
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_linear_of_the_family_is_found_bottom_to_top(name: str) -> None:
-    found = find_linears(build(name), FAMILIES[name].targets)
-    assert len(found) == FAMILIES[name].linears
-    blocks = [int(part) for line, *_ in found for part in re.findall(r"layers?\.(\d)\.", line)]
-    assert blocks == sorted(blocks)
-    assert set(blocks) == {0, 1}
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_injected_model_is_the_merged_model(name: str, seed: int) -> None:
-    model, inputs = build(name), FAMILIES[name].inputs()
-    plan = plan_for(find_linears(model, FAMILIES[name].targets), settings_for(HEADS, RANK))
-    state = random_state(plan, seed)
-    expected = run(name, merged_by_hand(model, plan, state), inputs)
-    plain = run(name, model, inputs)
-    for trained in (frozenset(), some_heads(plan, seed), frozenset(plan.head_ids())):
-        inject(model, plan, state, trained)
-        torch.testing.assert_close(run(name, model, inputs), expected, atol=2e-5, rtol=2e-4)
-    assert not torch.allclose(plain, expected, atol=1e-3), "the heads change nothing, so the test shows nothing"
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_gradients_reach_exactly_the_trained_heads(name: str) -> None:
-    model = build(name)
-    plan = plan_for(find_linears(model, FAMILIES[name].targets), settings_for(HEADS, RANK))
-    trained = some_heads(plan, 4)
-    inject(model, plan, random_state(plan, 4), trained)
-    run(name, model, FAMILIES[name].inputs()).square().sum().backward()  # type: ignore[no-untyped-call]
-    with_gradient = {n for n, p in model.named_parameters() if p.grad is not None}
-    layers = {m.ordinal: m.name for m in plan.matrices}
-    expected = {f"{layers[b.matrix]}.{part}" for b in trained for part in ("cores", "scales")}
-    assert with_gradient == expected
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_remove_restores_the_model_bit_for_bit(name: str) -> None:
-    model, inputs = build(name), FAMILIES[name].inputs()
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    output = run(name, model, inputs)
-    plan = plan_for(find_linears(model, FAMILIES[name].targets), settings_for(HEADS, RANK))
-    for seed in range(3):
-        inject(model, plan, random_state(plan, seed), some_heads(plan, seed))
-    assert sum(isinstance(m, RavanLinear) for m in model.modules()) == len(plan.matrices)
-    remove(model)
-    after = model.state_dict()
-    assert list(after) == list(before)
-    assert all(torch.equal(after[key], before[key]) for key in before)
-    assert torch.equal(run(name, model, inputs), output)
 
 
 def test_back_propagation_stops_below_the_lowest_trained_layer() -> None:

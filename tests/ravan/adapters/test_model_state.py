@@ -31,6 +31,16 @@ def test_blocks_are_dense_first_then_heads_by_id() -> None:
     assert list(shapes.values()) == [(3, 8), (3,), (8,), ()] + 4 * [(3, 3)]
 
 
+def test_matrix_may_have_a_rank_of_its_own() -> None:
+    plan = plan_for([("query", 8, 8), ("value", 6, 8)], settings_for(2, 3), ranks=(0, 2))
+    wanted = {b: (3, 3) if b.matrix == 0 else (2, 2) for b in plan.head_ids()}
+    assert block_shapes(plan) == wanted
+    assert {block: array.shape for block, array in initial_state(plan).items()} == wanted
+    state = random_state(plan, 0)
+    again = decode_state(plan, encode_state(plan, state))
+    assert all(np.array_equal(again[block], state[block]) for block in wanted)
+
+
 def test_initial_state_is_neutral_but_for_dense_matrices() -> None:
     plan = small_plan()
     state = initial_state(plan)

@@ -1,4 +1,4 @@
-"""Tiny random models of four families, each with an input and the linear names that its family uses."""
+"""Tiny random models of all families, each with an input, the linear names of its family and its new parameters."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     PatchTSTForClassification,
@@ -25,9 +26,14 @@ class Family:
     linears: int
     """How many layers `targets` must find."""
     output: str
+    dense: str
+    """Module that a job trains whole; empty when the family has none."""
 
 
 TRANSFORMER = {"hidden_size": 16, "num_hidden_layers": 2, "num_labels": 3}
+
+GROUPED = {"vocab_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 24}
+"""Two queries share a key and a value, whose projections are so not square."""
 
 PATCHES = {
     "num_input_channels": 3,
@@ -58,10 +64,15 @@ def _dinov2() -> nn.Module:
 
 
 def _llama() -> nn.Module:
-    """Grouped queries: k and v are not square."""
-    sizes = {"vocab_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 24}
-    config = AutoConfig.for_model("llama", **TRANSFORMER, **sizes, pad_token_id=0)
+    config = AutoConfig.for_model("llama", **TRANSFORMER, **GROUPED, pad_token_id=0)
     model: nn.Module = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+    return model
+
+
+def _smollm2() -> nn.Module:
+    """Its output layer is its table of embeddings."""
+    config = AutoConfig.for_model("llama", **TRANSFORMER, **GROUPED, tie_word_embeddings=True)
+    model: nn.Module = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     return model
 
 
@@ -74,29 +85,28 @@ def _tokens() -> dict[str, Tensor]:
     return {"input_ids": torch.arange(1, 15).reshape(2, 7), "attention_mask": torch.ones(2, 7, dtype=torch.long)}
 
 
+LLAMA_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
 FAMILIES = {
     # Per layer query, key, value and three called dense, and the pooler's dense.
-    "bert": Family(_bert, _tokens, ("query", "key", "value", "dense"), 2 * 6 + 1, "logits"),
+    "bert": Family(_bert, _tokens, ("query", "key", "value", "dense"), 2 * 6 + 1, "logits", "classifier"),
     "dinov2": Family(
         _dinov2,
         lambda: {"pixel_values": torch.randn(2, 3, 28, 28)},
         ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"),
         2 * 6,
         "logits",
+        "classifier",
     ),
-    "llama": Family(
-        _llama,
-        _tokens,
-        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-        2 * 7,
-        "logits",
-    ),
+    "llama": Family(_llama, _tokens, LLAMA_LINEARS, 2 * 7, "logits", "score"),
+    "smollm2": Family(_smollm2, _tokens, LLAMA_LINEARS, 2 * 7, "logits", ""),
     "patchtst": Family(
         _patchtst,
         lambda: {"past_values": torch.randn(2, 16, 3)},
         ("q_proj", "k_proj", "v_proj", "out_proj", "ff.0", "ff.3"),
         2 * 6,
         "prediction_logits",
+        "head",
     ),
 }
 

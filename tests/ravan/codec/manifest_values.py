@@ -94,6 +94,7 @@ def plans(draw: st.DrawFn) -> JobPlan:
                 out_features=draw(sizes),
                 in_features=draw(sizes),
                 basis_digest=draw(digests),
+                rank=draw(st.integers(0, 64)),
             )
             for ordinal, name in enumerate(matrix_names)
         ),

@@ -128,6 +128,7 @@ ROUND = find(assignments(), lambda each: len(each.tiles) > 1 and len(each.member
         (replace(PLAN, training=replace(PLAN.training, labels=("a", "a"))), "labels are not all different"),
         (replace(PLAN, adapter=replace(PLAN.adapter, seed=bytes(31))), "31 bytes instead of 32"),
         (replace(PLAN, adapter=replace(PLAN.adapter, rank=0)), "rank is 0"),
+        (replace(PLAN, matrices=(replace(PLAN.matrices[0], rank=1 << 31), *PLAN.matrices[1:])), "rank of a matrix is"),
     ],
 )
 def test_a_plan_that_does_not_hold_together_is_refused(plan: JobPlan, match: str) -> None:
