@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -67,9 +66,6 @@ class ModelWorker:
 
     def _running_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            # Read when numpy is loaded, so it must be there before the process is. Spinning threads of OpenBLAS
-            # were seen to slow the drawing of a basis on two busy cores from 0.01 s to 3 s.
-            os.environ.setdefault("OPENBLAS_NUM_THREADS", str(self._threads))
             # Not fork: the daemon has threads, and gRPC does not survive a fork.
             self._pool = ProcessPoolExecutor(
                 1, multiprocessing.get_context("spawn"), initializer=prepare_process, initargs=(self._threads,)

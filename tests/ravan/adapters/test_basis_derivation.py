@@ -61,6 +61,17 @@ def test_digests_do_not_depend_on_instruction_set_or_threads() -> None:
     assert len({json.dumps(result["digests"]) for result in results}) == 1
 
 
+@pytest.mark.parametrize("package", ["edge_agent", "coordinator"])
+@pytest.mark.parametrize(("asked", "got"), [(None, "1"), ("3", "3")])
+def test_programs_draw_on_one_thread_unless_told_otherwise(package: str, asked: str | None, got: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    environment |= {} if asked is None else {"OPENBLAS_NUM_THREADS": asked}
+    # The main module of a program is imported after its package; numpy must not have come in before.
+    code = f"import sys, os, {package}; print('numpy' in sys.modules, os.environ['OPENBLAS_NUM_THREADS'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", got]
+
+
 @pytest.mark.parametrize("kind", list(BasisKind))
 def test_every_kind_is_float32_on_the_grid(kind: BasisKind) -> None:
     basis = draw_basis(settings_for(HEADS, RANK, kind), 0, OUT, IN)
