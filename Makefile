@@ -12,8 +12,8 @@ MODULES ?=
 
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help env env-dev demo example test test-all check mutants bench bench-masking bench-secagg bench-step fuzz \
-        fuzz-corpus format proto clean
+.PHONY: help env env-dev demo example test test-all check mutants bench bench-masking bench-secagg bench-step \
+        bench-memory fuzz fuzz-corpus format proto clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -68,7 +68,7 @@ mutants: $(VENV)/.dev  ## break secure aggregation on purpose, see the tests fai
 	@$(if $(MODULES),,nice -n 10 $(BIN)/python -m mutation.removal)
 	@nice -n 10 $(BIN)/python -m mutation.secagg $(MODULES)
 
-bench: bench-masking bench-secagg bench-step  ## measure every promised figure
+bench: bench-masking bench-secagg bench-step bench-memory  ## measure every promised figure
 
 bench-masking: $(VENV)/.runtime  ## masking against the raw keystream
 	@$(BIN)/python -m benchmarks.masking
@@ -84,6 +84,9 @@ fuzz-corpus: $(VENV)/.fuzz  ## keep in version control what the fuzzing on this 
 
 bench-step: $(VENV)/.dev  ## a training step against PEFT LoRA's; a few minutes, on a machine that does nothing else
 	@$(BIN)/python -m benchmarks.step
+
+bench-memory: $(VENV)/.dev  ## memory that training takes against PEFT LoRA's; five minutes
+	@$(BIN)/python -m benchmarks.memory
 
 format: $(VENV)/.dev  ## rewrite the code in house style
 	@$(BIN)/ruff check --fix .
