@@ -172,6 +172,7 @@ class RoundDesk:
         """Read data, version and model, and train, unless the offer would come out of it. Blocks."""
         from edge_agent.data.batches import deal_batches, local_seed  # noqa: PLC0415 - imports torch
         from edge_agent.training.bases import planned_bases  # noqa: PLC0415 - imports torch
+        from edge_agent.training.lower_part import layers_below, outputs_fit  # noqa: PLC0415 - imports torch
         from edge_agent.training.trainer import TrainingOrder, train  # noqa: PLC0415 - imports torch
 
         def tell(report: StepReport) -> None:
@@ -184,6 +185,8 @@ class RoundDesk:
             log.info("offers the update of a round that ended before it was masked", round=assignment.round_number)
             return offer
         classifier = self._jobs.model_of(job)
+        room, longest = self._spare_bytes(job, trained), data.longest
+        keeping = outputs_fit(job.plan, len(data), longest, room) and layers_below(classifier.model, job.plan, trained)
         order = TrainingOrder(
             plan=job.plan,
             round_number=assignment.round_number,
@@ -191,12 +194,14 @@ class RoundDesk:
             trained=trained,
             bases=planned_bases(job.plan, job.bases),
             held_examples=len(data),
+            room_bytes=room if keeping else 0,
         )
         pad_id = int(classifier.tokenizer.pad_token_id)
         outcome = train(
             classifier.model,
             order,
-            deal_batches(data, job.plan.training.batch_size, pad_id, local_seed()),
+            # What is kept of one batch serves in another only where both are padded alike.
+            deal_batches(data, job.plan.training.batch_size, pad_id, local_seed(), length=longest if keeping else 0),
             on_step=tell,
             cancelled=cancelled,
         )
@@ -210,14 +215,20 @@ class RoundDesk:
 
     def _check_memory(self, job: PreparedJob, trained: frozenset[BlockId]) -> None:
         """Refuse what this PC has measured not to hold, even if the coordinator thinks otherwise."""
-        matrices = len({block.matrix for block in trained if block.kind is BlockKind.HEAD})
-        needed, limit = job.profile.peak_bytes(matrices), self._limits.read().limit_bytes
+        matrices, needed, limit = _matrices(trained), self._needed_bytes(job, trained), self._limits.read().limit_bytes
         if needed > limit:
             raise ResourceError(
                 f"Training {matrices} matrices takes {needed >> 20} MiB, over this agent's limit of {limit >> 20} MiB.",
                 reason=ErrorReason.MEMORY_LIMIT,
                 next_step="Nothing to do: the next round asks for less. To train more, raise the limit.",
             )
+
+    def _needed_bytes(self, job: PreparedJob, trained: frozenset[BlockId]) -> int:
+        return job.profile.peak_bytes(_matrices(trained))
+
+    def _spare_bytes(self, job: PreparedJob, trained: frozenset[BlockId]) -> int:
+        """Return what the limit leaves over the predicted peak."""
+        return max(0, self._limits.read().limit_bytes - self._needed_bytes(job, trained))
 
     def _secure(self, reference: RoundRef) -> SecureRound:
         if self._current is None or self._current.secure.assignment_digest != reference.assignment_digest:
@@ -228,6 +239,10 @@ class RoundDesk:
         if self._current is None:
             raise StateError("This site is not in that round any more.", reason=ErrorReason.WRONG_STATE)
         await self._coordinator.submit(Submission(round=reference, index=self._current.index, message=message))
+
+
+def _matrices(trained: frozenset[BlockId]) -> int:
+    return len({block.matrix for block in trained if block.kind is BlockKind.HEAD})
 
 
 def _before_roster(assignment: Assignment, digest: Digest) -> RoundRef:
