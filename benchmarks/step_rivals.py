@@ -1,14 +1,57 @@
-"""What a step is compared with: PEFT's LoRA, and the heads computed as the paper's formula reads."""
+"""The forms in which a model trains: our heads, PEFT's LoRA, and the heads computed as the paper's formula reads."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import numpy as np
 import torch
 from peft import LoraConfig, TaskType, get_peft_model
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from benchmarks.step_models import ALL_LINEARS, LORA_RANK, QUERY_VALUE, Case, plan_for
 from ravan.adapters.basis import drawn_bases
+from ravan.adapters.model import inject
+from ravan.adapters.state import FloatArray, initial_state
+from ravan.ids import BlockId
 from ravan.manifest.plan import JobPlan
+
+Form = Callable[[nn.Module, Case], nn.Module]
+"""Puts a fresh model into the form in which it is trained; what trains asks for gradients."""
+
+
+def everything(plan: JobPlan) -> frozenset[BlockId]:
+    """Return all heads and dense blocks."""
+    return frozenset(plan.head_ids()) | frozenset(plan.dense_ids())
+
+
+def top_quarter(plan: JobPlan) -> frozenset[BlockId]:
+    """Return the heads of the upper quarter of the matrices, and the dense blocks."""
+    first = len(plan.matrices) - len(plan.matrices) // 4
+    return frozenset(plan.dense_ids()) | {head for head in plan.head_ids() if head.matrix >= first}
+
+
+def later_state(plan: JobPlan) -> dict[BlockId, FloatArray]:
+    """Return a state as after some rounds: no core is 0, so heads that do not train have to be folded."""
+    draws = np.random.default_rng(0)
+    heads = set(plan.head_ids())
+    return {
+        block: draws.normal(scale=0.01, size=array.shape).astype(np.float32) if block in heads else array
+        for block, array in initial_state(plan).items()
+    }
+
+
+def ours(trained: Callable[[JobPlan], frozenset[BlockId]], targets: tuple[str, ...]) -> Form:
+    """Return the form with our heads on the targets."""
+
+    def form(model: nn.Module, case: Case) -> nn.Module:
+        plan = plan_for(model, case, targets)
+        inject(model, plan, later_state(plan), trained(plan))
+        return model
+
+    return form
 
 
 def lora(model: nn.Module, rank: int, targets: tuple[str, ...]) -> nn.Module:
@@ -71,3 +114,15 @@ def with_heads(model: nn.Module, plan: JobPlan, kind: type[LoopedHeads | Stacked
     for parameter in plan.dense:
         model.get_parameter(parameter.name).requires_grad_()
     return model
+
+
+FORMS: Final[Mapping[str, Form]] = {
+    "lora": lambda model, _: lora(model, LORA_RANK, QUERY_VALUE),
+    "full": ours(everything, QUERY_VALUE),
+    "quarter": ours(top_quarter, QUERY_VALUE),
+    "stacked": lambda model, case: with_heads(model, plan_for(model, case, QUERY_VALUE), StackedHeads),
+    "naive": lambda model, case: with_heads(model, plan_for(model, case, QUERY_VALUE), LoopedHeads),
+    "lora, all linears": lambda model, _: lora(model, LORA_RANK, ALL_LINEARS),
+    "full, all linears": ours(everything, ALL_LINEARS),
+}
+"""By name; all but the last two adapt query and value."""

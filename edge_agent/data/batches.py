@@ -15,7 +15,7 @@ from edge_agent.data.site_data import TokenisedTexts
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """One mini-batch, padded to its longest text; int64."""
+    """One mini-batch; int64."""
 
     input_ids: torch.Tensor
     """(batch, tokens)."""
@@ -23,6 +23,8 @@ class Batch:
     """(batch, tokens)."""
     labels: torch.Tensor
     """(batch,)."""
+    rows: torch.Tensor
+    """(batch,): which examples of the site's data these are."""
 
 
 def local_seed() -> int:
@@ -30,17 +32,17 @@ def local_seed() -> int:
     return int.from_bytes(os.urandom(16), "big")
 
 
-def deal_batches(data: TokenisedTexts, batch_size: int, pad_id: int, seed: int) -> Iterator[Batch]:
-    """Yield batches of exactly `batch_size` without end; small files repeat within a batch."""
+def deal_batches(data: TokenisedTexts, batch_size: int, pad_id: int, seed: int, *, length: int = 0) -> Iterator[Batch]:
+    """Yield batches of exactly `batch_size` without end, of `length` tokens at least; small files repeat within one."""
     order = _deal_indices(len(data), np.random.default_rng(seed))
     while True:
-        yield gather_batch(data, [next(order) for _ in range(batch_size)], pad_id)
+        yield gather_batch(data, [next(order) for _ in range(batch_size)], pad_id, length=length)
 
 
-def gather_batch(data: TokenisedTexts, rows: Sequence[int], pad_id: int) -> Batch:
-    """Return the chosen examples, padded to the longest of them."""
+def gather_batch(data: TokenisedTexts, rows: Sequence[int], pad_id: int, *, length: int = 0) -> Batch:
+    """Return the chosen examples, padded to the longest of them and to `length` at least."""
     texts = [data.text(row) for row in rows]
-    longest = max(len(text) for text in texts)
+    longest = max(length, *(len(text) for text in texts))
     ids = np.full((len(rows), longest), pad_id, np.int64)
     mask = np.zeros_like(ids)
     for position, text in enumerate(texts):
@@ -48,7 +50,10 @@ def gather_batch(data: TokenisedTexts, rows: Sequence[int], pad_id: int) -> Batc
         mask[position, : len(text)] = 1
     labels = data.label_ids[list(rows)]
     return Batch(
-        input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask), labels=torch.from_numpy(labels)
+        input_ids=torch.from_numpy(ids),
+        attention_mask=torch.from_numpy(mask),
+        labels=torch.from_numpy(labels),
+        rows=torch.tensor(list(rows)),
     )
 
 
@@ -60,6 +65,7 @@ def worst_case_batch(batch_size: int, length: int, vocabulary: int, classes: int
         input_ids=torch.from_numpy(ids),
         attention_mask=torch.ones(batch_size, length, dtype=torch.int64),
         labels=torch.from_numpy(generator.integers(0, classes, batch_size)),
+        rows=torch.arange(batch_size),
     )
 
 

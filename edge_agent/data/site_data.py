@@ -30,6 +30,11 @@ class TokenisedTexts:
     def __len__(self) -> int:
         return len(self.label_ids)
 
+    @property
+    def longest(self) -> int:
+        """Return the tokens of the longest text."""
+        return int(np.diff(self.starts).max())
+
     def text(self, index: int) -> NDArray[np.int32]:
         """Return the token ids of one text."""
         return self.tokens[self.starts[index] : self.starts[index + 1]]

@@ -25,7 +25,7 @@ from edge_agent.session.transfer import Downloads, Uploads
 from ravan.adapters.state import decode_state
 from ravan.codec.secagg_messages import AgentMessage, Submission
 from ravan.errors import ErrorReason, StateError
-from ravan.ids import BlockKind, Digest
+from ravan.ids import BlockId, BlockKind, Digest
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.instructions import RoundRef
 from ravan.manifest.phases import AgentActivity
@@ -173,6 +173,7 @@ class RoundDesk:
         """Read data, version and model, and train, unless the offer would come out of it. Blocks."""
         from edge_agent.data.batches import deal_batches, local_seed  # noqa: PLC0415 - imports torch
         from edge_agent.training.bases import planned_bases  # noqa: PLC0415 - imports torch
+        from edge_agent.training.lower_part import layers_below, outputs_fit  # noqa: PLC0415 - imports torch
         from edge_agent.training.trainer import TrainingOrder, train  # noqa: PLC0415 - imports torch
 
         def tell(report: StepReport) -> None:
@@ -185,6 +186,8 @@ class RoundDesk:
             log.info("offers the update of a round that ended before it was masked", round=assignment.round_number)
             return offer
         classifier = self._jobs.model_of(job)
+        room, longest = self._spare_bytes(job, trained), data.longest
+        keeping = outputs_fit(job.plan, len(data), longest, room) and layers_below(classifier.model, job.plan, trained)
         order = TrainingOrder(
             plan=job.plan,
             round_number=assignment.round_number,
@@ -192,12 +195,14 @@ class RoundDesk:
             trained=trained,
             bases=planned_bases(job.plan, job.bases),
             held_examples=len(data),
+            room_bytes=room if keeping else 0,
         )
         pad_id = int(classifier.tokenizer.pad_token_id)
         outcome = train(
             classifier.model,
             order,
-            deal_batches(data, job.plan.training.batch_size, pad_id, local_seed()),
+            # What is kept of one batch serves in another only where both are padded alike.
+            deal_batches(data, job.plan.training.batch_size, pad_id, local_seed(), length=longest if keeping else 0),
             on_step=tell,
             cancelled=cancelled,
         )
@@ -208,6 +213,11 @@ class RoundDesk:
             data=data,
             outcome=outcome,
         )
+
+    def _spare_bytes(self, job: PreparedJob, trained: frozenset[BlockId]) -> int:
+        """Return what the limit leaves over the predicted peak."""
+        peak = job.profile.peak_bytes(job.plan.matrices_reached(trained))
+        return max(0, self._limits.read().limit_bytes - peak)
 
     def _secure(self, reference: RoundRef) -> SecureRound:
         if self._current is None or self._current.secure.assignment_digest != reference.assignment_digest:

@@ -19,6 +19,7 @@ from torch.optim import AdamW
 
 from edge_agent.data.batches import Batch
 from edge_agent.hardware.memory import PeakMeter, release_unused, resident_bytes
+from edge_agent.training.lower_part import LowerPart, layers_below, logits_of
 from edge_agent.training.outcome import TrainingCost, TrainingOutcome
 from ravan.adapters.basis import BasisSource
 from ravan.adapters.model import TrainedParameters, inject, local_deltas, remove, trained_parameters
@@ -53,6 +54,8 @@ class TrainingOrder:
     bases: BasisSource
     held_examples: int
     """Examples in the site's data."""
+    room_bytes: int = 0
+    """Memory for the outputs of frozen lower layers, from the second pass over the data on."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,11 +95,12 @@ def train(
         try:
             inject(model, plan, order.state, order.trained, order.bases)
             optimiser = make_optimiser(trained_parameters(model, plan), plan.training, order.round_number)
+            lower = _lower_part(model, order)
             cost = report(0)
             for step in range(plan.training.steps):
                 if cancelled.is_set():
                     raise TrainingCancelledError
-                take_step(model, optimiser, next(batches), tally)
+                take_step(model, optimiser, next(batches), tally, lower)
                 cost = report(step + 1)
             deltas = local_deltas(model, plan, order.state, order.trained)
         finally:
@@ -104,6 +108,14 @@ def train(
             model.zero_grad(set_to_none=True)
     statistics = LocalStatistics(examples=tally.examples, loss_sum=tally.loss_sum, correct=tally.correct)
     return TrainingOutcome(deltas=deltas, statistics=statistics, held_examples=order.held_examples, cost=cost)
+
+
+def _lower_part(model: nn.Module, order: TrainingOrder) -> LowerPart | None:
+    training = order.plan.training
+    if not order.room_bytes or training.steps * training.batch_size <= order.held_examples:
+        return None
+    layers = layers_below(model, order.plan, order.trained)
+    return LowerPart(model, layers, order.held_examples, order.room_bytes)
 
 
 def make_optimiser(parameters: TrainedParameters, training: TrainingSettings, round_number: int) -> AdamW:
@@ -114,10 +126,12 @@ def make_optimiser(parameters: TrainedParameters, training: TrainingSettings, ro
     return AdamW(groups, weight_decay=training.weight_decay)
 
 
-def take_step(model: nn.Module, optimiser: AdamW, batch: Batch, tally: _Tally | None = None) -> None:
+def take_step(
+    model: nn.Module, optimiser: AdamW, batch: Batch, tally: _Tally | None = None, lower: LowerPart | None = None
+) -> None:
     """Do one step of training; raise DataError when it meets NaN or infinity, with nothing applied."""
     started = _cpu_seconds()
-    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits  # (batch, classes)
+    logits = logits_of(model, batch) if lower is None else lower.logits(batch)  # (batch, classes)
     loss = cross_entropy(logits, batch.labels)
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]

@@ -1,20 +1,23 @@
 """The arithmetic of one layer's trained heads, on whichever of two paths is cheaper for the shapes at hand.
 
-Per token: y = W x + B P (A x), through the ranks of all heads. Merged: W_eff = W + B P A is made once a step and
-serves every token, forward and backward. Both keep x for the backward pass, the merged path W_eff as well;
-nothing of the size (tokens, h r) outlives the step's own kernel. P stands for the s_i H_i of all trained heads.
+Per token: y = W x + B P (A x), through the ranks of all heads. Merged: W_eff = W + B P A is made for all tokens at
+once. Both keep x for the backward pass, and the merged path W_eff as well where making it again would take long.
+Nothing of the size (tokens, h r) outlives the step's own kernel. P stands for the s_i H_i of all trained heads.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
+
+_MERGING_AGAIN: Final = 0.25
+"""Largest share of one product W x that the backward pass spends on making W_eff again, so as not to keep it."""
 
 
 class Path(StrEnum):
@@ -43,6 +46,11 @@ class Shape:
     def merging(self) -> int:
         """Return the multiplications that make W_eff from W."""
         return self.width * self.in_features * (self.rank + self.out_features)
+
+    @property
+    def merges_again(self) -> bool:
+        """Tell whether the backward pass makes W_eff again; a layer's W_eff is often as large as all that it keeps."""
+        return self.merging <= _MERGING_AGAIN * self.tokens * self.in_features * self.out_features
 
     @property
     def passing(self) -> int:
@@ -83,10 +91,8 @@ def adapted_linear(
     `columns` (out, h r) and `rows` (h r, in) are the stacked bases, `products` (h, r, r) the P_i; all of one dtype.
     `path` overrides the choice. Gradients flow to `x`, `products` and the bias; weight and bases are constants.
     """
-    heads, rank, _ = products.shape
     if path is None:
-        tokens = x.numel() // x.shape[-1]
-        path = choose_path(Shape(tokens, weight.shape[0], weight.shape[1], heads, rank))
+        path = choose_path(_shape_of(x, columns, rows, products.shape))
     function = _Merged if path is Path.MERGED else _PerToken
     result: Tensor = function.apply(x, weight, bias, columns, rows, products)  # type: ignore[no-untyped-call]
     return result
@@ -99,16 +105,19 @@ class _Merged(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, columns: Tensor, rows: Tensor, products: Tensor
     ) -> Tensor:
-        effective = torch.addmm(weight, columns, _turned_rows(rows, products))
-        ctx.save_for_backward(x, effective, columns, rows)
+        effective = _merge(weight, columns, rows, products)
+        ctx.merged = ctx.needs_input_grad[0] and not _shape_of(x, columns, rows, products.shape).merges_again
+        ctx.save_for_backward(x, effective if ctx.merged else weight, columns, rows, products)
         ctx.shape = products.shape
         return linear(x, effective, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, effective, columns, rows = ctx.saved_tensors
-        grad_x = gradient @ effective if ctx.needs_input_grad[0] else None
+        x, weight, columns, rows, products = ctx.saved_tensors
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = gradient @ (weight if ctx.merged else _merge(weight, columns, rows, products))
         return grad_x, None, *_other_gradients(ctx, gradient, x, columns, rows)
 
 
@@ -131,6 +140,15 @@ class _PerToken(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = gradient @ weight + _turn(gradient @ columns, products.transpose(1, 2)) @ rows
         return grad_x, None, *_other_gradients(ctx, gradient, x, columns, rows)
+
+
+def _shape_of(x: Tensor, columns: Tensor, rows: Tensor, cores: torch.Size) -> Shape:
+    return Shape(x.numel() // x.shape[-1], columns.shape[0], rows.shape[1], cores[0], cores[1])
+
+
+def _merge(weight: Tensor, columns: Tensor, rows: Tensor, products: Tensor) -> Tensor:
+    """Return W + sum_i B_i P_i A_i, shape (out, in)."""
+    return torch.addmm(weight, columns, _turned_rows(rows, products))
 
 
 def _turned_rows(rows: Tensor, products: Tensor) -> Tensor:
@@ -160,7 +178,7 @@ def _other_gradients(
 def _core_gradient(shape: torch.Size, gradient: Tensor, x: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
     """Return dL/dP_i = B_i^T G A_i^T with G = sum over tokens of g x^T, in the cheaper of two orders."""
     heads, rank, _ = shape
-    cost = Shape(len(x), columns.shape[0], rows.shape[1], heads, rank)
+    cost = _shape_of(x, columns, rows, shape)
     if cost.outer < cost.passing:
         left = columns.T @ (gradient.T @ x)  # (h r, in)
         return torch.bmm(left.view(heads, rank, -1), rows.view(heads, rank, -1).transpose(1, 2))

@@ -55,6 +55,21 @@ def test_a_batch_is_padded_to_its_longest_text() -> None:
     assert batch.labels.tolist() == [2, 1, 0]
 
 
+def test_a_batch_is_padded_to_a_length_where_that_is_longer() -> None:
+    assert gather_batch(texts([2, 1]), [1, 0], PAD, length=3).input_ids.tolist() == [[2, PAD, PAD], [1, 1, PAD]]
+    assert gather_batch(texts([2, 1]), [1, 0], PAD, length=1).input_ids.tolist() == [[2, PAD], [1, 1]]
+    assert {b.input_ids.shape for b in islice(deal_batches(texts([1, 2, 3]), 2, PAD, 0, length=5), 4)} == {(2, 5)}
+
+
+def test_a_batch_says_which_examples_it_holds() -> None:
+    batch = gather_batch(texts([1] * 5), [3, 0, 3], PAD)
+    assert batch.rows.tolist() == batch.labels.tolist() == [3, 0, 3]
+
+
+def test_the_longest_text_is_known() -> None:
+    assert texts([2, 9, 4]).longest == 9
+
+
 @pytest.mark.parametrize(("size", "length"), [(1, 1), (3, 7)])
 def test_the_worst_case_has_no_padding(size: int, length: int) -> None:
     batch = worst_case_batch(size, length, vocabulary=20, classes=3)

@@ -1,0 +1,135 @@
+"""The frozen layers below the lowest trained matrix: what they give for an example is computed once a round.
+
+They do not change while a round trains, so a second pass over the data can take their outputs from memory. That is
+exact only where an output does not depend on the batch around its example; see docs/decisions/0028.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from edge_agent.data.batches import Batch
+from ravan.ids import BlockId, BlockKind
+from ravan.manifest.plan import JobPlan
+
+
+def layers_below(model: nn.Module, plan: JobPlan, trained: frozenset[BlockId]) -> tuple[nn.Module, ...]:
+    """Return the layers under the one with the lowest trained head, in the outermost list of modules that holds it.
+
+    Empty where no head trains, it is the lowest layer's, or the model has no such list.
+    """
+    ordinals = {block.matrix for block in trained if block.kind is BlockKind.HEAD}
+    lowest = next((matrix.name for matrix in plan.matrices if matrix.ordinal in ordinals), "")
+    parts = lowest.split(".")
+    for depth in range(1, len(parts)):
+        module = model.get_submodule(".".join(parts[:depth]))
+        if isinstance(module, nn.ModuleList):
+            return tuple(module[: int(parts[depth])])
+    return ()
+
+
+def outputs_fit(plan: JobPlan, examples: int, longest: int, room_bytes: int) -> bool:
+    """Tell whether a round comes back to its examples, and the outputs for all of them are expected to fit."""
+    training = plan.training
+    width = max((matrix.in_features for matrix in plan.matrices), default=0)
+    repeats = training.steps * training.batch_size > examples
+    return repeats and 4 * examples * longest * width <= room_bytes
+
+
+class LowerPart:
+    """Keep the lower layers' outputs by example; use them where a batch of the same shape would give the same bits."""
+
+    def __init__(self, model: nn.Module, layers: Sequence[nn.Module], examples: int, room_bytes: int) -> None:
+        """Take the model as injected, its `layers_below`, and the room for outputs."""
+        self._model = model
+        self._layers = layers
+        self._room = room_bytes
+        self._usable = bool(layers)
+        self._kept: Tensor | None = None  # (examples, tokens, hidden)
+        self._known = torch.full((examples,), -1, dtype=torch.int8)
+        """-1 for nothing, else whether the batch was without padding: a model may leave the mask out of such a one."""
+
+    @property
+    def kept(self) -> int:
+        """Return for how many examples there are outputs."""
+        return int((self._known >= 0).sum()) if self._usable else 0
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Return the model's logits, bit for bit those without this cache."""
+        if not self._usable:
+            return logits_of(self._model, batch)
+        unpadded = int(batch.attention_mask.all())
+        if self._kept is not None and self._matches(batch) and bool((self._known[batch.rows] == unpadded).all()):
+            with self._answering(self._kept[batch.rows]):
+                return logits_of(self._model, batch)
+        logits, outputs = self._observed(batch)
+        if outputs is None or not self._have_room(batch, outputs, logits):
+            self._usable, self._kept = False, None
+        elif self._kept is not None and self._matches(batch):
+            self._kept[batch.rows] = outputs
+            self._known[batch.rows] = unpadded
+        return logits
+
+    def _matches(self, batch: Batch) -> bool:
+        return self._kept is not None and self._kept.shape[1] == batch.input_ids.shape[1]
+
+    def _observed(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return the logits and what the lower layers gave, None where that is nothing to keep."""
+        seen: list[object] = []
+        handle = self._layers[-1].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+        try:
+            logits = logits_of(self._model, batch)
+        finally:
+            handle.remove()
+        if len(seen) != 1 or not isinstance(seen[0], Tensor):
+            return logits, None
+        outputs = seen[0]
+        # A gradient means that something below is trained after all.
+        as_expected = outputs.shape[:2] == batch.input_ids.shape and outputs.ndim == 3 and not outputs.requires_grad
+        return logits, outputs if as_expected else None
+
+    def _have_room(self, batch: Batch, outputs: Tensor, logits: Tensor) -> bool:
+        """Make room at the first batch, where it fits and trials show that the cache gives the same bits."""
+        if self._kept is not None:
+            return True
+        shape = (len(self._known), *outputs.shape[1:])
+        if torch.Size(shape).numel() * outputs.element_size() > self._room or not self._same_bits(
+            batch, outputs, logits
+        ):
+            return False
+        self._kept = torch.empty(shape, dtype=outputs.dtype)
+        return True
+
+    @torch.no_grad()
+    def _same_bits(self, batch: Batch, outputs: Tensor, logits: Tensor) -> bool:
+        with self._answering(outputs):
+            answered = logits_of(self._model, batch)
+        turned = Batch(
+            input_ids=batch.input_ids.flip(0),
+            attention_mask=batch.attention_mask.flip(0),
+            labels=batch.labels.flip(0),
+            rows=batch.rows.flip(0),
+        )
+        _, again = self._observed(turned)
+        return torch.equal(answered, logits) and again is not None and torch.equal(again.flip(0), outputs)
+
+    @contextmanager
+    def _answering(self, outputs: Tensor) -> Iterator[None]:
+        """Have each lower layer give these outputs instead of computing; other code still sees the layer itself."""
+        for layer in self._layers:
+            layer.forward = lambda *_, **__: outputs
+        try:
+            yield
+        finally:
+            for layer in self._layers:
+                del layer.forward
+
+
+def logits_of(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the model's logits, (batch, classes)."""
+    logits: Tensor = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    return logits
