@@ -119,7 +119,8 @@ def _site(settings: SiteSettings, result: Result) -> dict[str, Any]:
         "held_by": result.cages[settings.name],
         "heads": [None if s is None else s.heads for s in mine],
         "peak_rss_mb": round(max((s.peak_rss_bytes for s in seen), default=0) / 2**20, 1),
-        "extra_peak_mb": round(max((s.extra_peak_bytes for s in seen), default=0) / 2**20, 1),
+        # A process that was killed loads in its first round what it finds in memory in all later ones.
+        "extra_peak_mb": round(_median([s.extra_peak_bytes for s in seen]) / 2**20, 1),
         "step_cpu_ms": round(1000 * _median([s.step_cpu_s for s in seen if s.step_cpu_s]), 1),
     }
 

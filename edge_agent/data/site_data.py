@@ -31,9 +31,9 @@ class TokenisedTexts:
         return len(self.label_ids)
 
     @property
-    def longest(self) -> int:
-        """Return the tokens of the longest text."""
-        return int(np.diff(self.starts).max())
+    def lengths(self) -> NDArray[np.int64]:
+        """Return the tokens of each text."""
+        return np.diff(self.starts)
 
     def text(self, index: int) -> NDArray[np.int32]:
         """Return the token ids of one text."""

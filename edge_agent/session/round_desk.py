@@ -173,7 +173,7 @@ class RoundDesk:
         """Read data, version and model, and train, unless the offer would come out of it. Blocks."""
         from edge_agent.data.batches import deal_batches, local_seed  # noqa: PLC0415 - imports torch
         from edge_agent.training.bases import planned_bases  # noqa: PLC0415 - imports torch
-        from edge_agent.training.lower_part import layers_below, outputs_fit  # noqa: PLC0415 - imports torch
+        from edge_agent.training.lower_part import is_worth_keeping  # noqa: PLC0415 - imports torch
         from edge_agent.training.trainer import TrainingOrder, train  # noqa: PLC0415 - imports torch
 
         def tell(report: StepReport) -> None:
@@ -186,8 +186,8 @@ class RoundDesk:
             log.info("offers the update of a round that ended before it was masked", round=assignment.round_number)
             return offer
         classifier = self._jobs.model_of(job)
-        room, longest = self._spare_bytes(job, trained), data.longest
-        keeping = outputs_fit(job.plan, len(data), longest, room) and layers_below(classifier.model, job.plan, trained)
+        room, lengths = self._spare_bytes(job, trained), data.lengths
+        keeping = is_worth_keeping(classifier.model, job.plan, trained, lengths, room)
         order = TrainingOrder(
             plan=job.plan,
             round_number=assignment.round_number,
@@ -202,7 +202,13 @@ class RoundDesk:
             classifier.model,
             order,
             # What is kept of one batch serves in another only where both are padded alike.
-            deal_batches(data, job.plan.training.batch_size, pad_id, local_seed(), length=longest if keeping else 0),
+            deal_batches(
+                data,
+                job.plan.training.batch_size,
+                pad_id,
+                local_seed(),
+                length=int(lengths.max()) if keeping else 0,
+            ),
             on_step=tell,
             cancelled=cancelled,
         )

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_agent.data.batches import Batch
 from ravan.ids import BlockId, BlockKind
-from ravan.manifest.plan import JobPlan
+from ravan.manifest.plan import JobPlan, TrainingSettings
 
 
 def layers_below(model: nn.Module, plan: JobPlan, trained: frozenset[BlockId]) -> tuple[nn.Module, ...]:
@@ -22,22 +24,56 @@ def layers_below(model: nn.Module, plan: JobPlan, trained: frozenset[BlockId]) -
 
     Empty where no head trains, it is the lowest layer's, or the model has no such list.
     """
+    layers, below = _split_layers(model, plan, trained)
+    return layers[:below]
+
+
+def is_worth_keeping(
+    model: nn.Module, plan: JobPlan, trained: frozenset[BlockId], lengths: NDArray[np.int64], room_bytes: int
+) -> bool:
+    """Tell whether a round comes back to its examples, the outputs for all are expected to fit, and they save time.
+
+    `lengths` are the tokens of each of the site's texts.
+    """
+    width = max((matrix.in_features for matrix in plan.matrices), default=0)
+    layers, below = _split_layers(model, plan, trained)
+    return (
+        below > 0
+        and plan.training.steps * plan.training.batch_size > len(lengths)
+        and 4 * len(lengths) * int(lengths.max()) * width <= room_bytes
+        and _saves_time(plan.training, len(layers), below, lengths)
+    )
+
+
+def _split_layers(model: nn.Module, plan: JobPlan, trained: frozenset[BlockId]) -> tuple[tuple[nn.Module, ...], int]:
+    """Return the layers, and how many of them are under the one with the lowest trained head."""
     ordinals = {block.matrix for block in trained if block.kind is BlockKind.HEAD}
     lowest = next((matrix.name for matrix in plan.matrices if matrix.ordinal in ordinals), "")
     parts = lowest.split(".")
     for depth in range(1, len(parts)):
         module = model.get_submodule(".".join(parts[:depth]))
         if isinstance(module, nn.ModuleList):
-            return tuple(module[: int(parts[depth])])
-    return ()
+            return tuple(module), int(parts[depth])
+    return (), 0
 
 
-def outputs_fit(plan: JobPlan, examples: int, longest: int, room_bytes: int) -> bool:
-    """Tell whether a round comes back to its examples, and the outputs for all of them are expected to fit."""
-    training = plan.training
-    width = max((matrix.in_features for matrix in plan.matrices), default=0)
-    repeats = training.steps * training.batch_size > examples
-    return repeats and 4 * examples * longest * width <= room_bytes
+def _saves_time(training: TrainingSettings, layers: int, below: int, lengths: NDArray[np.int64]) -> bool:
+    """Tell whether what the lower layers save a step is more than what padding to the longest text adds.
+
+    In forward passes of a layer and token: a layer that trains, or that gradients pass, takes about three, a frozen
+    one below takes one, in the first pass over the data alone when it is kept, and the trial takes two of all layers.
+    """
+    passes = training.steps * training.batch_size / len(lengths)
+    trained = 3 * (layers - below)
+    keeping = int(lengths.max()) * (trained + below / passes + 2 * layers / training.steps)
+    return keeping < _usual_longest(lengths, training.batch_size) * (trained + below)
+
+
+def _usual_longest(lengths: NDArray[np.int64], batch_size: int) -> float:
+    """Return the expected tokens of the longest text in a batch of random ones."""
+    # P(no text of the batch is beyond the i-th shortest) = (i / n)^batch.
+    below = (np.arange(len(lengths) + 1) / len(lengths)) ** batch_size
+    return float(np.sort(lengths) @ np.diff(below))
 
 
 class LowerPart:

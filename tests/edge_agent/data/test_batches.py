@@ -66,8 +66,8 @@ def test_a_batch_says_which_examples_it_holds() -> None:
     assert batch.rows.tolist() == batch.labels.tolist() == [3, 0, 3]
 
 
-def test_the_longest_text_is_known() -> None:
-    assert texts([2, 9, 4]).longest == 9
+def test_the_lengths_are_known() -> None:
+    assert texts([2, 9, 4]).lengths.tolist() == [2, 9, 4]
 
 
 @pytest.mark.parametrize(("size", "length"), [(1, 1), (3, 7)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from job_plans import plan_of
 from tiny_jobs import LABELS, TinyJob, tiny_job
 from tiny_text_model import SPECIAL, WORDS
@@ -20,7 +23,7 @@ from torch import Tensor, nn
 
 from edge_agent.data.batches import Batch, deal_batches, gather_batch
 from edge_agent.data.site_data import TokenisedTexts
-from edge_agent.training.lower_part import LowerPart, layers_below, logits_of, outputs_fit
+from edge_agent.training.lower_part import LowerPart, _usual_longest, is_worth_keeping, layers_below, logits_of
 from edge_agent.training.outcome import TrainingOutcome
 from edge_agent.training.trainer import TrainingOrder, train
 from ravan.adapters.basis import drawn_bases
@@ -248,10 +251,38 @@ def test_without_a_trained_head_no_layer_is_below_one() -> None:
     assert layers_below(Encoder(), plan, frozenset(plan.dense_ids())) == ()
 
 
-@pytest.mark.parametrize(("steps", "examples", "fits"), [(5, 19, True), (5, 20, False), (5, 21, False)])
-def test_outputs_are_worth_keeping_from_the_second_pass_on(steps: int, examples: int, fits: bool) -> None:
-    plan = plan_of(1)
-    plan = dataclasses.replace(plan, training=dataclasses.replace(plan.training, steps=steps, batch_size=4))
-    needed = 4 * examples * 7 * plan.matrices[0].in_features
-    assert outputs_fit(plan, examples, 7, needed) is fits
-    assert not outputs_fit(plan, examples, 7, needed - 1)
+def worth(lengths: list[int], *, lowest: int = 3, room_bytes: int = PLENTY) -> bool:
+    """Ask for the encoder of four layers, 50 steps of 4 texts, and heads from layer `lowest` up."""
+    plan = names(plan_of(1), f"blocks.{lowest}.0")
+    plan = dataclasses.replace(plan, training=dataclasses.replace(plan.training, steps=50, batch_size=4))
+    return is_worth_keeping(Encoder(), plan, frozenset(plan.head_ids()), np.array(lengths, np.int64), room_bytes)
+
+
+def test_outputs_are_worth_keeping_where_the_data_comes_again_and_all_fit() -> None:
+    width = plan_of(1).matrices[0].in_features
+    assert worth([7] * 100, room_bytes=4 * 100 * 7 * width)
+    assert not worth([7] * 100, room_bytes=4 * 100 * 7 * width - 1)
+    # 50 steps of 4 texts come to each of 200 once.
+    assert not worth([7] * 200)
+
+
+def test_outputs_are_not_worth_padding_everything_to_one_long_text() -> None:
+    # By hand, in passes of a layer: 3 frozen and 1 trained at 3 take 6. Kept: 3 + 3 / 2 + 2 * 4 / 50 = 4.66.
+    # One text of 100 in four makes batches of 10 or 11 tokens longer only now and then.
+    assert worth([10] * 99 + [12])
+    assert not worth([10] * 99 + [14])
+
+
+def test_less_below_saves_less() -> None:
+    # Batches come to 9.8 tokens or so where all are padded to 10.
+    lengths = [9] * 50 + [10] * 50
+    assert [worth(lengths, lowest=lowest) for lowest in range(4)] == [False, True, True, True]
+    # With a tenth more padding one frozen layer of four (10 passes, 9.66 kept) does not make up for it.
+    assert not worth([9] * 99 + [10], lowest=1)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 4))
+def test_the_usual_longest_text_is_the_mean_over_all_batches(lengths: list[int], size: int) -> None:
+    batches = [max(batch) for batch in itertools.product(lengths, repeat=size)]
+    found = _usual_longest(np.array(lengths, np.int64), size)
+    assert found == pytest.approx(sum(batches) / len(batches), rel=1e-12)
