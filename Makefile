@@ -88,7 +88,7 @@ fuzz-corpus: $(VENV)/.fuzz  ## keep in version control what the fuzzing on this 
 bench-step: $(VENV)/.dev  ## a training step against PEFT LoRA's; a few minutes, on a machine that does nothing else
 	@$(BIN)/python -m benchmarks.step
 
-bench-memory: $(VENV)/.dev  ## memory that training takes against PEFT LoRA's; five minutes
+bench-memory: $(VENV)/.dev  ## memory that training takes against PEFT LoRA's; nine minutes
 	@$(BIN)/python -m benchmarks.memory
 
 bench-size: $(VENV)/.dev  ## a quarter of a 1.2B model trained, a 7B model planned; two minutes and 7 GB
