@@ -17,7 +17,6 @@ machines count. The texts never contain secrets or training data.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
 
 
 # ruff: noqa: S105 - reasons that mention tokens are no passwords
@@ -111,8 +110,3 @@ class ProtocolError(RavanError):
 
     suspect: int | None = None
     """Member who sent what was refused, where that is neither the coordinator nor whoever is being spoken to."""
-
-    def blaming(self, member: int) -> Self:
-        """Return this error with a suspect."""
-        self.suspect = member
-        return self

@@ -138,8 +138,8 @@ class ActiveRound:
 
     def find_accused(self, accuser: SiteId, suspect: int) -> tuple[SiteId, int] | None:
         """Return whom a member's complaint is about, and how many may lie; None when it cannot have had its shares."""
-        index = next((m.index for m in self.machine.setup.assignment.members if m.site == accuser), suspect)
-        roster = find_roster(self.machine.rosters, index, suspect)
+        index = next((m.index for m in self.machine.setup.assignment.members if m.site == accuser), None)
+        roster = None if index is None else find_roster(self.machine.rosters, index, suspect)
         return None if roster is None else (self.machine.site(suspect), most_liars(roster))
 
     async def stop(self) -> None:

@@ -197,7 +197,8 @@ class Conductor:
 
     async def refused(self, site: SiteId, reason: DropReason) -> None:
         """Go on without a site that could not even read its last instruction: no round, no preparation."""
-        log.warning("site refuses an instruction", site=site, reason=reason.value)
+        next_step = "Its log says why. Run the same release on both sides; a restored coordinator needs its old pki."
+        log.warning("site refuses an instruction", site=site, reason=reason.value, next_step=next_step)
         for runner in self._active():
             if site in self._services.candidates.line_up(runner.job.job_id).preparing:
                 self._services.candidates.bar(site, runner.job.job_id, reason)

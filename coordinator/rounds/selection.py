@@ -55,26 +55,24 @@ def select(
     `norms` are those of all heads, where the job ranks them by weight. Above 4096 sites those take part that completed
     the fewest rounds.
     """
-    tiles = form_tiles(job.plan)
+    tiles, budget, rules = form_tiles(job.plan), _budget(job), _rules(job)
     ready = {site: fleet[site] for site in lineup.ready if site in fleet}
-    reach = find_reach(tiles, ready, _budget(job))
+    reach = find_reach(tiles, ready, budget)
     needed = job.file.minimum_sites
     if len(reach.depth_of) < needed:
         return Waiting(sentence=say_waiting(lineup, len(reach.depth_of), needed, reach.left_out))
     chosen = _least_used(tuple(reach.depth_of), rounds)
-    depths = settle_depths({site: reach.depth_of[site] for site in chosen}, _rules(job))
+    depths = settle_depths({site: reach.depth_of[site] for site in chosen}, rules)
     concerned = {site: ready[site] for site in (*chosen, *reach.left_out)}
     absent = {site: capacity for site, capacity in fleet.items() if site not in concerned}
-    shortfall = find_shortfall(tiles, concerned, max(depths.values()), _budget(job), _rules(job), absent)
+    shortfall = find_shortfall(tiles, concerned, max(depths.values()), budget, rules, absent)
     remark = "" if shortfall is None else describe_shortfall(job.plan, shortfall, len(chosen))
     if remark and not job.plan.dense and not any(depths.values()):
         return Waiting(sentence=remark)
     return Selection(
         sites=chosen,
         tiles=tiles,
-        tiles_of=choose_tiles(
-            depths, _rules(job), _ranking(job, tiles, rounds, norms), job.file.allocation.share_trained()
-        ),
+        tiles_of=choose_tiles(depths, rules, _ranking(job, tiles, rounds, norms), job.file.allocation.share_trained()),
         suite=job.file.secure_aggregation.suite.choose(
             aes_everywhere=all(fleet[site].hardware.aes_instructions for site in chosen)
         ),

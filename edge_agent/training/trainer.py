@@ -55,7 +55,7 @@ class TrainingOrder:
     held_examples: int
     """Examples in the site's data."""
     room_bytes: int = 0
-    """Memory for the outputs of frozen lower layers, from the second pass over the data on."""
+    """Memory for the outputs of frozen lower layers; 0 where they are not worth keeping."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,8 +111,7 @@ def train(
 
 
 def _lower_part(model: nn.Module, order: TrainingOrder) -> LowerPart | None:
-    training = order.plan.training
-    if not order.room_bytes or training.steps * training.batch_size <= order.held_examples:
+    if not order.room_bytes:
         return None
     layers = layers_below(model, order.plan, order.trained)
     return LowerPart(model, layers, order.held_examples, order.room_bytes)

@@ -65,7 +65,8 @@ def open_shares(
             for share in shares:
                 parse_share(share)
         except ProtocolError as error:
-            raise error.blaming(sender)  # noqa: B904 - it is the same error
+            error.suspect = sender
+            raise
         held[sender] = _held(shares, bundles)
     return held
 

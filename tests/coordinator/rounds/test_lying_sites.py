@@ -250,7 +250,9 @@ async def test_one_site_alone_convicts_nobody(tmp_path: Path) -> None:
 
         async def answer(instruction: Instruction) -> None:
             if isinstance(instruction, MaskAndUpload):
-                raise ProtocolError("made up", reason=ErrorReason.PROTOCOL_VIOLATION).blaming(1)
+                made_up = ProtocolError("made up", reason=ErrorReason.PROTOCOL_VIOLATION)
+                made_up.suspect = 1
+                raise made_up
             await honest(instruction)
 
         liar.answer = answer  # type: ignore[method-assign]
