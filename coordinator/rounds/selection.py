@@ -67,14 +67,16 @@ def select(
     absent = {site: capacity for site, capacity in fleet.items() if site not in concerned}
     shortfall = find_shortfall(tiles, concerned, max(depths.values()), budget, rules, absent)
     remark = "" if shortfall is None else describe_shortfall(job.plan, shortfall, len(chosen))
-    if remark and not job.plan.dense and not any(depths.values()):
-        return Waiting(sentence=remark)
+    # Where heads are all that trains, a site without one has nothing to do.
+    able = chosen if job.plan.dense else tuple(site for site in chosen if depths[site])
+    if len(able) < needed:
+        return Waiting(sentence=remark or say_waiting(lineup, len(able), needed, reach.left_out))
     return Selection(
-        sites=chosen,
+        sites=able,
         tiles=tiles,
         tiles_of=choose_tiles(depths, rules, _ranking(job, tiles, rounds, norms), job.file.allocation.share_trained()),
         suite=job.file.secure_aggregation.suite.choose(
-            aes_everywhere=all(fleet[site].hardware.aes_instructions for site in chosen)
+            aes_everywhere=all(fleet[site].hardware.aes_instructions for site in able)
         ),
         remark=remark,
     )

@@ -7,11 +7,14 @@ After its first masking an update is consumed, and never comes here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from edge_agent.data.site_data import TokenisedTexts
 from edge_agent.training.outcome import TrainingOutcome
 from ravan.ids import BlockId, Digest
 from ravan.manifest.assignment import Assignment
+
+if TYPE_CHECKING:
+    from ravan.tasks.task_model import EncodedExamples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -21,10 +24,10 @@ class UnmaskedUpdate:
     plan_digest: Digest
     state_digest: Digest
     trained: frozenset[BlockId]
-    data: TokenisedTexts = field(repr=False)
+    data: EncodedExamples = field(repr=False)
     outcome: TrainingOutcome = field(repr=False)
 
-    def serves(self, assignment: Assignment, index: int, data: TokenisedTexts) -> bool:
+    def serves(self, assignment: Assignment, index: int, data: EncodedExamples) -> bool:
         """Tell whether member `index` would train the same again: same plan, version, blocks and data."""
         return (
             self.plan_digest == assignment.plan_digest

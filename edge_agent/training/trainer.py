@@ -11,15 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 from torch.optim import AdamW
 
-from edge_agent.data.batches import Batch
 from edge_agent.hardware.memory import PeakMeter, release_unused, resident_bytes
-from edge_agent.training.lower_part import LowerPart, layers_below, logits_of
+from edge_agent.training.lower_part import LowerPart, layers_below
 from edge_agent.training.outcome import TrainingCost, TrainingOutcome
 from ravan.adapters.basis import BasisSource
 from ravan.adapters.model import TrainedParameters, inject, local_deltas, remove, trained_parameters
@@ -28,6 +27,8 @@ from ravan.errors import DataError, ErrorReason
 from ravan.ids import BlockId
 from ravan.manifest.plan import JobPlan, TrainingSettings
 from ravan.secagg.statistics import LocalStatistics
+from ravan.tasks.batch import Batch
+from ravan.tasks.task_model import TaskModel
 
 
 class TrainingCancelledError(Exception):
@@ -67,7 +68,7 @@ class _Tally:
 
 
 def train(
-    model: nn.Module,
+    task: TaskModel[Any],
     order: TrainingOrder,
     batches: Iterator[Batch],
     *,
@@ -79,7 +80,7 @@ def train(
     Blocks for as long as it takes. Raise TrainingCancelledError between steps once `cancelled` is set,
     DataError when a loss or gradient is not finite.
     """
-    plan = order.plan
+    plan, model = order.plan, task.model
     release_unused()
     idle = resident_bytes()
     tally = _Tally()
@@ -95,12 +96,12 @@ def train(
         try:
             inject(model, plan, order.state, order.trained, order.bases)
             optimiser = make_optimiser(trained_parameters(model, plan), plan.training, order.round_number)
-            lower = _lower_part(model, order)
+            lower = _lower_part(task, order)
             cost = report(0)
             for step in range(plan.training.steps):
                 if cancelled.is_set():
                     raise TrainingCancelledError
-                take_step(model, optimiser, next(batches), tally, lower)
+                take_step(task, optimiser, next(batches), tally, lower)
                 cost = report(step + 1)
             deltas = local_deltas(model, plan, order.state, order.trained)
         finally:
@@ -110,11 +111,11 @@ def train(
     return TrainingOutcome(deltas=deltas, statistics=statistics, held_examples=order.held_examples, cost=cost)
 
 
-def _lower_part(model: nn.Module, order: TrainingOrder) -> LowerPart | None:
+def _lower_part(task: TaskModel[Any], order: TrainingOrder) -> LowerPart | None:
     if not order.room_bytes:
         return None
-    layers = layers_below(model, order.plan, order.trained)
-    return LowerPart(model, layers, order.held_examples, order.room_bytes)
+    layers = layers_below(task.model, order.plan, order.trained)
+    return LowerPart(task, layers, order.held_examples, order.room_bytes)
 
 
 def make_optimiser(parameters: TrainedParameters, training: TrainingSettings, round_number: int) -> AdamW:
@@ -126,12 +127,16 @@ def make_optimiser(parameters: TrainedParameters, training: TrainingSettings, ro
 
 
 def take_step(
-    model: nn.Module, optimiser: AdamW, batch: Batch, tally: _Tally | None = None, lower: LowerPart | None = None
+    task: TaskModel[Any],
+    optimiser: AdamW,
+    batch: Batch,
+    tally: _Tally | None = None,
+    lower: LowerPart | None = None,
 ) -> None:
     """Do one step of training; raise DataError when it meets NaN or infinity, with nothing applied."""
     started = _cpu_seconds()
-    logits = logits_of(model, batch) if lower is None else lower.logits(batch)  # (batch, classes)
-    loss = cross_entropy(logits, batch.labels)
+    logits: Tensor = task.logits(batch) if lower is None else lower.logits(batch)
+    loss = task.losses(logits, batch).mean()
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     value = float(loss.detach())
@@ -143,10 +148,9 @@ def take_step(
         )
     optimiser.step()
     if tally is not None:
-        size = len(batch.labels)
-        tally.examples += size
-        tally.loss_sum += value * size
-        tally.correct += int((logits.detach().argmax(1) == batch.labels).sum())
+        tally.examples += len(batch)
+        tally.loss_sum += value * len(batch)
+        tally.correct += task.count_correct(logits.detach(), batch)
         tally.cpu_s += _cpu_seconds() - started
 
 

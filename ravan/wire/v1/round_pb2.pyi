@@ -30,6 +30,12 @@ class _TaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Task.ValueType],
     """Not set; refused."""
     TASK_SEQUENCE_CLASSIFICATION: _Task.ValueType  # 1
     """One label out of a fixed list for each text."""
+    TASK_IMAGE_CLASSIFICATION: _Task.ValueType  # 2
+    """One label out of a fixed list for each image."""
+    TASK_SERIES_CLASSIFICATION: _Task.ValueType  # 3
+    """One label out of a fixed list for each window of sensor values."""
+    TASK_CAUSAL_LM: _Task.ValueType  # 4
+    """An answer in words after a prompt."""
 
 class Task(_Task, metaclass=_TaskEnumTypeWrapper):
     """What the model is trained to do."""
@@ -38,6 +44,12 @@ TASK_UNSPECIFIED: Task.ValueType  # 0
 """Not set; refused."""
 TASK_SEQUENCE_CLASSIFICATION: Task.ValueType  # 1
 """One label out of a fixed list for each text."""
+TASK_IMAGE_CLASSIFICATION: Task.ValueType  # 2
+"""One label out of a fixed list for each image."""
+TASK_SERIES_CLASSIFICATION: Task.ValueType  # 3
+"""One label out of a fixed list for each window of sensor values."""
+TASK_CAUSAL_LM: Task.ValueType  # 4
+"""An answer in words after a prompt."""
 Global___Task: _TypeAlias = Task  # noqa: Y015
 
 class _BasisKind:
@@ -465,12 +477,16 @@ class TrainingSettings(_message.Message):
     DENSE_LEARNING_RATE_FIELD_NUMBER: _builtins.int
     WEIGHT_DECAY_FIELD_NUMBER: _builtins.int
     LEARNING_RATE_DECAY_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    IMAGE_SIDE_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    WINDOW_STEP_FIELD_NUMBER: _builtins.int
     task: Global___Task.ValueType
     """What the model is trained to do. Set by the coordinator."""
     data: _builtins.str
     """Name of the data table in the site's own configuration. Set by the coordinator."""
     max_length: _builtins.int
-    """Tokens per text. Set by the coordinator."""
+    """Tokens per text, or rows of a window. Set by the coordinator."""
     batch_size: _builtins.int
     """Examples per step. Set by the coordinator."""
     steps: _builtins.int
@@ -485,9 +501,19 @@ class TrainingSettings(_message.Message):
     """Decoupled weight decay. 0 means none."""
     learning_rate_decay: _builtins.float
     """Factor on both learning rates from one round to the next, above 0 and at most 1. Set by the coordinator."""
+    prompt: _builtins.str
+    """What stands before an answer, with {text} in it once. Empty for other tasks than causal language modelling."""
+    image_side: _builtins.int
+    """Pixels of both sides of an image. 0 for other tasks."""
+    window_step: _builtins.int
+    """Rows from one window of a series to the next. Means nothing for other tasks."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Class names; the position is the class index. Set by the coordinator."""
+        """Class names; the position is the class index. Empty only where answers are free."""
+
+    @_builtins.property
+    def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of a series' channels, in the model's order. Empty for other tasks."""
 
     def __init__(
         self,
@@ -503,10 +529,14 @@ class TrainingSettings(_message.Message):
         dense_learning_rate: _builtins.float = ...,
         weight_decay: _builtins.float = ...,
         learning_rate_decay: _builtins.float = ...,
+        prompt: _builtins.str = ...,
+        image_side: _builtins.int = ...,
+        channels: _abc.Iterable[_builtins.str] | None = ...,
+        window_step: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "data", b"data", "dense_learning_rate", b"dense_learning_rate", "labels", b"labels", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "max_length", b"max_length", "optimiser", b"optimiser", "steps", b"steps", "task", b"task", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "channels", b"channels", "data", b"data", "dense_learning_rate", b"dense_learning_rate", "image_side", b"image_side", "labels", b"labels", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "max_length", b"max_length", "optimiser", b"optimiser", "prompt", b"prompt", "steps", b"steps", "task", b"task", "weight_decay", b"weight_decay", "window_step", b"window_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

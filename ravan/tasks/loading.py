@@ -1,0 +1,34 @@
+"""From a base model's folder to the model of a job's task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ravan.manifest.plan import Task, TrainingSettings
+from ravan.tasks.answers import load_answer_model
+from ravan.tasks.base_model import unusable
+from ravan.tasks.images import load_image_classifier
+from ravan.tasks.series import load_series_classifier
+from ravan.tasks.task_model import TaskModel
+from ravan.tasks.texts import load_text_classifier
+
+_LOADERS: Final[Mapping[Task, Callable[[Path, TrainingSettings], TaskModel[Any]]]] = {
+    Task.SEQUENCE_CLASSIFICATION: load_text_classifier,
+    Task.IMAGE_CLASSIFICATION: load_image_classifier,
+    Task.SERIES_CLASSIFICATION: load_series_classifier,
+    Task.CAUSAL_LM: load_answer_model,
+}
+
+
+def load_task_model(folder: Path, training: TrainingSettings) -> TaskModel[Any]:
+    """Build the model of a job's task in float32 and evaluation mode.
+
+    Raise ModelError MODEL_INVALID for a folder that is no model of that kind, and ConfigError CONFIG_INVALID for
+    settings that do not suit it.
+    """
+    try:
+        return _LOADERS[training.task](folder, training)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+        raise unusable(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}") from None
