@@ -74,6 +74,7 @@ def job_view(
         view.rounds[-1].awaited.extend(awaited)
     view.plan.CopyFrom(document_to_wire(job.plan))
     view.job_toml = job.job_toml
+    view.evaluation_digest = job.evaluation_digest
     return view
 
 

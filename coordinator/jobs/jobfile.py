@@ -16,7 +16,7 @@ from coordinator.allocation.cells import least_cell
 from coordinator.allocation.policy import AllocationPolicy
 from ravan.codec import fields
 from ravan.configuration import STRICT, read_text
-from ravan.data.source import TableFormat
+from ravan.data.source import DataSource, TableFormat
 from ravan.errors import ProtocolError
 from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP, MAX_MEMBERS, Suite, Weighting
 from ravan.manifest.plan import TEXT_SLOT, BasisKind, Denominator, Optimiser, Task
@@ -327,6 +327,20 @@ class JobFile(_Table):
 def read_job_file(text: str, *, source: str) -> JobFile:
     """Read the TOML text of a job file, called `source` in sentences; raise ConfigError CONFIG_INVALID."""
     return read_text(JobFile, text, source=source)
+
+
+def held_out_source(job: JobFile, path: Path) -> DataSource:
+    """Return the held-out data as a job describes them; `path` is where they lie now."""
+    table = job.evaluation
+    return DataSource(
+        path=path,
+        name=Path(table.data).name,
+        format=table.format,
+        text=table.text,
+        label=table.label,
+        group=table.group,
+        columns=table.columns,
+    )
 
 
 def evaluation_path(job: JobFile, job_path: Path) -> Path:

@@ -14,7 +14,7 @@ from coordinator.aggregation.committing import advance_state
 from coordinator.aggregation.unmasking import SummedPayloads, sum_payloads
 from coordinator.allocation.ranking import head_norms
 from coordinator.evaluation.pool import ModelWorker
-from coordinator.jobs.jobfile import JobFile
+from coordinator.jobs.jobfile import JobFile, held_out_source
 from coordinator.jobs.submission import Entropy, draft_job
 from coordinator.rounds.ports import Job, PlannedJob
 from coordinator.rounds.results import Evaluation, SummedRound
@@ -93,13 +93,4 @@ class LocalWorkshop:
         return head_norms(decode_state(plan, self._blobs.read(state_digest)))
 
     def _held_out(self, file: JobFile, digest: Digest) -> DataSource:
-        table = file.evaluation
-        return DataSource(
-            path=self._blobs.path(digest),
-            name=Path(table.data).name,
-            format=table.format,
-            text=table.text,
-            label=table.label,
-            group=table.group,
-            columns=table.columns,
-        )
+        return held_out_source(file, self._blobs.path(digest))

@@ -86,9 +86,7 @@ def _json_cells(name: str, number: int, line: str, wanted: Sequence[str]) -> dic
         if column not in value:
             raise _missing_column(name, column, [str(key) for key in value], line=number)
         if not isinstance(value[column], str | int | float) or isinstance(value[column], bool):
-            raise unreadable(
-                f"{name}, line {number}, has no text in '{column}'.", "Write text in quotes there."
-            )
+            raise unreadable(f"{name}, line {number}, has no text in '{column}'.", "Write text in quotes there.")
         cells[column] = str(value[column])
         if any("\ud800" <= character <= "\udfff" for character in cells[column]):
             raise unreadable(

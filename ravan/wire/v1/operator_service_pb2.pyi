@@ -860,6 +860,7 @@ class Job(_message.Message):
     STATE_DIGEST_FIELD_NUMBER: _builtins.int
     READY_SITES_FIELD_NUMBER: _builtins.int
     JOB_TOML_FIELD_NUMBER: _builtins.int
+    EVALUATION_DIGEST_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Id. Set by the coordinator."""
     name: _builtins.str
@@ -882,6 +883,8 @@ class Job(_message.Message):
     """SHA-256 of the newest version, 32 bytes. Set by the coordinator."""
     job_toml: _builtins.str
     """The job file as submitted. Empty in a list."""
+    evaluation_digest: _builtins.bytes
+    """SHA-256 of the held-out data, 32 bytes. Empty in a list."""
     @_builtins.property
     def rounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Round]:
         """Rounds so far, by number. Empty in a list."""
@@ -911,10 +914,11 @@ class Job(_message.Message):
         state_digest: _builtins.bytes = ...,
         ready_sites: _abc.Iterable[_builtins.str] | None = ...,
         job_toml: _builtins.str = ...,
+        evaluation_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_accuracy_before", b"_accuracy_before", "accuracy", b"accuracy", "accuracy_before", b"accuracy_before", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_accuracy_before", b"_accuracy_before", "accuracy", b"accuracy", "accuracy_before", b"accuracy_before", "job_id", b"job_id", "job_toml", b"job_toml", "message", b"message", "model", b"model", "name", b"name", "plan", b"plan", "ready_sites", b"ready_sites", "rounds", b"rounds", "rounds_planned", b"rounds_planned", "state", b"state", "state_digest", b"state_digest", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_accuracy_before", b"_accuracy_before", "accuracy", b"accuracy", "accuracy_before", b"accuracy_before", "evaluation_digest", b"evaluation_digest", "job_id", b"job_id", "job_toml", b"job_toml", "message", b"message", "model", b"model", "name", b"name", "plan", b"plan", "ready_sites", b"ready_sites", "rounds", b"rounds", "rounds_planned", b"rounds_planned", "state", b"state", "state_digest", b"state_digest", "submitted_at", b"submitted_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
