@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from adapter_plans import plan_for, random_state, settings_for
-from heads_by_hand import SlowHeads, slow_model, some_heads
+from heads_by_hand import SlowHeads, cores_of, slow_model, some_heads, update_by_hand
 from peft import PeftModel
 from tiny_models import FAMILIES, build, run
 from torch import Tensor, nn
@@ -196,3 +196,25 @@ def test_peft_gives_the_same_logits(name: str, tmp_path: Path) -> None:
     assert (plain - expected).abs().max() > 1e-2
     config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["target_modules"] == [matrix.name for matrix in plan.matrices]
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_peft_cut_to_a_rank_is_the_nearest_update_of_that_rank(name: str, rank: int, tmp_path: Path) -> None:
+    """Each matrix is held against the singular value decomposition of its whole update, made by slow heads."""
+    model, plan, inputs = build(name), family_plan(name), FAMILIES[name].inputs()
+    state = strong_state(plan, 6)
+    nearest = build(name).double()
+    for matrix in plan.matrices:
+        update = torch.from_numpy(update_by_hand(plan, matrix, cores_of(state, matrix)))
+        u, values, v = torch.linalg.svd(update, full_matrices=False)
+        nearest.get_parameter(f"{matrix.name}.weight").data += (u[:, :rank] * values[:rank]) @ v[:rank]
+    for block, dense in zip(plan.dense_ids(), plan.dense, strict=True):
+        nearest.get_parameter(dense.name).data = torch.from_numpy(state[block]).double()
+    export_peft(plan, state, tmp_path, f"tiny/{name}", rank=rank)
+    theirs = PeftModel.from_pretrained(model, tmp_path).eval()
+    expected = run(name, nearest, {k: x.double() if x.is_floating_point() else x for k, x in inputs.items()})
+    assert_near(run(name, theirs, inputs), expected)
+    config = json.loads((tmp_path / "adapter_config.json").read_text(encoding="utf-8"))
+    full = {matrix.name: HEADS * (matrix.rank or plan.adapter.rank) for matrix in plan.matrices}
+    kept = {layer: config["rank_pattern"].get(layer, config["r"]) for layer in full}
+    assert kept == {layer: min(rank, whole) for layer, whole in full.items()}
