@@ -56,3 +56,7 @@ def test_rounds_make_the_model_better(kind: str, tmp_path: Path) -> None:
         assert second < first
         exported = fleet.hq("export", example.name, "--format", "merged", "--out", tmp_path / "merged")
         assert exported.returncode == 0, exported.stderr
+        cut = fleet.hq("export", example.name, "--rank", "4", "--out", tmp_path / "adapter")
+        assert cut.returncode == 0, cut.stderr
+        assert "Rank 4 instead of" in cut.stdout
+        assert f"instead of {job['accuracy']:.3f} on" in cut.stdout
