@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ravan.data.labels import LabelIndex
+from ravan.data.labels import LabelIndex, printable
 from ravan.data.source import DataSource, nothing_to_learn, unreadable
 
 IMAGE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -27,6 +27,8 @@ _FILE_LIMIT: Final = 64 << 20
 """Most bytes of an image file."""
 _PIXEL_LIMIT: Final = 100_000_000
 """Most pixels of an image; small files can claim enormous ones."""
+_SHOWN_NAME: Final = 200
+"""Most characters of a file's name that a sentence repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,8 +68,9 @@ def read_images(source: DataSource, labels: Sequence[str], side: int) -> ImageEx
     ids: list[int] = []
     left_out = 0
     with _open_files(source) as files:
-        names = [(name, index.look_up(name.parent.name, f"{source.name}, {name},")) for name in files.names()]
-        for name, label_id in names:
+        names = files.names()
+        # All labels are known before the first image is decoded, which takes long.
+        for name, label_id in [(name, index.look_up(name.parent.name, _place(source, name))) for name in names]:
             image = _scaled(files, name, side)
             if image is None:
                 left_out += 1
@@ -91,7 +94,8 @@ class _Folder:
         self._root = root
 
     def names(self) -> list[PurePosixPath]:
-        found = (PurePosixPath(path.relative_to(self._root).as_posix()) for path in self._root.rglob("*"))
+        files = (path for path in self._root.rglob("*") if path.is_file())
+        found = (PurePosixPath(path.relative_to(self._root).as_posix()) for path in files)
         return sorted(name for name in found if name.suffix.lower() in IMAGE_SUFFIXES)
 
     def read(self, name: PurePosixPath) -> bytes:
@@ -111,6 +115,10 @@ class _Archive:
         with self._archive.open(self._entries[name]) as file:
             content = file.read(_FILE_LIMIT + 1)
         return content if len(content) <= _FILE_LIMIT else b""
+
+
+def _place(source: DataSource, name: PurePosixPath) -> str:
+    return f"{source.name}, {printable(str(name), _SHOWN_NAME)},"
 
 
 @contextmanager

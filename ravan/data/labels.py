@@ -39,6 +39,6 @@ class LabelIndex:
         )
 
 
-def printable(cell: str) -> str:
+def printable(cell: str, limit: int = _SHOWN_CHARACTERS) -> str:
     """Cut a cell to what a sentence may repeat; control characters would upset the reader's terminal."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in cell[:_SHOWN_CHARACTERS])
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in cell[:limit])

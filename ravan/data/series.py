@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from ravan.data.labels import LabelIndex, printable
 from ravan.data.source import DataSource, nothing_to_learn, unreadable
 from ravan.data.tables import iterate_rows
+
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,7 +104,7 @@ def _number(cells: Mapping[str, str], column: str, place: str) -> float:
         value = float(cells[column])
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or abs(value) > np.finfo(np.float32).max:
+    if not math.isfinite(value) or abs(value) > _LARGEST:
         raise unreadable(
             f"{place} has no number in '{column}' but '{printable(cells[column])}'.",
             "Fill the gap or delete that line; numbers are written with a point.",

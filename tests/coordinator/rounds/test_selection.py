@@ -167,6 +167,28 @@ def test_a_job_that_would_train_nothing_waits_and_says_what_to_change() -> None:
     assert isinstance(select(job, lineup(*fleet), fleet, (), {}), Selection)
 
 
+def test_where_heads_are_all_that_trains_a_site_that_holds_none_is_left_at_home() -> None:
+    fleet = {A: capacity(), B: capacity(450), C: capacity(), SiteId("d"): capacity()}
+    job = make_job()
+    bare = replace(job, plan=replace(job.plan, dense=()))
+    selection = select(bare, lineup(*fleet), fleet, (), {})
+    assert isinstance(selection, Selection)
+    assert selection.sites == (A, C, SiteId("d"))
+    with_classifier = select(job, lineup(*fleet), fleet, (), {})
+    assert isinstance(with_classifier, Selection)
+    assert with_classifier.sites == (A, B, C, SiteId("d"))
+
+
+def test_a_job_of_heads_alone_waits_when_too_few_hold_one() -> None:
+    fleet = {A: capacity(), B: capacity(450), C: capacity(), SiteId("d"): capacity()}
+    job = make_job()
+    file = job.file.model_copy(update={"round": job.file.round.model_copy(update={"minimum_sites": 4})})
+    bare = replace(job, file=file, plan=replace(job.plan, dense=()))
+    waiting = select(bare, lineup(*fleet), fleet, (), {})
+    assert isinstance(waiting, Waiting)
+    assert waiting.sentence.startswith("Waits for sites: 3 ready, 4 needed")
+
+
 def test_sites_that_cannot_take_part_are_among_those_that_may_be_given_memory() -> None:
     fleet = {A: capacity(), B: capacity(), C: capacity(450), SiteId("d"): capacity(400)}
     fleet[SiteId("d")] = with_total(fleet[SiteId("d")], 8 << 20)
