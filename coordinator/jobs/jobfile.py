@@ -247,9 +247,9 @@ class EvaluationTable(_Table):
     """Column that holds the texts."""
     label: Text = "label"
     """Column that holds the labels or answers."""
-    group: str = ""
+    group: Annotated[str, StringConstraints(max_length=fields.TEXT_LIMIT)] = ""
     """Column that tells series apart, such as one of the machine; empty where all rows are one series."""
-    columns: dict[str, str] = {}
+    columns: dict[Text, Text] = {}
     """Columns of the model's channels, where they are called otherwise than the channels."""
 
 

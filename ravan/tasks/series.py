@@ -6,10 +6,11 @@ over what it was trained on, so that all sites scale alike.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from ravan.manifest.plan import TrainingSettings
 from ravan.tasks.base_model import TRUSTED, BaseModel, load_base_model, numbers_of, read_preprocessor, unusable
 from ravan.tasks.batch import Batch
 from ravan.tasks.task_model import EncodedExamples, TaskModel
+
+_CHANNEL: Final = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -113,7 +116,7 @@ def load_series_classifier(folder: Path, training: TrainingSettings) -> SeriesCl
 
 def _channels(preprocessor: Mapping[str, Any], count: int) -> tuple[str, ...]:
     names = preprocessor.get("channels")
-    if isinstance(names, list) and all(isinstance(name, str) and name and name.isprintable() for name in names):
+    if isinstance(names, list) and all(isinstance(name, str) and _CHANNEL.fullmatch(name) for name in names):
         found = tuple(dict.fromkeys(names))
         if len(names) == len(found) == count:
             return found

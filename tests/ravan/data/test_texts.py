@@ -69,7 +69,7 @@ def test_missing_label_is_told_apart_from_an_unknown_one(tmp_path: Path) -> None
     ("content", "sentence"),
     [
         ("text,asset\nhose,A\n", "no column 'subsystem' in line 1; its columns are: text, asset"),
-        ("", "holds no row"),
+        ("", "holds no row\\."),
         ("text,subsystem\n", "holds no row with a text"),
         ("text,subsystem\nhose\n", "line 2, has 1 cells"),
         ('text,subsystem\n"hose" x,engine\n', "line 2, is no valid CSV"),
