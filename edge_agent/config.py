@@ -169,6 +169,6 @@ SAMPLE: Final = """\
 # label = "subsystem"
 # Series: the column that tells them apart, such as one of the machine. Empty: all rows are one series.
 # group = ""
-# Series: columns of the model's channels, where they are called otherwise: { channel = "column" }.
+# Series: by channel of the model, the column that holds it, where that is called otherwise.
 # columns = {}
 """
