@@ -386,6 +386,13 @@ AGENTS: Final = (
         test=_SITES + "test_a_value_that_no_honest_site_sends_gives_no_version",
     ),
     Check(
+        attack="out of range: a score",
+        file="ravan/secagg/combine.py",
+        snippet="                if max(scores.values(), default=0) > count * limit:\n",
+        removed="                if False:\n",
+        test="tests/ravan/secagg/test_scores.py::test_a_score_that_honest_members_cannot_have_is_refused",
+    ),
+    Check(
         attack="masks that do not cancel",
         file="ravan/secagg/unmask.py",
         snippet="        if int(total[position]) != expected:\n",

@@ -70,8 +70,9 @@ def _heads_by_cohort(
         cohorts.update(dict.fromkeys(tile.blocks, cohort))
     groups: dict[tuple[int, ...], list[BlockId]] = {}
     for spec in assignment.blocks:
-        if spec.block_id.kind is BlockKind.HEAD and cohorts.get(spec.block_id):
-            groups.setdefault(cohorts[spec.block_id], []).append(spec.block_id)
+        # Dense blocks are in no tile.
+        if cohort := cohorts.get(spec.block_id):
+            groups.setdefault(cohort, []).append(spec.block_id)
     return {cohort: tuple(heads) for cohort, heads in groups.items()}
 
 
