@@ -71,8 +71,8 @@ def _heads_by_cohort(
     groups: dict[tuple[int, ...], list[BlockId]] = {}
     for spec in assignment.blocks:
         # Dense blocks are in no tile.
-        if cohort := cohorts.get(spec.block_id):
-            groups.setdefault(cohort, []).append(spec.block_id)
+        if members := cohorts.get(spec.block_id):
+            groups.setdefault(members, []).append(spec.block_id)
     return {cohort: tuple(heads) for cohort, heads in groups.items()}
 
 

@@ -107,7 +107,12 @@ def test_defaults_of_a_minimal_file() -> None:
             "",
         ),
         ("[evaluation]", "[allocation]\nshare = 0.0\n[evaluation]", "`allocation.share` should be greater than 0", ""),
-        ("[evaluation]", '[allocation]\npolicy = "best"\n[evaluation]', "'coverage', 'random' or 'weight'", ""),
+        (
+            "[evaluation]",
+            '[allocation]\npolicy = "best"\n[evaluation]',
+            "'coverage', 'random', 'weight' or 'gradient'",
+            "",
+        ),
         ("[evaluation]", "[round]\nminimum_sites = 5\n[evaluation]", "minimum_sites = 5 starts rounds in which", ""),
     ],
 )
@@ -125,6 +130,7 @@ def test_wrong_keys_are_refused_with_key_and_remedy(old: str, new: str, sentence
         ('policy = "coverage"', 1.0),
         ('policy = "random"', 0.5),
         ('policy = "weight"', 0.5),
+        ('policy = "gradient"', 0.5),
         ('policy = "weight"\nshare = 1', 1.0),
         ("share = 0.25", 0.25),
     ],
