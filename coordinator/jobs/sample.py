@@ -68,7 +68,7 @@ text = "text"               # column with the texts; default "text"
 label = "label"             # column with the labels; default "label"
 
 [allocation]
-policy = "coverage"         # heads from the top first, or "random" ones, or by "weight"; default "coverage"
+policy = "coverage"         # heads from the top first, or at "random", by "weight", by "gradient"; default "coverage"
 share = 1.0                 # part of the heads that a site can hold; default: 1.0 for "coverage", 0.5 otherwise
 spare_sites = 0             # heads must have so many sites beyond bundle_threshold, to bear losing them; default 0
 """

@@ -60,7 +60,7 @@ def test_means_of_up_to_128_sites(sites: list[list[float]], ring_bits: int) -> N
     for position, column in enumerate(zip(*rows, strict=True)):
         assert sum(column) < 2**ring_bits
         assert 0 <= min(column) <= max(column) <= limit
-        exact = sum(Fraction(scores[position]) for scores in sites) / len(sites)
+        exact = sum((Fraction(scores[position]) for scores in sites), Fraction(0)) / len(sites)
         # Each score is off by half a step at the most.
         assert abs(Fraction(sum(column), limit * len(sites)) - exact) <= Fraction(1001, 2000 * limit)
 
