@@ -39,6 +39,14 @@ _SITES: Final = "tests/coordinator/rounds/test_lying_sites.py::"
 
 COORDINATOR: Final = (
     Check(
+        attack="thin cells: cut through by what members score",
+        file="ravan/secagg/cells.py",
+        snippet="assignment.members[index].allotment, []",
+        removed="(assignment.members[index].tiles,), []",
+        test="tests/ravan/secagg/test_weighted_profile.py::"
+        "test_no_combination_of_released_weights_is_about_fewer_than_a_cell",
+    ),
+    Check(
         attack="both lists: another set than the signed one",
         file=_REVEAL,
         snippet="        _check_same(self.signed, request.survivor_set)\n        self._check_signatures(request)",

@@ -27,7 +27,7 @@ from ravan.secagg.rotation import coordinate_bound, rotated_side, sign_bits
 from ravan.secagg.unmask import Unmasked, UnmaskJob
 
 _FACTS: Final = "facts"
-_VERSION: Final = 3
+_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ class _BundleFacts(BaseModel):
 
     id: _Whole
     members: tuple[_Whole, ...]
-    scored: tuple[_Block, ...]
+    scored: tuple[_Block, ...] = ()
     blocks: tuple[_BlockFacts, ...]
 
 
@@ -123,7 +123,7 @@ class _Facts(BaseModel):
 
     model_config = STRICT
 
-    version: Literal[3]
+    version: Literal[2]
     run_id: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
     round_number: _Whole
     assignment_digest: _Hash
@@ -187,12 +187,9 @@ def _facts(works: Sequence[UnmaskJob]) -> dict[str, Any]:
 def _bundle_facts(assignment: Assignment, bundle: Bundle) -> dict[str, Any]:
     specs = {spec.block_id: spec for spec in assignment.blocks}
     blocks = [_block_facts(assignment, specs[block]) for block in bundle.blocks]
-    return {
-        "id": bundle.bundle_id,
-        "members": bundle.members,
-        "scored": [_block_name(head) for head in bundle.scored],
-        "blocks": blocks,
-    }
+    facts = {"id": bundle.bundle_id, "members": bundle.members, "blocks": blocks}
+    # Left out where there are none, as in blobs from before there were any.
+    return facts | ({"scored": [_block_name(head) for head in bundle.scored]} if bundle.scored else {})
 
 
 def _block_facts(assignment: Assignment, spec: BlockSpec) -> dict[str, Any]:
