@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import linear
 
 from benchmarks.size_models import TOKENS, case_of, quarter
-from benchmarks.step_models import plan_for
+from benchmarks.step_models import NoiseClassifier, plan_for
 from edge_agent.hardware.memory import PeakMeter, give_back_at_once, release_unused, resident_bytes
 from edge_agent.training.trainer import make_optimiser, take_step
 from ravan.adapters.model import inject, trained_parameters
@@ -48,7 +48,7 @@ def measure_quarter(name: str) -> SizeFigures:
     """Build a shape with random weights, train its upper quarter for some steps, and return what that took."""
     case = case_of(name)
     model = case.build().requires_grad_(False)
-    plan, batch = plan_for(model, case, ("all",)), case.batch()
+    task, plan, batch = NoiseClassifier(model, case), plan_for(model, case, ("all",)), case.batch()
     weight = model.get_parameter("model.layers.0.mlp.up_proj.weight").detach()
     release_unused()
     idle = resident_bytes()
@@ -58,7 +58,7 @@ def measure_quarter(name: str) -> SizeFigures:
     with PeakMeter() as stepping:
         optimiser = make_optimiser(trained_parameters(model, plan), plan.training, 1)
         # In turn, so that whatever else the machine does slows both.
-        turns = [(_product_speed(weight), _time(lambda: take_step(model, optimiser, batch))) for _ in range(_STEPS)]
+        turns = [(_product_speed(weight), _time(lambda: take_step(task, optimiser, batch))) for _ in range(_STEPS)]
     return SizeFigures(
         idle_bytes=idle,
         prepare_peak_bytes=preparing.peak_bytes() - idle,

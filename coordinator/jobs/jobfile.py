@@ -257,7 +257,7 @@ class AllocationTable(_Table):
     """`[allocation]`: who trains which heads."""
 
     policy: AllocationPolicy = AllocationPolicy.COVERAGE
-    """Which heads a site trains first: from the top layer down, `random` ones each round, or by their `weight`."""
+    """Which heads a site trains first: from the top layer down, at `random` each round, by `weight` or `gradient`."""
     share: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
     """Part of the heads that a site can hold which it trains; when left out, 1 for `coverage` and 0.5 otherwise."""
     spare_sites: Annotated[int, Field(strict=True, ge=0, le=MAX_GROUP)] = 0

@@ -73,7 +73,7 @@ group = ""                  # series: column that tells them apart, e.g. the mac
 columns = {}                # series: columns called otherwise than the channels, { channel = "column" }; default {}
 
 [allocation]
-policy = "coverage"         # heads from the top first, or "random" ones, or by "weight"; default "coverage"
+policy = "coverage"         # heads from the top first, or at "random", by "weight", by "gradient"; default "coverage"
 share = 1.0                 # part of the heads that a site can hold; default: 1.0 for "coverage", 0.5 otherwise
 spare_sites = 0             # heads must have so many sites beyond bundle_threshold, to bear losing them; default 0
 """

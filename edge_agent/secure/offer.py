@@ -28,10 +28,11 @@ class UnmaskedUpdate:
     outcome: TrainingOutcome = field(repr=False)
 
     def serves(self, assignment: Assignment, index: int, data: EncodedExamples) -> bool:
-        """Tell whether member `index` would train the same again: same plan, version, blocks and data."""
+        """Tell whether member `index` would do the same again: same plan, version, blocks, scored heads and data."""
         return (
             self.plan_digest == assignment.plan_digest
             and self.state_digest == assignment.state_digest
             and self.trained == assignment.blocks_of(index)
+            and self.outcome.scores.keys() == assignment.scored_by(index)
             and self.data is data
         )

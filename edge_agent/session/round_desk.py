@@ -91,8 +91,8 @@ class RoundDesk:
         assignment, number = effect.assignment, effect.assignment.round_number
         offer, self._offer = self._offer, None
         job = self._jobs.job(assignment.plan_digest)
-        trained = assignment.blocks_of(effect.index)
-        check_memory(job.plan, job.profile, trained, self._limits.read().limit_bytes)
+        trained, scored = assignment.blocks_of(effect.index), assignment.scored_by(effect.index)
+        check_memory(job.plan, job.profile, trained | scored, self._limits.read().limit_bytes)
         self._board.forget_cost()
         secure = SecureRound(
             assignment=assignment,
@@ -196,6 +196,7 @@ class RoundDesk:
             bases=planned_bases(job.plan, job.bases),
             held_examples=len(data),
             room_bytes=room if keeping else 0,
+            scored=assignment.scored_by(effect.index),
         )
         outcome = train(
             task,

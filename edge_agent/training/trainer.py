@@ -19,11 +19,11 @@ from torch.optim import AdamW
 
 from edge_agent.hardware.memory import PeakMeter, release_unused, resident_bytes
 from edge_agent.training.lower_part import LowerPart, layers_below
-from edge_agent.training.outcome import TrainingCost, TrainingOutcome
+from edge_agent.training.outcome import TrainingCost, TrainingOutcome, not_finite
+from edge_agent.training.scoring import score_heads
 from ravan.adapters.basis import BasisSource
 from ravan.adapters.model import TrainedParameters, inject, local_deltas, remove, trained_parameters
 from ravan.adapters.state import ModelState
-from ravan.errors import DataError, ErrorReason
 from ravan.ids import BlockId
 from ravan.manifest.plan import JobPlan, TrainingSettings
 from ravan.secagg.statistics import LocalStatistics
@@ -57,6 +57,8 @@ class TrainingOrder:
     """Examples in the site's data."""
     room_bytes: int = 0
     """Memory for the outputs of frozen lower layers; 0 where they are not worth keeping."""
+    scored: frozenset[BlockId] = frozenset()
+    """Heads to score before the first step, on a batch that no step sees."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,6 +96,9 @@ def train(
             return cost
 
         try:
+            scores = {}
+            if order.scored:
+                scores = score_heads(task, plan, order.state, order.scored, order.bases, next(batches))
             inject(model, plan, order.state, order.trained, order.bases)
             optimiser = make_optimiser(trained_parameters(model, plan), plan.training, order.round_number)
             lower = _lower_part(task, order)
@@ -108,7 +113,9 @@ def train(
             remove(model)
             model.zero_grad(set_to_none=True)
     statistics = LocalStatistics(examples=tally.examples, loss_sum=tally.loss_sum, correct=tally.correct)
-    return TrainingOutcome(deltas=deltas, statistics=statistics, held_examples=order.held_examples, cost=cost)
+    return TrainingOutcome(
+        deltas=deltas, statistics=statistics, held_examples=order.held_examples, scores=scores, cost=cost
+    )
 
 
 def _lower_part(task: TaskModel[Any], order: TrainingOrder) -> LowerPart | None:
@@ -141,11 +148,7 @@ def take_step(
     loss.backward()  # type: ignore[no-untyped-call]
     value = float(loss.detach())
     if not math.isfinite(value) or not _gradients_finite(optimiser):
-        raise DataError(
-            "Training gave a number that is not finite.",
-            reason=ErrorReason.MALFORMED,
-            next_step="Lower the job's learning rates, or look for broken rows in the site's data.",
-        )
+        raise not_finite()
     optimiser.step()
     if tally is not None:
         tally.examples += len(batch)

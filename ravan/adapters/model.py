@@ -96,13 +96,21 @@ def local_deltas(
     return {block: now[block] - state[block] for block in sorted(trained)}
 
 
+def trained_cores(model: nn.Module, plan: JobPlan) -> dict[tuple[BlockId, ...], nn.Parameter]:
+    """Return the cores (k, r, r) of each layer with trained heads, by the ids of these k heads, bottom to top."""
+    return {heads: layer.cores for heads, layer in _trained_layers(model, plan) if layer.cores is not None}
+
+
 def _products(model: nn.Module, plan: JobPlan) -> Iterator[tuple[BlockId, FloatArray]]:
+    for heads, layer in _trained_layers(model, plan):
+        yield from zip(heads, layer.products.detach().numpy(), strict=True)
+
+
+def _trained_layers(model: nn.Module, plan: JobPlan) -> Iterator[tuple[tuple[BlockId, ...], RavanLinear]]:
     for matrix in plan.matrices:
         layer = model.get_submodule(matrix.name)
         if isinstance(layer, RavanLinear) and layer.trained:
-            arrays = layer.products.detach().numpy()
-            for position, head in enumerate(layer.trained):
-                yield BlockId(BlockKind.HEAD, plan.adapter.epoch, matrix.ordinal, head), arrays[position]
+            yield tuple(BlockId(BlockKind.HEAD, plan.adapter.epoch, matrix.ordinal, i) for i in layer.trained), layer
 
 
 def _inject_matrix(

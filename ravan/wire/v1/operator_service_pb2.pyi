@@ -697,21 +697,27 @@ class HeadCohort(_message.Message):
 
     BLOCK_ID_FIELD_NUMBER: _builtins.int
     SURVIVORS_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
     block_id: _builtins.int
     """Packed block id. Set by the coordinator."""
     survivors: _builtins.int
     """Survivors in the sum. 0 when the head was withheld."""
+    score: _builtins.float
+    """Mean of the survivors' scores, 0 to 1. Absent where no scores were wanted or too few sites gave one."""
     def __init__(
         self,
         *,
         block_id: _builtins.int = ...,
         survivors: _builtins.int = ...,
+        score: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_id", b"block_id", "survivors", b"survivors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "block_id", b"block_id", "score", b"score", "survivors", b"survivors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
 
 Global___HeadCohort: _TypeAlias = HeadCohort  # noqa: Y015
 

@@ -683,6 +683,7 @@ class Member(_message.Message):
     IDENTITY_KEY_FIELD_NUMBER: _builtins.int
     TILES_FIELD_NUMBER: _builtins.int
     ENDORSEMENT_FIELD_NUMBER: _builtins.int
+    SCORED_TILES_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Position in this round, from 0. Set by the coordinator."""
     site: _builtins.str
@@ -697,6 +698,10 @@ class Member(_message.Message):
     def tiles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tiles that the site trains, ascending. May be empty: the site then trains the dense blocks alone."""
 
+    @_builtins.property
+    def scored_tiles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Tiles whose heads the site scores before it trains, ascending. Empty where no scores are wanted."""
+
     def __init__(
         self,
         *,
@@ -705,10 +710,11 @@ class Member(_message.Message):
         identity_key: _builtins.bytes = ...,
         tiles: _abc.Iterable[_builtins.int] | None = ...,
         endorsement: _builtins.bytes = ...,
+        scored_tiles: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endorsement", b"endorsement", "identity_key", b"identity_key", "index", b"index", "site", b"site", "tiles", b"tiles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endorsement", b"endorsement", "identity_key", b"identity_key", "index", b"index", "scored_tiles", b"scored_tiles", "site", b"site", "tiles", b"tiles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -879,6 +885,7 @@ class Bundle(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     IS_VOID_FIELD_NUMBER: _builtins.int
+    SCORED_BLOCK_IDS_FIELD_NUMBER: _builtins.int
     bundle_id: _builtins.int
     """Id; 0 carries counts and dense blocks. Set by the coordinator."""
     threshold: _builtins.int
@@ -893,6 +900,10 @@ class Bundle(_message.Message):
     def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Member indices, ascending. Set by the coordinator."""
 
+    @_builtins.property
+    def scored_block_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Packed ids of the heads whose scores it carries, in vector order. May be empty."""
+
     def __init__(
         self,
         *,
@@ -901,10 +912,11 @@ class Bundle(_message.Message):
         members: _abc.Iterable[_builtins.int] | None = ...,
         threshold: _builtins.int = ...,
         is_void: _builtins.bool = ...,
+        scored_block_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_ids", b"block_ids", "bundle_id", b"bundle_id", "is_void", b"is_void", "members", b"members", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_ids", b"block_ids", "bundle_id", b"bundle_id", "is_void", b"is_void", "members", b"members", "scored_block_ids", b"scored_block_ids", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -116,7 +116,12 @@ def test_defaults_of_a_minimal_file() -> None:
             "",
         ),
         ("[evaluation]", "[allocation]\nshare = 0.0\n[evaluation]", "`allocation.share` should be greater than 0", ""),
-        ("[evaluation]", '[allocation]\npolicy = "best"\n[evaluation]', "'coverage', 'random' or 'weight'", ""),
+        (
+            "[evaluation]",
+            '[allocation]\npolicy = "best"\n[evaluation]',
+            "'coverage', 'random', 'weight' or 'gradient'",
+            "",
+        ),
         ("[evaluation]", "[round]\nminimum_sites = 5\n[evaluation]", "minimum_sites = 5 starts rounds in which", ""),
     ],
 )
@@ -149,6 +154,7 @@ def test_a_job_for_answers_needs_a_prompt_and_may_list_them(labels: str) -> None
         ('policy = "coverage"', 1.0),
         ('policy = "random"', 0.5),
         ('policy = "weight"', 0.5),
+        ('policy = "gradient"', 0.5),
         ('policy = "weight"\nshare = 1', 1.0),
         ("share = 0.25", 0.25),
     ],

@@ -15,6 +15,7 @@ from tiny_jobs import TinyJob, tiny_job, write_rows
 
 from edge_agent.data.batches import deal_batches
 from edge_agent.training.outcome import TrainingOutcome
+from edge_agent.training.scoring import score_heads
 from edge_agent.training.trainer import StepReport, TrainingCancelledError, TrainingOrder, train
 from ravan.adapters.basis import drawn_bases
 from ravan.adapters.model import inject, remove
@@ -47,7 +48,12 @@ class Site:
         chosen = {m.ordinal for m in self.plan.matrices[len(self.plan.matrices) - matrices :]}
         return frozenset(self.plan.dense_ids()) | {b for b in self.plan.head_ids() if b.matrix in chosen}
 
-    def train(self, trained: frozenset[BlockId], batches: Iterator[Batch] | None = None) -> TrainingOutcome:
+    def train(
+        self,
+        trained: frozenset[BlockId],
+        batches: Iterator[Batch] | None = None,
+        scored: frozenset[BlockId] = frozenset(),
+    ) -> TrainingOutcome:
         order = TrainingOrder(
             plan=self.plan,
             round_number=self.round_number,
@@ -55,6 +61,7 @@ class Site:
             trained=trained,
             bases=drawn_bases(self.plan.adapter),
             held_examples=len(self.data),
+            scored=scored,
         )
         return train(
             self.task,
@@ -153,6 +160,24 @@ def test_statistics_count_what_was_seen(tmp_path: Path) -> None:
     assert 0 <= statistics.correct <= 24
 
 
+def test_heads_are_scored_on_a_batch_of_their_own_and_training_is_as_without(tmp_path: Path) -> None:
+    site = Site(tmp_path, steps=3)
+    trained, scored = site.top(1), frozenset(site.plan.head_ids())
+    first, *others = (site.data.gather(rows) for rows in ((0, 1), (2, 3), (0, 3), (1, 2)))
+    without = site.train(trained, iter(others))
+    update = site.train(trained, iter([first, *others]), scored)
+    assert without.scores == {}
+    assert update.scores.keys() == scored
+    assert update.statistics == without.statistics
+    assert update.deltas.keys() == trained
+    assert all(np.array_equal(update.deltas[block], without.deltas[block]) for block in trained)
+
+    def scores(batch: Batch) -> dict[BlockId, float]:
+        return score_heads(site.task, site.plan, site.state, scored, drawn_bases(site.plan.adapter), batch)
+
+    assert update.scores == scores(first) != scores(others[0])
+
+
 def test_progress_and_cost(tmp_path: Path) -> None:
     site = Site(tmp_path, steps=3)
     update = site.train(site.top(2))
@@ -177,16 +202,19 @@ def test_a_cancelled_round_ends_between_steps_and_cleans_up(tmp_path: Path) -> N
     assert [name for name, _ in site.task.model.named_modules()] == names
 
 
-def test_numbers_that_are_not_finite_end_the_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scoring", [False, True])
+def test_numbers_that_are_not_finite_end_the_training(tmp_path: Path, scoring: bool) -> None:
     site = Site(tmp_path)
+    names = [name for name, _ in site.task.model.named_modules()]
     broken = dict(site.state)
     weight = site.plan.dense_ids()[0]
     broken[weight] = np.full_like(broken[weight], np.inf)
     site.state = broken
     with pytest.raises(DataError) as caught:
-        site.train(site.top(4))
+        site.train(site.top(4), scored=frozenset(site.plan.head_ids()) if scoring else frozenset())
     assert caught.value.reason is ErrorReason.MALFORMED
     assert "learning rate" in caught.value.next_step
+    assert [name for name, _ in site.task.model.named_modules()] == names
 
 
 def test_scales_can_be_fixed(tmp_path: Path) -> None:

@@ -181,6 +181,7 @@ def assignments(draw: st.DrawFn) -> Assignment:
                 site=name,
                 identity_key=key,
                 tiles=tuple(sorted(draw(tile_choice))),
+                scored_tiles=tuple(sorted(draw(tile_choice))),
                 endorsement=draw(st.just(b"") | signatures),
             )
             for i, (name, key) in enumerate(zip(names, identities, strict=True))
@@ -199,6 +200,7 @@ def rosters(draw: st.DrawFn) -> Roster:
         Bundle(
             bundle_id=i,
             blocks=(BlockId(BlockKind.HEAD, 0, i, 0),),
+            scored=tuple(BlockId(BlockKind.HEAD, 0, i, j) for j in range(draw(st.integers(0, 2)))),
             members=tuple(sorted(draw(cohort))),
             threshold=draw(st.integers(1, 128)),
             void=draw(st.booleans()),
