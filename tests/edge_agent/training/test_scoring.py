@@ -99,7 +99,7 @@ def test_a_part_of_the_heads_is_scored_among_themselves(tmp_path: Path, matrices
 
 def test_nothing_of_the_scoring_stays_in_the_model(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    model = bench.classifier.model
+    model = bench.task.model
     frozen = {name: value.clone() for name, value in model.state_dict().items() if not name.startswith("classifier")}
     bench.scores(bench.heads(0, 1, 2, 3))
     after = model.state_dict()
@@ -118,11 +118,11 @@ def test_a_model_without_slope_scores_nothing(tmp_path: Path) -> None:
 
 def test_numbers_that_are_not_finite_give_no_scores_and_leave_the_model(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    names = [name for name, _ in bench.classifier.model.named_modules()]
+    names = [name for name, _ in bench.task.model.named_modules()]
     weight = bench.plan.dense_ids()[0]
     broken = {**bench.state, weight: np.full_like(bench.state[weight], np.nan)}
     with pytest.raises(DataError) as caught:
         bench.scores(bench.heads(3), broken)
     assert caught.value.reason is ErrorReason.MALFORMED
     assert caught.value.next_step
-    assert [name for name, _ in bench.classifier.model.named_modules()] == names
+    assert [name for name, _ in bench.task.model.named_modules()] == names
