@@ -19,6 +19,7 @@ from ravan.manifest.plan import (
     Matrix,
     ModelFile,
     Optimiser,
+    Precision,
     Task,
     TrainingSettings,
 )
@@ -69,6 +70,7 @@ PLAN: Final = JobPlan(
         learning_rate_decay=0.9,
     ),
     denominator=Denominator.TRAINERS,
+    precision=Precision.BFLOAT16,
 )
 
 ASSIGNMENT: Final = Assignment(

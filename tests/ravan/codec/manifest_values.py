@@ -29,6 +29,7 @@ from ravan.manifest.plan import (
     Matrix,
     ModelFile,
     Optimiser,
+    Precision,
     Task,
     TrainingSettings,
 )
@@ -116,6 +117,7 @@ def plans(draw: st.DrawFn) -> JobPlan:
             learning_rate_decay=draw(st.floats(min_value=2**-10, max_value=1.0)),
         ),
         denominator=draw(st.sampled_from(Denominator)),
+        precision=draw(st.sampled_from(Precision)),
     )
 
 
