@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from coordinator.evaluation.findings import Evaluation, HeldOutFile, Inventory
 from ravan.classifier import Classifier, load_classifier, pad_batch, tokenise
 from ravan.data.tables import read_examples
 from ravan.errors import ConfigError, ErrorReason
-from ravan.manifest.plan import JobPlan
+from ravan.manifest.plan import JobPlan, Precision
 
 BATCH: Final = 64
 """Texts per forward pass; neighbours in length, so that little is padding."""
@@ -33,7 +34,7 @@ class _HeldOut:
 class _Kept:
     """The last model and the last data; there is room for one of each."""
 
-    model_key: tuple[Path, int] | None = None
+    model_key: tuple[Path, int, Precision] | None = None
     classifier: Classifier | None = None
     data_key: tuple[object, ...] | None = None
     data: _HeldOut | None = None
@@ -63,7 +64,7 @@ def inspect_model(folder: Path, classes: int, targets: tuple[str, ...]) -> Inven
     """
     from ravan.adapters.model import find_linears, remove  # noqa: PLC0415 - imports torch
 
-    classifier = _classifier(folder, classes)
+    classifier = _classifier(folder, classes, Precision.FLOAT32, ())
     remove(classifier.model)
     new_modules = {name.rpartition(".")[0] for name, _ in classifier.new_parameters}
     linears = find_linears(classifier.model, targets, exclude=new_modules) if targets else []
@@ -94,7 +95,8 @@ def evaluate_state(folder: Path, plan: JobPlan, state: bytes, held_out: HeldOutF
     from ravan.adapters.state import decode_state  # noqa: PLC0415 - reads numbers only here
 
     blocks = decode_state(plan, state)
-    classifier = _classifier(folder, len(plan.training.labels))
+    new = [parameter.name for parameter in plan.dense]
+    classifier = _classifier(folder, len(plan.training.labels), plan.precision, new)
     data = _held_out(classifier, folder, plan, held_out)
     with torch.inference_mode():
         inject(classifier.model, plan, blocks, frozenset())
@@ -119,11 +121,16 @@ def _score(classifier: Classifier, data: _HeldOut) -> tuple[int, float]:
     return right, loss
 
 
-def _classifier(folder: Path, classes: int) -> Classifier:
-    if _KEPT.classifier is None or _KEPT.model_key != (folder, classes):
+def _classifier(folder: Path, classes: int, precision: Precision, new: Sequence[str]) -> Classifier:
+    from ravan.adapters.precision import apply_precision  # noqa: PLC0415 - imports torch
+
+    key = (folder, classes, precision)
+    if _KEPT.classifier is None or _KEPT.model_key != key:
         # The old model goes before the new one comes: one fits in memory, two may not.
         _KEPT.classifier, _KEPT.data_key, _KEPT.data = None, None, None
-        _KEPT.classifier, _KEPT.model_key = load_classifier(folder, classes), (folder, classes)
+        classifier = load_classifier(folder, classes)
+        apply_precision(classifier.model, precision, new)
+        _KEPT.classifier, _KEPT.model_key = classifier, key
     return _KEPT.classifier
 
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edge_agent.hardware.memory import release_unused
+from ravan.adapters.precision import apply_precision
 from ravan.classifier import Classifier, load_classifier
 from ravan.codec.documents import model_digest
-from ravan.manifest.plan import JobPlan
+from ravan.manifest.plan import JobPlan, Precision
 
 
 def assemble_model_folder(plan: JobPlan, blobs: Mapping[str, Path], root: Path) -> Path:
@@ -48,7 +49,7 @@ class ModelSlot:
     """Keep the last model that was used; old PCs have no room for two."""
 
     def __init__(self) -> None:
-        self._key: tuple[Path, int] | None = None
+        self._key: tuple[Path, int, Precision] | None = None
         self._classifier: Classifier | None = None
 
     @property
@@ -58,10 +59,12 @@ class ModelSlot:
 
     def load(self, folder: Path, plan: JobPlan) -> Classifier:
         """Return the job's model, loaded unless it is the one that is here; raise ModelError."""
-        key = (folder, len(plan.training.labels))
+        key = (folder, len(plan.training.labels), plan.precision)
         if self._classifier is None or self._key != key:
             self.drop()
-            self._classifier, self._key = load_classifier(folder, key[1]), key
+            classifier = load_classifier(folder, len(plan.training.labels))
+            apply_precision(classifier.model, plan.precision, [parameter.name for parameter in plan.dense])
+            self._classifier, self._key = classifier, key
             release_unused()
         return self._classifier
 

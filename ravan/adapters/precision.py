@@ -38,7 +38,7 @@ def widen_model(model: nn.Module) -> None:
     """Make all layers plain ones in float32 again; the values stay as they were rounded."""
     for name in [name for name, _ in model.named_modules()]:
         module = model.get_submodule(name)
-        if isinstance(module, Int8Linear) or isinstance(module, Bfloat16Linear):
+        if isinstance(module, Int8Linear | Bfloat16Linear):
             model.set_submodule(name, plain_linear(module.weight, module.bias))
     for parameter in model.parameters():
         parameter.data = parameter.data.float()
@@ -48,22 +48,22 @@ def _narrow(model: nn.Module, name: str, precision: Precision, shared: frozenset
     module = model.get_submodule(name)
     if isinstance(module, _BatchNorm):
         return
-    linear = type(module) is nn.Linear
-    if linear and precision is Precision.INT8 and id(module.weight) not in shared:
-        model.set_submodule(name, Int8Linear.of(module))
+    linear = module if type(module) is nn.Linear else None
+    if linear is not None and precision is Precision.INT8 and id(linear.weight) not in shared:
+        model.set_submodule(name, Int8Linear.of(linear))
         return
     for parameter in module.parameters(recurse=False):
         parameter.data = parameter.data.to(ACTIVATIONS)
-    if linear:
-        model.set_submodule(name, Bfloat16Linear.of(module))
+    if linear is not None:
+        model.set_submodule(name, Bfloat16Linear.of(linear))
 
 
 def _keep_wide(model: nn.Module, name: str, precision: Precision) -> None:
     module = model.get_submodule(name)
-    if any(True for _ in module.children()):
+    if list(module.children()):
         raise ModelError(
-            f"The job trains a parameter of {name or 'the whole model'} that is in none of its parts, which cannot stay "
-            f"float32 while these are {precision}.",
+            f"The job trains a parameter of {name or 'the whole model'} itself, which cannot stay float32 while its "
+            f"parts are {precision}.",
             reason=ErrorReason.MODEL_INVALID,
             next_step='Set [model] precision = "float32".',
         )
