@@ -194,10 +194,10 @@ def _product(x: Tensor, weight: NarrowWeight, heads: _WideHeads | None) -> Tenso
     down = None if heads is None or heads.turned is not None else turn(x @ heads.rows.T, heads.products)
     for part, block in weight.blocks(x.dtype):
         if heads is not None and heads.turned is not None:
-            block.addmm_(heads.columns[part], heads.turned)
+            torch.addmm(block, heads.columns[part], heads.turned, out=block)
         torch.mm(x, block.T, out=y[:, part])
         if heads is not None and down is not None:
-            y[:, part].addmm_(down, heads.columns[part].T)
+            torch.addmm(y[:, part], down, heads.columns[part].T, out=y[:, part])
     return y
 
 
@@ -206,10 +206,11 @@ def _transposed_product(gradient: Tensor, weight: NarrowWeight, heads: _WideHead
     result = gradient.new_zeros(len(gradient), weight.numbers.shape[1])
     for part, block in weight.blocks(gradient.dtype):
         if heads is not None and heads.turned is not None:
-            block.addmm_(heads.columns[part], heads.turned)
-        result.addmm_(gradient[:, part], block)
+            torch.addmm(block, heads.columns[part], heads.turned, out=block)
+        torch.addmm(result, gradient[:, part], block, out=result)
     if heads is not None and heads.turned is None:
-        result.addmm_(turn(gradient @ heads.columns, heads.products.transpose(1, 2)), heads.rows)
+        up = turn(gradient @ heads.columns, heads.products.transpose(1, 2))  # (tokens, h r)
+        torch.addmm(result, up, heads.rows, out=result)
     return result
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -16,7 +17,7 @@ from ravan.manifest.plan import Precision
 
 
 def apply_precision(model: nn.Module, precision: Precision, keep: Collection[str]) -> None:
-    """Narrow the weights of a float32 model in place, one at a time.
+    """Narrow the weights of a model in place, one at a time.
 
     The modules of the parameters in `keep`, which a job trains whole, stay float32 and are given float32. So does batch
     normalisation, whose running statistics do not bear rounding. Raise ModelError when a kept parameter's module has
@@ -73,7 +74,7 @@ def _keep_wide(model: nn.Module, name: str, precision: Precision) -> None:
         module.register_forward_hook(_pass_on)
     for parameter in module.parameters():
         # Its own memory: one view of the weights' file would keep all of it mapped.
-        parameter.data = parameter.data.clone()
+        parameter.data = parameter.data.to(torch.float32, copy=True)
 
 
 def _give_float32(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

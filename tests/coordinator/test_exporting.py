@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from coordinator.exporting import LINEAGE_FILE, ExportFormat, Lineage, export_job
 from ravan.adapters.model import inject
+from ravan.adapters.precision import apply_precision
 from ravan.adapters.state import block_shapes, decode_state, encode_state
 from ravan.classifier import load_classifier
 from ravan.codec.documents import model_digest
 from ravan.errors import ConfigError, ErrorReason, StateError, TransferError
-from ravan.manifest.plan import JobPlan, Matrix
+from ravan.manifest.plan import JobPlan, Matrix, Precision
 
 LINEAGE = Lineage(rounds=12, accuracy=0.79, exported_at=1_700_000_000.0)
 
@@ -87,6 +89,27 @@ def test_the_merged_model_gives_the_versions_logits_by_itself(tmp_path: Path, pl
     assert merged.config.id2label == dict(enumerate(plan.training.labels))
     tokens = AutoTokenizer.from_pretrained(out)("hose burst")["input_ids"]
     assert tokens == AutoTokenizer.from_pretrained(base)("hose burst")["input_ids"]
+
+
+@pytest.mark.parametrize("precision", [Precision.BFLOAT16, Precision.INT8])
+def test_a_narrow_job_merges_into_the_weights_that_it_was_trained_beside(
+    tmp_path: Path, plan: JobPlan, state: bytes, precision: Precision
+) -> None:
+    base, plan = write_tiny_model(tmp_path / "base"), replace(plan, precision=precision)
+    export_job(plan, state, tmp_path / "out", ExportFormat.MERGED, LINEAGE, base_folder=base)
+    ours = load_classifier(base, 3).model
+    apply_precision(ours, precision, [dense.name for dense in plan.dense])
+    inject(ours, plan, decode_state(plan, state), frozenset())
+    merged, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert {parameter.dtype for parameter in merged.parameters()} == {torch.float32}
+    # What the narrow model passes on is rounded to eight bits some thirty times.
+    found, expected = logits(merged.eval()), logits(ours)
+    assert (found - expected).norm() <= 0.05 * expected.norm()
+    query = "bert.encoder.layer.0.attention.self.key.weight"  # of a layer without heads
+    original = load_classifier(base, 3).model.get_parameter(query)
+    rounding = original.abs().amax() / 254 if precision is Precision.INT8 else original.abs().amax() * 2.0**-8
+    assert 0 < (merged.get_parameter(query) - original).abs().max() <= 1.001 * rounding
 
 
 def test_heads_are_the_state_itself_with_a_readable_plan(tmp_path: Path, plan: JobPlan, state: bytes) -> None:

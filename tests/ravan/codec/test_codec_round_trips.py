@@ -61,11 +61,11 @@ from ravan.ids import Digest
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.instructions import Greeting, Instruction, Numbered, RoundRef
 from ravan.manifest.liveness import Heartbeat
-from ravan.manifest.plan import JobPlan
+from ravan.manifest.plan import JobPlan, Precision
 from ravan.manifest.profile import HardwareProfile, JobProfile
 from ravan.manifest.roster import Roster, RosterEntry
 from ravan.secagg.messages import MaskedHeader, ShareDelivery
-from ravan.wire.v1 import hardware_pb2, secagg_pb2, site_service_pb2
+from ravan.wire.v1 import hardware_pb2, round_pb2, secagg_pb2, site_service_pb2
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -76,6 +76,17 @@ def test_a_plan_survives_its_encoding(plan: JobPlan) -> None:
     payload = encode_plan(plan)
     assert decode_plan(payload) == plan
     assert encode_plan(decode_plan(payload)) == payload
+
+
+@quick
+@given(plans())
+def test_a_float32_plan_has_the_bytes_it_had_before_there_was_a_choice(plan: JobPlan) -> None:
+    payload = encode_plan(replace(plan, precision=Precision.FLOAT32))
+    wire = round_pb2.JobPlan.FromString(payload)
+    assert max(field.number for field, _ in wire.ListFields()) < wire.DESCRIPTOR.fields_by_name["precision"].number
+    narrow = encode_plan(replace(plan, precision=Precision.INT8))
+    assert narrow.startswith(payload)
+    assert len(narrow) == len(payload) + 2
 
 
 @quick
