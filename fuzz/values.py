@@ -19,7 +19,6 @@ from ravan.manifest.plan import (
     Matrix,
     ModelFile,
     Optimiser,
-    Precision,
     Task,
     TrainingSettings,
 )
@@ -70,7 +69,6 @@ PLAN: Final = JobPlan(
         learning_rate_decay=0.9,
     ),
     denominator=Denominator.TRAINERS,
-    precision=Precision.BFLOAT16,
 )
 
 ASSIGNMENT: Final = Assignment(
