@@ -99,7 +99,7 @@ bench-step: $(VENV)/.dev  ## a training step against PEFT LoRA's; a few minutes,
 bench-memory: $(VENV)/.dev  ## memory that training takes against PEFT LoRA's; nine minutes
 	@$(BIN)/python -m benchmarks.memory
 
-bench-size: $(VENV)/.dev  ## a quarter of a 1.2B model trained, a 7B model planned; two minutes and 7 GB
+bench-size: $(VENV)/.dev  ## a quarter of a 1.2B model trained, a 7B model planned, float32 and bfloat16; five minutes and 7 GB
 	@$(BIN)/python -m benchmarks.size
 
 format: $(VENV)/.dev  ## rewrite the code in house style

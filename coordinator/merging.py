@@ -17,10 +17,13 @@ def write_merged(plan: JobPlan, state: ModelState, base: Path, out_dir: Path) ->
     `base` is the base model's folder. Raise ModelError when it is not the plan's.
     """
     from ravan.adapters.model import merge_heads  # noqa: PLC0415 - imports torch, which other exports do not need
+    from ravan.adapters.precision import widen_model  # noqa: PLC0415
     from ravan.tasks.loading import load_task_model  # noqa: PLC0415
 
-    model: Any = load_task_model(base, plan.training).model
+    # What was trained and evaluated are heads beside rounded weights, so these are merged with, in float32.
+    model: Any = load_task_model(base, plan.training, plan.precision).model
     merge_heads(model, plan, state)
+    widen_model(model)
     if plan.dense:
         labels = plan.training.labels
         model.config.id2label = dict(enumerate(labels))

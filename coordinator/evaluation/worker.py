@@ -14,7 +14,7 @@ from coordinator.evaluation.findings import Evaluation, Inventory
 from ravan.data.examples import read_examples
 from ravan.data.source import DataSource
 from ravan.errors import ConfigError, ErrorReason
-from ravan.manifest.plan import JobPlan, TrainingSettings
+from ravan.manifest.plan import JobPlan, Precision, TrainingSettings
 
 if TYPE_CHECKING:
     from ravan.tasks.task_model import EncodedExamples, TaskModel
@@ -27,7 +27,7 @@ _NICENESS: Final = 5
 class _Kept:
     """The last model and the last data; there is room for one of each."""
 
-    model_key: tuple[Path, TrainingSettings] | None = None
+    model_key: tuple[Path, TrainingSettings, Precision] | None = None
     task: TaskModel[Any] | None = None
     data_key: tuple[object, ...] | None = None
     data: EncodedExamples | None = None
@@ -57,7 +57,7 @@ def inspect_model(folder: Path, training: TrainingSettings, targets: tuple[str, 
     """
     from ravan.adapters.model import find_linears, remove  # noqa: PLC0415 - imports torch
 
-    task = _task_model(folder, training)
+    task = _task_model(folder, training, Precision.FLOAT32)
     remove(task.model)
     new_modules = {name.rpartition(".")[0] for name, _ in task.new_parameters}
     linears = find_linears(task.model, targets, exclude=new_modules) if targets else []
@@ -88,7 +88,7 @@ def evaluate_state(folder: Path, plan: JobPlan, state: bytes, held_out: DataSour
     from ravan.adapters.state import decode_state  # noqa: PLC0415 - reads numbers only here
 
     blocks = decode_state(plan, state)
-    task = _task_model(folder, plan.training)
+    task = _task_model(folder, plan.training, plan.precision)
     data = _held_out(task, held_out)
     with torch.inference_mode():
         inject(task.model, plan, blocks, frozenset())
@@ -109,13 +109,14 @@ def score(task: TaskModel[Any], data: EncodedExamples) -> tuple[int, float]:
     return right, loss
 
 
-def _task_model(folder: Path, training: TrainingSettings) -> TaskModel[Any]:
+def _task_model(folder: Path, training: TrainingSettings, precision: Precision) -> TaskModel[Any]:
     from ravan.tasks.loading import load_task_model  # noqa: PLC0415 - imports torch
 
-    if _KEPT.task is None or _KEPT.model_key != (folder, training):
+    key = (folder, training, precision)
+    if _KEPT.task is None or _KEPT.model_key != key:
         # The old model goes before the new one comes: one fits in memory, two may not.
         _KEPT.task, _KEPT.data_key, _KEPT.data = None, None, None
-        _KEPT.task, _KEPT.model_key = load_task_model(folder, training), (folder, training)
+        _KEPT.task, _KEPT.model_key = load_task_model(folder, training, precision), key
     return _KEPT.task
 
 

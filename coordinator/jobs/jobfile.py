@@ -19,7 +19,7 @@ from ravan.configuration import STRICT, read_text
 from ravan.data.source import DataSource, TableFormat
 from ravan.errors import ProtocolError
 from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP, MAX_MEMBERS, Suite, Weighting
-from ravan.manifest.plan import TEXT_SLOT, BasisKind, Denominator, Optimiser, Task
+from ravan.manifest.plan import TEXT_SLOT, BasisKind, Denominator, Optimiser, Precision, Task
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 
@@ -123,6 +123,8 @@ class ModelTable(_Table):
 
     name: Name
     """Name that `model add` gave it."""
+    precision: Precision = Precision.FLOAT32
+    """How its weights are held in memory, at the sites and for evaluation."""
 
 
 class AdapterTable(_Table):

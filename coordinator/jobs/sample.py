@@ -20,6 +20,7 @@ rounds = 12                 # rounds to run
 
 [model]
 name = "minilm"             # as given to `ravan-coordinator model add`
+precision = "float32"       # how its weights are held: or "bfloat16", half of that, or "int8"; default "float32"
 
 [adapter]
 heads = 4                   # heads per adapted matrix; 0 trains the new classifier alone; default 4

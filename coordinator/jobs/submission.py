@@ -130,6 +130,7 @@ def _draw_up(job: JobFile, model: ModelRecord, inventory: Inventory, entropy: En
         dense=tuple(DenseParameter(ordinal=i, name=name, shape=s) for i, (name, s) in enumerate(inventory.dense)),
         training=inventory.training,
         denominator=job.round.denominator,
+        precision=job.model.precision,
     )
 
 

@@ -7,7 +7,16 @@ import itertools
 from ravan.codec import enums, fields
 from ravan.codec.references import file_from_wire, file_to_wire
 from ravan.ids import JobId
-from ravan.manifest.plan import TEXT_SLOT, AdapterSettings, DenseParameter, JobPlan, Matrix, Task, TrainingSettings
+from ravan.manifest.plan import (
+    TEXT_SLOT,
+    AdapterSettings,
+    DenseParameter,
+    JobPlan,
+    Matrix,
+    Precision,
+    Task,
+    TrainingSettings,
+)
 from ravan.version import PROTOCOL_VERSION
 from ravan.wire.v1 import round_pb2
 
@@ -30,6 +39,8 @@ def encode_plan(plan: JobPlan) -> bytes:
         dense=(round_pb2.DenseParameter(ordinal=p.ordinal, name=p.name, shape=p.shape) for p in plan.dense),
         training=_training_to_wire(plan.training),
         denominator=enums.DENOMINATOR.to_wire(plan.denominator),
+        # Plans from before there was a choice have no such field, and keep their bytes.
+        precision=enums.PRECISION.to_wire(None if plan.precision is Precision.FLOAT32 else plan.precision),
     )
     return wire.SerializeToString(deterministic=True)
 
@@ -49,6 +60,7 @@ def decode_plan(payload: bytes) -> JobPlan:
         dense=tuple(map(_dense_from_wire, wire.dense)),
         training=_training_from_wire(wire.training),
         denominator=enums.DENOMINATOR.from_wire(wire.denominator),
+        precision=enums.PRECISION.from_wire(wire.precision),
     )
     _check_lists(plan)
     return plan

@@ -51,6 +51,16 @@ class Denominator(StrEnum):
     """All survivors of the round."""
 
 
+class Precision(StrEnum):
+    """How the base model's weights are held in memory; heads and dense blocks are float32 throughout."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    """All weights, and what layers pass on."""
+    INT8 = "int8"
+    """Weights of linear layers, with one scale per output; everything else as under `bfloat16`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
     """One file of the base model, fetched by hash."""
@@ -163,6 +173,8 @@ class JobPlan:
     """In ordinal order."""
     training: TrainingSettings
     denominator: Denominator
+    precision: Precision = Precision.FLOAT32
+    """How sites and headquarters hold the base model's weights."""
 
     def head_ids(self) -> tuple[BlockId, ...]:
         """Return the id of every head, by matrix, then index."""

@@ -112,7 +112,7 @@ class AnswerModel(TaskModel[AnswerExamples]):
         places = _places(batch)
         if self._can_choose:
             logits: Tensor = self.model(**batch.inputs, logits_to_keep=places).logits
-            return logits
+            return logits.float()
         return super().logits(batch)[:, places]
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -100,7 +100,7 @@ class SeriesClassifier(TaskModel[SeriesExamples]):
     def logits(self, batch: Batch) -> Tensor:
         """Return the model's outputs, (batch, classes)."""
         logits: Tensor = self.model(**batch.inputs).prediction_logits
-        return logits
+        return logits.float()
 
 
 def load_series_classifier(folder: Path, training: TrainingSettings) -> SeriesClassifier:

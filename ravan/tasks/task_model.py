@@ -60,10 +60,10 @@ class TaskModel(ABC, Generic[RawExamples]):
         """Return a batch of noise as dear as can come of data like this."""
 
     def logits(self, batch: Batch) -> Tensor:
-        """Return the model's outputs: (batch, classes), or (batch, kept tokens, vocabulary)."""
+        """Return the model's outputs in float32: (batch, classes), or (batch, kept tokens, vocabulary)."""
         outputs: Any = self.model(**batch.inputs)
         logits: Tensor = outputs.logits
-        return logits
+        return logits.float()
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return the cross-entropy of each example in nats, (batch,)."""

@@ -29,7 +29,7 @@ from ravan.adapters.state import block_shapes, decode_state, encode_state
 from ravan.codec.documents import model_digest
 from ravan.errors import ConfigError, ErrorReason, StateError, TransferError
 from ravan.ids import Digest
-from ravan.manifest.plan import DenseParameter, JobPlan, Matrix, ModelFile, Task
+from ravan.manifest.plan import DenseParameter, JobPlan, Matrix, ModelFile, Precision, Task
 from ravan.tasks.loading import load_task_model
 
 LINEAGE = Lineage(rounds=12, accuracy=0.79, exported_at=1_700_000_000.0)
@@ -162,6 +162,26 @@ def test_merged_models_of_other_tasks_give_the_versions_outputs_by_themselves(
         assert (out / name).read_bytes() == (base / name).read_bytes()
     named = "pump" in merged.config.label2id
     assert named is (task is Task.IMAGE_CLASSIFICATION)
+
+
+@pytest.mark.parametrize("precision", [Precision.BFLOAT16, Precision.INT8])
+def test_a_narrow_job_merges_into_the_weights_that_it_was_trained_beside(
+    tmp_path: Path, plan: JobPlan, state: bytes, precision: Precision
+) -> None:
+    base, plan = write_tiny_model(tmp_path / "base"), replace(plan, precision=precision)
+    export_job(plan, state, tmp_path / "out", ExportFormat.MERGED, LINEAGE, base_folder=base)
+    ours = load_task_model(base, plan.training, precision).model
+    inject(ours, plan, decode_state(plan, state), frozenset())
+    merged, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert {parameter.dtype for parameter in merged.parameters()} == {torch.float32}
+    # What the narrow model passes on is rounded to eight bits some thirty times.
+    found, expected = logits(merged.eval()), logits(ours)
+    assert (found - expected).norm() <= 0.05 * expected.norm()
+    query = "bert.encoder.layer.0.attention.self.key.weight"  # of a layer without heads
+    original = load_task_model(base, plan.training).model.get_parameter(query)
+    rounding = original.abs().amax() / 254 if precision is Precision.INT8 else original.abs().amax() * 2.0**-8
+    assert 0 < (merged.get_parameter(query) - original).abs().max() <= 1.001 * rounding
 
 
 def test_heads_are_the_state_itself_with_a_readable_plan(tmp_path: Path, plan: JobPlan, state: bytes) -> None:

@@ -128,6 +128,34 @@ DENOMINATOR_COHORT: Denominator.ValueType  # 2
 """All survivors of the round."""
 Global___Denominator: _TypeAlias = Denominator  # noqa: Y015
 
+class _Precision:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
+    """Not set: float32, which is never sent."""
+    PRECISION_FLOAT32: _Precision.ValueType  # 1
+    """Single precision."""
+    PRECISION_BFLOAT16: _Precision.ValueType  # 2
+    """All weights in the upper half of a float32."""
+    PRECISION_INT8: _Precision.ValueType  # 3
+    """Weights of linear layers in whole numbers of eight bits, all others as in PRECISION_BFLOAT16."""
+
+class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
+    """How the base model's weights are held in memory."""
+
+PRECISION_UNSPECIFIED: Precision.ValueType  # 0
+"""Not set: float32, which is never sent."""
+PRECISION_FLOAT32: Precision.ValueType  # 1
+"""Single precision."""
+PRECISION_BFLOAT16: Precision.ValueType  # 2
+"""All weights in the upper half of a float32."""
+PRECISION_INT8: Precision.ValueType  # 3
+"""Weights of linear layers in whole numbers of eight bits, all others as in PRECISION_BFLOAT16."""
+Global___Precision: _TypeAlias = Precision  # noqa: Y015
+
 class _Suite:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -559,6 +587,7 @@ class JobPlan(_message.Message):
     DENSE_FIELD_NUMBER: _builtins.int
     TRAINING_FIELD_NUMBER: _builtins.int
     DENOMINATOR_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol. Set by the coordinator; agents refuse another."""
     run_id: _builtins.bytes
@@ -571,6 +600,8 @@ class JobPlan(_message.Message):
     """Name of the base model. Set by the coordinator."""
     denominator: Global___Denominator.ValueType
     """What sums are divided by. Set by the coordinator."""
+    precision: Global___Precision.ValueType
+    """How sites and headquarters hold the base model's weights. Absent: float32."""
     @_builtins.property
     def model_files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FileRef]:
         """Files of the base model, by path. Set by the coordinator."""
@@ -605,10 +636,11 @@ class JobPlan(_message.Message):
         dense: _abc.Iterable[Global___DenseParameter] | None = ...,
         training: Global___TrainingSettings | None = ...,
         denominator: Global___Denominator.ValueType = ...,
+        precision: Global___Precision.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "denominator", b"denominator", "dense", b"dense", "job_id", b"job_id", "job_name", b"job_name", "matrices", b"matrices", "model_files", b"model_files", "model_name", b"model_name", "protocol_version", b"protocol_version", "run_id", b"run_id", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "denominator", b"denominator", "dense", b"dense", "job_id", b"job_id", "job_name", b"job_name", "matrices", b"matrices", "model_files", b"model_files", "model_name", b"model_name", "precision", b"precision", "protocol_version", b"protocol_version", "run_id", b"run_id", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

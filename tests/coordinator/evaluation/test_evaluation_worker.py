@@ -24,7 +24,7 @@ from ravan.adapters.state import block_shapes, encode_state
 from ravan.data.source import DataSource
 from ravan.errors import ConfigError, DataError, ErrorReason, ModelError, TransferError
 from ravan.ids import BlockId, BlockKind
-from ravan.manifest.plan import JobPlan, Matrix, TrainingSettings
+from ravan.manifest.plan import JobPlan, Matrix, Precision, TrainingSettings
 from ravan.tasks.loading import load_task_model
 
 ROWS = (
@@ -86,6 +86,17 @@ def test_inventory_is_the_same_after_an_evaluation(folder: Path, held_out: DataS
     plan = plan_from(before)
     evaluate_state(folder, plan, encode_state(plan, random_state(plan, 1)), held_out)
     assert inspect_model(folder, settings(), ("query", "value")) == before
+
+
+@pytest.mark.parametrize("precision", [Precision.BFLOAT16, Precision.INT8])
+def test_a_narrow_job_is_scored_on_its_narrow_model(folder: Path, held_out: DataSource, precision: Precision) -> None:
+    plan = plan_from(inspect_model(folder, settings(), ("query", "value")))
+    state = encode_state(plan, random_state(plan, 1))
+    whole = evaluate_state(folder, plan, state, held_out)
+    narrow = evaluate_state(folder, replace(plan, precision=precision), state, held_out)
+    assert narrow.loss != whole.loss, "nothing was rounded"
+    assert narrow.loss == pytest.approx(whole.loss, rel=0.1)
+    assert evaluate_state(folder, plan, state, held_out) == whole
 
 
 def test_no_targets_means_dense_blocks_alone(folder: Path) -> None:

@@ -30,6 +30,7 @@ from ravan.manifest.plan import (
     Matrix,
     ModelFile,
     Optimiser,
+    Precision,
     Task,
     TrainingSettings,
 )
@@ -136,6 +137,7 @@ def plans(draw: st.DrawFn) -> JobPlan:
         ),
         training=draw(trainings()),
         denominator=draw(st.sampled_from(Denominator)),
+        precision=draw(st.sampled_from(Precision)),
     )
 
 

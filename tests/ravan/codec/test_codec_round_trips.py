@@ -61,11 +61,11 @@ from ravan.ids import Digest
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.instructions import Greeting, Instruction, Numbered, RoundRef
 from ravan.manifest.liveness import Heartbeat
-from ravan.manifest.plan import JobPlan, Task
+from ravan.manifest.plan import JobPlan, Precision, Task
 from ravan.manifest.profile import HardwareProfile, JobProfile
 from ravan.manifest.roster import Roster, RosterEntry
 from ravan.secagg.messages import MaskedHeader, ShareDelivery
-from ravan.wire.v1 import hardware_pb2, secagg_pb2, site_service_pb2
+from ravan.wire.v1 import hardware_pb2, round_pb2, secagg_pb2, site_service_pb2
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -98,6 +98,17 @@ def test_the_plan_of_an_older_text_job_is_read_and_keeps_its_digest() -> None:
     assert (training.prompt, training.image_side, training.channels, training.window_step) == ("", 0, (), 0)
     # Agents compare plans by the digest of their bytes.
     assert encode_plan(plan) == OLD_PLAN
+
+
+@quick
+@given(plans())
+def test_a_float32_plan_has_the_bytes_it_had_before_there_was_a_choice(plan: JobPlan) -> None:
+    payload = encode_plan(replace(plan, precision=Precision.FLOAT32))
+    wire = round_pb2.JobPlan.FromString(payload)
+    assert max(field.number for field, _ in wire.ListFields()) < wire.DESCRIPTOR.fields_by_name["precision"].number
+    narrow = encode_plan(replace(plan, precision=Precision.INT8))
+    assert narrow.startswith(payload)
+    assert len(narrow) == len(payload) + 2
 
 
 @quick

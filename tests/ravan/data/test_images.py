@@ -46,7 +46,8 @@ def test_images_are_read_in_the_order_of_their_names_and_scaled(
 ) -> None:
     examples = read(write(tmp_path / "photos", FILES), side=3)
     assert (examples.label_ids, examples.left_out, len(examples)) == ((1, 0, 0), 0, 3)
-    assert (examples.pixels.shape, examples.pixels.dtype) == ((3, 3, 3, 3), np.uint8)
+    assert examples.pixels.shape == (3, 3, 3, 3)
+    assert examples.pixels.dtype == np.uint8
     # JPEG is not exact, the others are.
     np.testing.assert_array_equal(examples.pixels[0], np.full((3, 3, 3), BLUE))
     np.testing.assert_allclose(examples.pixels[1].astype(int), np.full((3, 3, 3), GREEN), atol=3)
