@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from ravan.data.source import unreadable
 from ravan.data.texts import AnswerExamples
 from ravan.manifest.plan import TEXT_SLOT, TrainingSettings
-from ravan.tasks.base_model import BaseModel, load_base_model
+from ravan.tasks.base_model import BaseModel, load_base_model, unusable
 from ravan.tasks.batch import NOT_LEARNT, Batch
 from ravan.tasks.task_model import EncodedExamples, TaskModel
 from ravan.tasks.texts import TokenRows, check_length, flatten_rows, load_tokenizer
@@ -88,7 +88,11 @@ class AnswerModel(TaskModel[AnswerExamples]):
                 f" {self.training.max_length}.",
                 "Shorten the answer, or ask HQ for a job with a greater max_length.",
             )
-        rows = ([*head[:left], *tail, *answer] for head, left, answer in zip(heads, room, answers, strict=True))
+        # Something must stand before an answer for its first token to be told from.
+        rows = (
+            [*([*head[:left], *tail] or [self._end()]), *answer]
+            for head, left, answer in zip(heads, room, answers, strict=True)
+        )
         return PromptedAnswers(
             sequences=flatten_rows(rows),
             answer_lengths=np.asarray([len(answer) for answer in answers], np.int64),
@@ -111,7 +115,7 @@ class AnswerModel(TaskModel[AnswerExamples]):
         """Return the outputs at the places where some sequence of the batch has an answer to tell."""
         places = _places(batch)
         if self._can_choose:
-            logits: Tensor = self.model(**batch.inputs, logits_to_keep=places).logits
+            logits: Tensor = self.model(**batch.inputs, use_cache=False, logits_to_keep=places).logits
             return logits.float()
         return super().logits(batch)[:, places]
 
@@ -140,7 +144,16 @@ def load_answer_model(folder: Path, training: TrainingSettings) -> AnswerModel:
     from transformers import AutoModelForCausalLM  # noqa: PLC0415 - takes seconds to import
 
     base = load_base_model(AutoModelForCausalLM, folder)
+    _check_causal(base)
     return AnswerModel(base, load_tokenizer(base), training)
+
+
+def _check_causal(base: BaseModel) -> None:
+    """Refuse a model in which a token's output depends on later ones: it would read the answers that it is to give."""
+    with torch.no_grad():
+        first = base.model(input_ids=torch.tensor([[0, 0], [0, 1]])).logits[:, 0]  # (2, vocabulary)
+    if not torch.allclose(first[0], first[1], atol=1e-3 * float(first.abs().max())):
+        raise unusable(f"a '{base.model.config.model_type}' model of this configuration sees what comes after a token")
 
 
 def _places(batch: Batch) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from ravan.errors import ErrorReason, ModelError
 TRUSTED: Final[Mapping[str, bool]] = {"local_files_only": True, "trust_remote_code": False}
 """What every loader of transformers is told."""
 
+_LARGEST: Final = float(np.finfo(np.float32).max)
 _PREPROCESSOR: Final = "preprocessor_config.json"
 _MOST_MISSING: Final = 0.5
 """Share of the base model's numbers that its weights file may lack; above it, it is another model's file."""
@@ -77,12 +78,15 @@ def read_preprocessor(folder: Path) -> Mapping[str, Any]:
 def numbers_of(document: Mapping[str, Any], key: str, count: int, *, positive: bool = False) -> NDArray[np.float32]:
     """Return a list of `count` finite numbers, all above 0 where `positive` is asked; else raise ModelError."""
     values = document.get(key)
-    if isinstance(values, Sequence) and len(values) == count and all(type(each) in (int, float) for each in values):
-        found = np.asarray(values, np.float32)
-        if np.isfinite(found).all() and (not positive or (found > 0).all()):
-            return found
+    least = float(np.finfo(np.float32).tiny) if positive else -_LARGEST
+    if isinstance(values, list) and len(values) == count and all(_is_within(each, least) for each in values):
+        return np.asarray(values, np.float32)
     wanted = "numbers above 0" if positive else "numbers"
     raise unusable(f"'{key}' in its {_PREPROCESSOR} is no list of {count} {wanted}")
+
+
+def _is_within(value: object, least: float) -> bool:
+    return type(value) in (int, float) and least <= value <= _LARGEST  # type: ignore[operator]
 
 
 def unusable(fault: str) -> ModelError:
