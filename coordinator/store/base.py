@@ -70,12 +70,24 @@ class Transaction(Protocol):
         """
         ...
 
+    def begin_timeline(self, timeline: bytes, at: float) -> None:
+        """Name the database anew, as when it was put back to an earlier state."""
+        ...
+
+    def current_timeline(self) -> bytes:
+        """Return the newest name: 16 random bytes."""
+        ...
+
 
 class Store(Protocol):
     """A database."""
 
     async def transact(self, name: str, work: Callable[[Transaction], Result]) -> Result:
         """Run `work` in one transaction on the store's own thread; roll back when it raises."""
+        ...
+
+    async def size_bytes(self) -> int:
+        """Return how much disk the database takes."""
         ...
 
     async def close(self) -> None:
