@@ -48,12 +48,12 @@ class PostgresDatabase:
 
         Raises ConfigError when psycopg is not installed or the address is none.
         """
-        self._url = _driver_url(address)
+        self._shown = address.url
         self._exclusive = exclusive
         self._patience_s = 0.0
         snapshot = {} if exclusive else {"isolation_level": "REPEATABLE READ"}
         self._engine = create_engine(
-            self._url,
+            _driver_url(address),
             poolclass=QueuePool,
             pool_size=1,
             max_overflow=0,
@@ -100,10 +100,6 @@ class PostgresDatabase:
     def close(self) -> None:
         """Hang up, which gives the lock back."""
         self._engine.dispose()
-
-    @property
-    def _shown(self) -> str:
-        return self._url.set(drivername="postgresql", password=None).render_as_string()
 
     def _connect(self) -> Connection:
         until = time.monotonic() + self._patience_s
