@@ -12,13 +12,14 @@ from typing import Any, Final
 from grpc import aio
 
 from coordinator.api import views
-from coordinator.api.blob_stream import ReceivingBlobs, receive_blob, send_blob
+from coordinator.api.blob_stream import receive_blob, send_blob
 from coordinator.api.desks import JobDesk, JobDetail
 from coordinator.enrolment.registry import Registry
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.status import invited_sites
 from coordinator.jobs.models import record_model
 from coordinator.store.base import Store
+from coordinator.store.blobs.base import OwnedBlobs
 from coordinator.store.records import ModelRecord, SiteRecord, TokenRecord
 from ravan.clock import Clock
 from ravan.codec import fields
@@ -47,7 +48,7 @@ class OperatorPorts:
     registry: Registry
     fleet: Fleet
     store: Store
-    blobs: ReceivingBlobs
+    blobs: OwnedBlobs
     jobs: JobDesk
     clock: Clock
 
