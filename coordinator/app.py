@@ -35,7 +35,8 @@ from coordinator.rounds.conductor import Conductor
 from coordinator.rounds.services import Services
 from coordinator.rounds.signing import Signatory
 from coordinator.rounds.timers import LoopTimers
-from coordinator.store.blobs.local import LocalBlobs
+from coordinator.storage import open_blobs, records_place
+from coordinator.store.blobs.base import OwnedBlobs
 from coordinator.store.sql.store import SqlStore, open_store
 from coordinator.store.staging import Staging
 from ravan.clock import SystemClock
@@ -67,17 +68,22 @@ def run_daemon(config: CoordinatorFile) -> None:
     set_up_logs(config.log)
     folder = DataFolder(config.server.data_dir)
     with hold_data_folder(folder):
-        asyncio.run(_serve(config, folder))
+        asyncio.run(_serve(config))
 
 
-async def _serve(config: CoordinatorFile, folder: DataFolder) -> None:
+async def _serve(config: CoordinatorFile) -> None:
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
     catalog = Catalog()
-    store = await asyncio.to_thread(open_store, folder.database, catalog.note_transaction)
+    store = await asyncio.to_thread(open_store, records_place(config), catalog.note_transaction)
     try:
-        daemon = Daemon(config, folder, store, catalog)
+        stores = Stores(
+            records=store,
+            blobs=await asyncio.to_thread(open_blobs, config),
+            timeline=await store.transact("read_timeline", lambda transaction: transaction.current_timeline()),
+        )
+        daemon = Daemon(config, stores, catalog)
         try:
             await daemon.start()
             await told_to_stop.wait()
@@ -86,6 +92,16 @@ async def _serve(config: CoordinatorFile, folder: DataFolder) -> None:
             await daemon.stop()
     finally:
         await store.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """What the daemon remembers with."""
+
+    records: SqlStore
+    blobs: OwnedBlobs
+    timeline: bytes
+    """Changes when the records are put back to a backup."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,19 +116,20 @@ class BoundPorts:
 class Daemon:
     """All parts of a running coordinator."""
 
-    def __init__(self, config: CoordinatorFile, folder: DataFolder, store: SqlStore, catalog: Catalog) -> None:
+    def __init__(self, config: CoordinatorFile, stores: Stores, catalog: Catalog) -> None:
         """Build everything and bind the ports; nothing answers yet.
 
         Raises ResourceError (PORT_IN_USE), IdentityError when the keys cannot be read.
         """
         self._config = config
-        self._folder = folder
-        self._store = store
+        self._folder = folder = DataFolder(config.server.data_dir)
+        self._store = store = stores.records
+        self._timeline = stores.timeline
         self._catalog = catalog
         self._clock = SystemClock()
         self._pki = load_pki(folder.pki)
         self._ready = False
-        self._blobs = LocalBlobs(folder.blobs)
+        self._blobs = stores.blobs
         self._staging = Staging(folder.staging)
         self._worker = ModelWorker(self._blobs, folder.work, threads=config.evaluation.threads)
         self._outbox = Outbox(store)
@@ -237,6 +254,7 @@ class Daemon:
             self._conductor,
             self._clock,
             heartbeat_interval_s=self._config.fleet.heartbeat_interval_s,
+            timeline=self._timeline,
             on_heartbeat=self._catalog.heartbeats.inc,
         )
         transfer = TransferServicer(

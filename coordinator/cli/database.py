@@ -23,9 +23,11 @@ def upgrade(config_file: Path | None) -> None:
     """Bring the database to this version's tables; the daemon must not be running."""
     from coordinator.config import DataFolder, load_config
     from coordinator.data_lock import hold_data_folder
+    from coordinator.storage import records_place
     from coordinator.store.sql.store import open_store
 
-    folder = DataFolder(load_config(config_path(config_file)).server.data_dir)
+    config = load_config(config_path(config_file))
+    folder = DataFolder(config.server.data_dir)
     with hold_data_folder(folder):
-        asyncio.run(open_store(folder.database).close())
-    click.echo(f"{folder.database} is up to date.")
+        asyncio.run(open_store(records_place(config)).close())
+    click.echo(f"{config.database.url or folder.database} is up to date.")

@@ -86,10 +86,6 @@ class Store(Protocol):
         """Run `work` in one transaction on the store's own thread; roll back when it raises."""
         ...
 
-    async def size_bytes(self) -> int:
-        """Return how much disk the database takes."""
-        ...
-
     async def close(self) -> None:
         """Finish what is queued and release the database."""
         ...

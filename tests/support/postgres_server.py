@@ -17,7 +17,7 @@ import pytest
 
 from coordinator.store.sql.database import PostgresAddress
 
-USER, PASSWORD = "ravan", "p%ss word"  # noqa: S105 - of a server that lives as long as the tests
+USER, PASSWORD = "ravan", "p%ss word"
 SYSTEM_USER = "postgres"
 """Who runs the server when the tests run as root: PostgreSQL refuses root."""
 
@@ -39,6 +39,11 @@ class PostgresServer:
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Run a statement as the superuser, through the socket."""
         return self._run("psql", "-h", str(self.folder), "-p", str(self.port), "-XAtc", statement, database)
+
+    def cut_connections(self) -> None:
+        """End every session of the coordinators' user, as an administrator may."""
+        mine = f"usename = '{USER}'"
+        self.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {mine}")  # noqa: S608 - a constant
 
     def start(self) -> None:
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"

@@ -140,4 +140,3 @@ class LocalBlobs:
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
-

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, MetaData
 from stored_values import finished_round, job, model, site
 
 from coordinator.store.sql import rows
-from coordinator.store.sql.database import Place
+from coordinator.store.sql.database import Database, Place
 from coordinator.store.sql.schema import KNOWN, MIGRATIONS, REVISION, migrate, revision_of
 from coordinator.store.sql.store import connect, open_store
 from coordinator.store.sql.tables import METADATA
@@ -79,14 +79,19 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(place: Place) -> N
     database = connect(place, exclusive=True)
     with database.begin() as connection:
         migrate(connection, "0001")
-    with pytest.raises(LookupError), database.begin() as connection:
-        migrate(connection)
-        raise LookupError
+    with pytest.raises(LookupError):
+        break_off(database)
     with database.begin() as connection:
         assert revision_of(connection) == "0001"
         migrate(connection)
         assert revision_of(connection) == REVISION
     database.close()
+
+
+def break_off(database: Database) -> None:
+    with database.begin() as connection:
+        migrate(connection)
+        raise LookupError
 
 
 def test_the_newest_migration_is_the_one_that_the_store_expects() -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from postgres_server import PASSWORD, SYSTEM_USER, PostgresServer, postgres
+from postgres_server import PASSWORD, SYSTEM_USER, USER, PostgresServer, postgres
 from stored_values import job, site
 
 from coordinator.store.base import Transaction
@@ -84,7 +84,7 @@ async def test_a_connection_that_breaks_in_a_transaction_leaves_nothing_of_it(
 
     def write(t: Transaction) -> None:
         t.put_site(site())
-        postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{_user(address)}'")
+        postgres.cut_connections()
         t.put_site(site("plant-b"))
 
     with pytest.raises(ResourceError) as caught:
@@ -108,7 +108,7 @@ async def test_a_coordinator_that_has_lost_the_database_to_another_cannot_write(
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE_S", 0.3)
     older = open_store(address)
-    postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{_user(address)}'")
+    postgres.cut_connections()
     newer = open_store(address)
     with pytest.raises(ResourceError, match="Another coordinator"):
         await older.transact("write", lambda t: t.put_site(site()))
@@ -165,7 +165,7 @@ def small_tablespace(postgres: PostgresServer) -> Iterator[str]:
 async def test_a_full_disk_at_the_server_is_a_sentence_and_loses_nothing(
     postgres: PostgresServer, address: PostgresAddress, small_tablespace: str
 ) -> None:
-    postgres.sql(f'CREATE DATABASE small OWNER "{_user(address)}" TABLESPACE {small_tablespace}')
+    postgres.sql(f'CREATE DATABASE small OWNER "{USER}" TABLESPACE {small_tablespace}')
     store = open_store(replace(address, url=f"{address.url.rpartition('/')[0]}/small"))
     await store.transact("write", lambda t: t.put_site(site()))
 
@@ -188,7 +188,3 @@ def test_without_the_driver_the_sentence_says_what_to_install(
     with pytest.raises(ConfigError, match="not installed") as caught:
         open_store(address)
     assert "ravan[coordinator,postgres]" in caught.value.next_step
-
-
-def _user(address: PostgresAddress) -> str:
-    return address.url.removeprefix("postgresql://").partition("@")[0]
