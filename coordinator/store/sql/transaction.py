@@ -40,7 +40,7 @@ class SqlTransaction:
     """
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = connection
         self._insert = _insert_of(connection.dialect.name)
 
     def put_token(self, token: TokenRecord) -> None:
@@ -120,7 +120,7 @@ class SqlTransaction:
     def add_instruction(self, site: SiteId, instruction: Instruction, *, job_id: JobId, round_number: int) -> int:
         """Append to the site's stream and return its sequence number."""
         sequence = self._next_sequence(site)
-        self._connection.execute(
+        self.connection.execute(
             self._insert(INSTRUCTIONS).values(
                 site=site,
                 sequence=sequence,
@@ -147,7 +147,7 @@ class SqlTransaction:
             conditions.append(INSTRUCTIONS.c.round_number.between(1, before_round - 1))
         if site is not None:
             conditions.append(INSTRUCTIONS.c.site == site)
-        self._connection.execute(delete(INSTRUCTIONS).where(*conditions))
+        self.connection.execute(delete(INSTRUCTIONS).where(*conditions))
 
     def begin_timeline(self, timeline: bytes, at: float) -> None:
         """Name the database anew; later times win."""
@@ -156,19 +156,19 @@ class SqlTransaction:
     def current_timeline(self) -> bytes:
         """Return the newest name."""
         newest = select(TIMELINES.c.timeline).order_by(TIMELINES.c.began_at.desc()).limit(1)
-        return bytes(self._connection.execute(newest).scalar_one())
+        return bytes(self.connection.execute(newest).scalar_one())
 
     def _next_sequence(self, site: SiteId) -> int:
         counter = self._insert(SEQUENCES).values(site=site, last=1)
         advanced = counter.on_conflict_do_update(
             index_elements=SEQUENCES.primary_key, set_={"last": SEQUENCES.c.last + 1}
         ).returning(SEQUENCES.c.last)
-        return int(self._connection.execute(advanced).scalar_one())
+        return int(self.connection.execute(advanced).scalar_one())
 
     def _put(self, table: Table, row: rows.Row) -> None:
         # an update in place: REPLACE would delete a row that others refer to
         statement = self._insert(table).values(row)
-        self._connection.execute(statement.on_conflict_do_update(index_elements=table.primary_key, set_=row))
+        self.connection.execute(statement.on_conflict_do_update(index_elements=table.primary_key, set_=row))
 
     def _job(self, query: Select[Any]) -> JobRecord | None:
         row = self._first(query)
@@ -178,7 +178,7 @@ class SqlTransaction:
         return next(iter(self._all(query.limit(1))), None)
 
     def _all(self, query: Select[Any]) -> Sequence[rows.Row]:
-        result = self._connection.execute(query)
+        result = self.connection.execute(query)
         columns = tuple(result.keys())
         return [dict(zip(columns, row, strict=True)) for row in result]
 

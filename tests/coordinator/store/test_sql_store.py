@@ -118,7 +118,7 @@ async def _limit_pages(store: SqlStore) -> None:
     """Let SQLite meet its own limit: it fails with the very error of a full disk."""
 
     def limit(t: Transaction) -> None:
-        t._connection.exec_driver_sql("PRAGMA max_page_count = 200")  # type: ignore[attr-defined]
+        t.connection.exec_driver_sql("PRAGMA max_page_count = 200")  # type: ignore[attr-defined]
 
     await store.transact("limit", limit)
 
