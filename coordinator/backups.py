@@ -86,7 +86,7 @@ def write_backup(
             records_sha256=_digest_of(records).hex(),
             blobs=blobs is not None,
         )
-        with draft.open("xb") as file:
+        with open(draft, "xb", opener=_private) as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
                 _add(archive, _FACTS, io.BytesIO(facts.model_dump_json(indent=2).encode()))
                 with records.open("rb") as content:
@@ -136,8 +136,11 @@ class Backup:
             digest = self._digest_named(name)
             if not blobs.renew(digest):
                 unfinished = blobs.incoming / f"restored-{digest.hex()}"
-                _write(self._content(name), unfinished)
-                blobs.adopt(unfinished, digest)
+                try:
+                    _write(self._content(name), unfinished)
+                    blobs.adopt(unfinished, digest)
+                finally:
+                    unfinished.unlink(missing_ok=True)
         return len(names)
 
     def _digest_named(self, name: str) -> Digest:
@@ -188,6 +191,10 @@ def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
     member.mode = 0o600
     content.seek(0)
     archive.addfile(member, content)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _write(content: IO[bytes], target: Path) -> None:
