@@ -28,6 +28,7 @@ from coordinator.jobs.submission import basis_blob
 from coordinator.jobs.workshop import LocalWorkshop
 from coordinator.metrics.catalog import Catalog
 from coordinator.metrics.census import Census, Expiries
+from coordinator.metrics.disk import DiskUse
 from coordinator.metrics.http import HttpContent, HttpServer
 from coordinator.metrics.rounds import CatalogRoundMetrics
 from coordinator.metrics.status_page import STYLESHEET
@@ -37,6 +38,7 @@ from coordinator.rounds.signing import Signatory
 from coordinator.rounds.timers import LoopTimers
 from coordinator.storage import open_blobs, records_place
 from coordinator.store.blobs.base import OwnedBlobs
+from coordinator.store.retention import Retention
 from coordinator.store.sql.store import SqlStore, open_store
 from coordinator.store.staging import Staging
 from ravan.clock import SystemClock
@@ -133,6 +135,7 @@ class Daemon:
         self._staging = Staging(folder.staging)
         self._worker = ModelWorker(self._blobs, folder.work, threads=config.evaluation.threads)
         self._outbox = Outbox(store)
+        self._retention = Retention(store, self._blobs, self._staging, self._clock, versions=config.retention.versions)
         patience = Patience(heartbeat_interval_s=config.fleet.heartbeat_interval_s, silence_s=config.fleet.silence_s)
         self._fleet = Fleet(store, self._outbox, patience, self._clock)
         self._conductor = Conductor(self._rounds())
@@ -155,6 +158,7 @@ class Daemon:
             await server.start()
         for health in self._health:
             await health.announce_serving()
+        self._retention.start()
         self._tell_ports()
         self._ready = True
         print(f"ravan-coordinator {VERSION} ready: {self._where()}", flush=True)
@@ -165,6 +169,7 @@ class Daemon:
         for health in self._health:
             await health.announce_leaving()
         self._operators.close()
+        await self._retention.stop()
         await self._fleet.stop()
         await asyncio.gather(self._enrolment.stop(GRACE_S), self._sites.stop(GRACE_S))
         await self._conductor.stop()
@@ -190,7 +195,7 @@ class Daemon:
             self._store,
             self._fleet,
             self._clock,
-            data_dir=self._folder.root,
+            disk=DiskUse(self._folder, self._store.size_bytes),
             expiries=Expiries(ca=pki.ca_expires_at, server=pki.server_expires_at),
         )
 

@@ -18,7 +18,6 @@ from coordinator.backups import Backup, open_backup
 from coordinator.config import CoordinatorFile, DataFolder
 from coordinator.data_lock import hold_data_folder
 from coordinator.enrolment.pki import load_pki
-from coordinator.rounds.job_runner import ENDED
 from coordinator.rounds.signing import Signatory
 from coordinator.rounds.storing import interrupted
 from coordinator.storage import open_blobs, records_place
@@ -30,7 +29,7 @@ from coordinator.store.sql.database import Place
 from coordinator.store.sql.snapshots import load_snapshot, read_records
 from ravan.errors import ErrorReason, IdentityError, StateError
 from ravan.ids import RunId
-from ravan.manifest.phases import JobState
+from ravan.manifest.phases import ENDED_JOBS, JobState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +109,7 @@ class _Turn:
             # Somebody may have used it since.
             transaction.put_token(replace(token, expires_at=min(token.expires_at, self.now)))
         jobs = transaction.list_jobs()
-        going_on = [self._renew(transaction, job) for job in jobs if job.state not in ENDED]
+        going_on = [self._renew(transaction, job) for job in jobs if job.state not in ENDED_JOBS]
         return Restored(
             taken_at=self.taken_at,
             sites=len(transaction.list_sites()),

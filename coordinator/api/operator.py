@@ -26,13 +26,11 @@ from ravan.codec import fields
 from ravan.codec.references import blob_from_wire, file_from_wire
 from ravan.errors import ErrorReason, StateError, TransferError
 from ravan.ids import JobId
-from ravan.manifest.phases import JobState
+from ravan.manifest.phases import ENDED_JOBS
 from ravan.manifest.plan import ModelFile
 from ravan.rpc.blob_stream import GO_ON
 from ravan.wire.v1 import operator_service_pb2 as wire
 from ravan.wire.v1 import operator_service_pb2_grpc, transfer_service_pb2
-
-ENDED_JOBS: Final = frozenset({JobState.COMPLETED, JobState.STOPPED, JobState.FAILED})
 
 PROGRESS_INTERVAL_S: Final = 1.0
 """How often a watched job shows what the sites are doing, beside the changes of the job itself."""
