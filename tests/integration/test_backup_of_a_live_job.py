@@ -23,7 +23,7 @@ from ravan.wire.v1.operator_service_pb2 import Job
 from ravan.wire.v1.round_pb2 import JobState, RoundOutcome
 
 SITES = tuple(SiteSettings(name=name, ram_limit_mb=1300) for name in "abcd")
-ROUNDS, BEFORE_BACKUP, BEFORE_CRASH = 6, 2, 4
+ROUNDS, BEFORE_BACKUP, BEFORE_CRASH = 4, 1, 3
 
 
 class Course:
