@@ -94,7 +94,7 @@ async def course(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cour
         plant.stop()
 
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 
 
 async def test_the_job_ends_with_the_same_agents_and_every_round_is_exact(course: Course) -> None:
@@ -125,8 +125,8 @@ async def test_what_a_site_gave_after_the_backup_is_in_no_sum_and_is_never_given
         ledger = json.loads((course.plant.site_folder(settings.name) / "state" / "rounds.json").read_text())
         runs = {RunId(bytes.fromhex(run)): highest for run, highest in ledger.items()}
         assert set(runs) == set(course.runs.values())
-        # the round that ran when the coordinator died was the old run's last, for ever
-        assert runs[first_of(course)] == course.lost.rounds[-1].number
+        # the old run ended where the coordinator died: in the round that ran, unless the site had not heard of it yet
+        assert course.lost.rounds[-1].number - 1 <= runs[first_of(course)] <= course.lost.rounds[-1].number
 
 
 async def test_nothing_is_left_of_the_uploads(course: Course) -> None:
