@@ -14,6 +14,7 @@ import pytest
 from postgres_server import PASSWORD, SYSTEM_USER, USER, PostgresServer, postgres
 from stored_values import job, site
 
+from coordinator.config import DatabaseTable
 from coordinator.store.base import Transaction
 from coordinator.store.sql import postgres as module
 from coordinator.store.sql.database import PostgresAddress
@@ -91,6 +92,27 @@ async def test_a_connection_that_breaks_in_a_transaction_leaves_nothing_of_it(
         await store.transact("write", write)
     assert caught.value.reason is ErrorReason.UNREACHABLE
     assert await store.transact("read", lambda t: t.list_sites()) == []
+    await store.close()
+
+
+async def test_the_password_may_come_from_where_libpq_looks_for_it(
+    address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = replace(address, password="")
+    with pytest.raises(ResourceError, match="no password supplied"):
+        open_store(silent)
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    await open_store(silent).close()
+
+
+async def test_a_server_on_this_machine_is_reached_through_its_socket(
+    postgres: PostgresServer, address: PostgresAddress
+) -> None:
+    name = address.url.rpartition("/")[2]
+    socket = f"postgresql://{USER}@/{name}?host={postgres.folder}&port={postgres.port}"
+    assert DatabaseTable(url=socket).url == socket
+    store = open_store(PostgresAddress(url=socket))
+    await store.transact("write", lambda t: t.put_site(site()))
     await store.close()
 
 
