@@ -13,11 +13,10 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from torch import nn
 from torch.optim import AdamW
 
-from edge_agent.data.batches import Batch, worst_case_batch
 from edge_agent.hardware.memory import PeakMeter, release_unused, resident_bytes
 from edge_agent.training.trainer import make_optimiser, take_step
 from ravan.adapters.basis import BasisSource
@@ -27,6 +26,8 @@ from ravan.errors import ErrorReason, ResourceError
 from ravan.ids import BlockId, Digest
 from ravan.manifest.plan import JobPlan
 from ravan.manifest.profile import JobProfile
+from ravan.tasks.batch import Batch
+from ravan.tasks.task_model import EncodedExamples, TaskModel
 
 _SMALL_PART = 4
 """The first try takes one in so many texts of a batch."""
@@ -57,11 +58,11 @@ class _Cost:
 
 
 def measure_job(
-    model: nn.Module,
+    task: TaskModel[Any],
     plan: JobPlan,
     plan_digest: Digest,
     *,
-    vocabulary: int,
+    data: EncodedExamples,
     bases: BasisSource,
     limit_bytes: int,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -70,8 +71,8 @@ def measure_job(
 
     Raise ResourceError MEMORY_LIMIT when not even the first try can be expected to fit `limit_bytes`.
     """
-    bench = _Bench(model, plan, bases, vocabulary, limit_bytes)
-    dense = frozenset(plan.dense_ids())
+    bench = _Bench(task, plan, bases, data, limit_bytes)
+    dense = _least_blocks(plan)
     # The first step of a process loads libraries and touches weights; that is no cost of a step.
     bench.cost_of(dense, 1)
     if bench.idle_bytes >= limit_bytes:
@@ -116,15 +117,17 @@ def _matrix_cost(bench: _Bench, dense: frozenset[BlockId], small: _Cost, floor: 
 class _Bench:
     """Run single steps and take their cost."""
 
-    def __init__(self, model: nn.Module, plan: JobPlan, bases: BasisSource, vocabulary: int, limit: int) -> None:
+    def __init__(
+        self, task: TaskModel[Any], plan: JobPlan, bases: BasisSource, data: EncodedExamples, limit: int
+    ) -> None:
         self.plan = plan
         self.idle_bytes = 0
         """Resident memory after the last steps, with nothing training."""
         self.part = max(1, plan.training.batch_size // _SMALL_PART)
         self.growth = plan.training.batch_size / self.part
-        self._model = model
+        self._task = task
         self._bases = bases
-        self._vocabulary = vocabulary
+        self._data = data
         self._limit = limit
         self._state = initial_state(plan)
 
@@ -138,29 +141,35 @@ class _Bench:
 
     def cost_of(self, trained: frozenset[BlockId], batch_size: int) -> _Cost:
         """Do some steps and return the peak over all and the median time of one."""
-        training = self.plan.training
-        batch = worst_case_batch(batch_size, training.max_length, self._vocabulary, len(training.labels))
+        training, model = self.plan.training, self._task.model
+        batch = self._task.worst_case(batch_size, self._data)
         release_unused()
         with PeakMeter() as meter:
             try:
-                inject(self._model, self.plan, self._state, trained, self._bases)
-                optimiser = make_optimiser(trained_parameters(self._model, self.plan), training, 1)
+                inject(model, self.plan, self._state, trained, self._bases)
+                optimiser = make_optimiser(trained_parameters(model, self.plan), training, 1)
                 # A part of the batch is tried for its memory; its time counts only where a whole one does not fit.
                 steps = 1 + (_TIMED_STEPS if batch_size == training.batch_size else 1)
-                times = [_timed_step(self._model, optimiser, batch) for _ in range(steps)]
+                times = [_timed_step(self._task, optimiser, batch) for _ in range(steps)]
             finally:
-                remove(self._model)
-                self._model.zero_grad(set_to_none=True)
+                remove(model)
+                model.zero_grad(set_to_none=True)
         # What libraries keep for the next step counts as idle: it stays for as long as the process.
         release_unused()
         self.idle_bytes = resident_bytes()
         return _Cost(max(0, meter.peak_bytes() - self.idle_bytes), statistics.median(times[1:]))
 
 
-def _timed_step(model: nn.Module, optimiser: AdamW, batch: Batch) -> float:
+def _timed_step(task: TaskModel[Any], optimiser: AdamW, batch: Batch) -> float:
     started = time.perf_counter()
-    take_step(model, optimiser, batch)
+    take_step(task, optimiser, batch)
     return time.perf_counter() - started
+
+
+def _least_blocks(plan: JobPlan) -> frozenset[BlockId]:
+    """Return the dense blocks or, where all that trains is heads, those of the top matrix."""
+    top = len(plan.matrices) - 1
+    return frozenset(plan.dense_ids() or (block for block in plan.head_ids() if block.matrix == top))
 
 
 def _layer_of(name: str) -> str:

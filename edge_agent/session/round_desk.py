@@ -91,8 +91,8 @@ class RoundDesk:
         assignment, number = effect.assignment, effect.assignment.round_number
         offer, self._offer = self._offer, None
         job = self._jobs.job(assignment.plan_digest)
-        trained = assignment.blocks_of(effect.index)
-        check_memory(job.plan, job.profile, trained, self._limits.read().limit_bytes)
+        trained, scored = assignment.blocks_of(effect.index), assignment.scored_by(effect.index)
+        check_memory(job.plan, job.profile, trained | scored, self._limits.read().limit_bytes)
         self._board.forget_cost()
         secure = SecureRound(
             assignment=assignment,
@@ -185,9 +185,9 @@ class RoundDesk:
         if offer is not None and offer.serves(assignment, effect.index, data):
             log.info("offers the update of a round that ended before it was masked", round=assignment.round_number)
             return offer
-        classifier = self._jobs.model_of(job)
+        task = self._jobs.model_of(job)
         room, lengths = self._spare_bytes(job, trained), data.lengths
-        keeping = is_worth_keeping(classifier.model, job.plan, trained, lengths, room)
+        keeping = is_worth_keeping(task.model, job.plan, trained, lengths, room)
         order = TrainingOrder(
             plan=job.plan,
             round_number=assignment.round_number,
@@ -196,16 +196,15 @@ class RoundDesk:
             bases=planned_bases(job.plan, job.bases),
             held_examples=len(data),
             room_bytes=room if keeping else 0,
+            scored=assignment.scored_by(effect.index),
         )
-        pad_id = int(classifier.tokenizer.pad_token_id)
         outcome = train(
-            classifier.model,
+            task,
             order,
             # What is kept of one batch serves in another only where both are padded alike.
             deal_batches(
                 data,
                 job.plan.training.batch_size,
-                pad_id,
                 local_seed(),
                 length=int(lengths.max()) if keeping else 0,
             ),
