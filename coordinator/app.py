@@ -28,6 +28,7 @@ from coordinator.jobs.submission import basis_blob
 from coordinator.jobs.workshop import LocalWorkshop
 from coordinator.metrics.catalog import Catalog
 from coordinator.metrics.census import Census, Expiries
+from coordinator.metrics.disk import DiskUse
 from coordinator.metrics.http import HttpContent, HttpServer
 from coordinator.metrics.rounds import CatalogRoundMetrics
 from coordinator.metrics.status_page import STYLESHEET
@@ -35,7 +36,9 @@ from coordinator.rounds.conductor import Conductor
 from coordinator.rounds.services import Services
 from coordinator.rounds.signing import Signatory
 from coordinator.rounds.timers import LoopTimers
-from coordinator.store.blobs.local import LocalBlobs
+from coordinator.storage import open_blobs, records_place
+from coordinator.store.blobs.base import OwnedBlobs
+from coordinator.store.retention import Retention
 from coordinator.store.sql.store import SqlStore, open_store
 from coordinator.store.staging import Staging
 from ravan.clock import SystemClock
@@ -67,17 +70,22 @@ def run_daemon(config: CoordinatorFile) -> None:
     set_up_logs(config.log)
     folder = DataFolder(config.server.data_dir)
     with hold_data_folder(folder):
-        asyncio.run(_serve(config, folder))
+        asyncio.run(_serve(config))
 
 
-async def _serve(config: CoordinatorFile, folder: DataFolder) -> None:
+async def _serve(config: CoordinatorFile) -> None:
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
     catalog = Catalog()
-    store = await asyncio.to_thread(open_store, folder.database, catalog.note_transaction)
+    store = await asyncio.to_thread(open_store, records_place(config), catalog.note_transaction)
     try:
-        daemon = Daemon(config, folder, store, catalog)
+        stores = Stores(
+            records=store,
+            blobs=await asyncio.to_thread(open_blobs, config),
+            timeline=await store.transact("read_timeline", lambda transaction: transaction.current_timeline()),
+        )
+        daemon = Daemon(config, stores, catalog)
         try:
             await daemon.start()
             await told_to_stop.wait()
@@ -86,6 +94,16 @@ async def _serve(config: CoordinatorFile, folder: DataFolder) -> None:
             await daemon.stop()
     finally:
         await store.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """What the daemon remembers with."""
+
+    records: SqlStore
+    blobs: OwnedBlobs
+    timeline: bytes
+    """Changes when the records are put back to a backup."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,22 +118,24 @@ class BoundPorts:
 class Daemon:
     """All parts of a running coordinator."""
 
-    def __init__(self, config: CoordinatorFile, folder: DataFolder, store: SqlStore, catalog: Catalog) -> None:
+    def __init__(self, config: CoordinatorFile, stores: Stores, catalog: Catalog) -> None:
         """Build everything and bind the ports; nothing answers yet.
 
         Raises ResourceError (PORT_IN_USE), IdentityError when the keys cannot be read.
         """
         self._config = config
-        self._folder = folder
-        self._store = store
+        self._folder = folder = DataFolder(config.server.data_dir)
+        self._store = store = stores.records
+        self._timeline = stores.timeline
         self._catalog = catalog
         self._clock = SystemClock()
         self._pki = load_pki(folder.pki)
         self._ready = False
-        self._blobs = LocalBlobs(folder.blobs)
+        self._blobs = stores.blobs
         self._staging = Staging(folder.staging)
         self._worker = ModelWorker(self._blobs, folder.work, threads=config.evaluation.threads)
         self._outbox = Outbox(store)
+        self._retention = Retention(store, self._blobs, self._staging, self._clock, versions=config.retention.versions)
         patience = Patience(heartbeat_interval_s=config.fleet.heartbeat_interval_s, silence_s=config.fleet.silence_s)
         self._fleet = Fleet(store, self._outbox, patience, self._clock)
         self._conductor = Conductor(self._rounds())
@@ -138,6 +158,7 @@ class Daemon:
             await server.start()
         for health in self._health:
             await health.announce_serving()
+        self._retention.start()
         self._tell_ports()
         self._ready = True
         print(f"ravan-coordinator {VERSION} ready: {self._where()}", flush=True)
@@ -148,6 +169,7 @@ class Daemon:
         for health in self._health:
             await health.announce_leaving()
         self._operators.close()
+        await self._retention.stop()
         await self._fleet.stop()
         await asyncio.gather(self._enrolment.stop(GRACE_S), self._sites.stop(GRACE_S))
         await self._conductor.stop()
@@ -173,7 +195,7 @@ class Daemon:
             self._store,
             self._fleet,
             self._clock,
-            data_dir=self._folder.root,
+            disk=DiskUse(self._folder, self._store.size_bytes),
             expiries=Expiries(ca=pki.ca_expires_at, server=pki.server_expires_at),
         )
 
@@ -237,6 +259,7 @@ class Daemon:
             self._conductor,
             self._clock,
             heartbeat_interval_s=self._config.fleet.heartbeat_interval_s,
+            timeline=self._timeline,
             on_heartbeat=self._catalog.heartbeats.inc,
         )
         transfer = TransferServicer(

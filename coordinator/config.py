@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from ravan.configuration import STRICT, load_file
 from ravan.logs import LogTable
@@ -51,6 +52,57 @@ class EvaluationTable(BaseModel):
     threads: int = Field(default=1, ge=1, le=1024)
 
 
+class DatabaseTable(BaseModel):
+    """Where records are kept."""
+
+    model_config = STRICT
+
+    url: str = ""
+    """`postgresql://USER@HOST:PORT/NAME`; empty: an SQLite file in the data folder."""
+    password_file: str = ""
+    """Relative to the configuration file."""
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            password = parts.password
+        except ValueError:
+            raise ValueError("this is no address; it looks like postgresql://USER@HOST:PORT/NAME") from None
+        if url and (parts.scheme != "postgresql" or not parts.path.strip("/")):
+            raise ValueError("an address looks like postgresql://USER@HOST:PORT/NAME")
+        if password is not None or "password=" in parts.query:
+            raise ValueError("no password may stand here; put it into a file of its own and name that in password_file")
+        return url
+
+
+class ObjectsTable(BaseModel):
+    """Where blobs are kept."""
+
+    model_config = STRICT
+
+    bucket: str = ""
+    """Empty: a folder in the data folder."""
+    prefix: str = ""
+    endpoint: str = Field(default="", pattern="^(https?://.+)?$")
+    """Empty: Amazon's own."""
+    region: str = "us-east-1"
+    access_key_id: str = ""
+    secret_file: str = ""
+    """Relative to the configuration file."""
+    cache_mb: int = Field(default=20_480, ge=1)
+
+
+class RetentionTable(BaseModel):
+    """What is kept of the past."""
+
+    model_config = STRICT
+
+    versions: int = Field(default=100, ge=0)
+    """Newest versions of each job, with their sums; 0 keeps all."""
+
+
 class CoordinatorFile(BaseModel):
     """A whole `coordinator.toml`."""
 
@@ -59,6 +111,9 @@ class CoordinatorFile(BaseModel):
     server: ServerTable
     fleet: FleetTable = FleetTable()
     evaluation: EvaluationTable = EvaluationTable()
+    database: DatabaseTable = DatabaseTable()
+    objects: ObjectsTable = ObjectsTable()
+    retention: RetentionTable = RetentionTable()
     log: LogTable = LogTable()
 
 
@@ -70,6 +125,7 @@ class DataFolder:
         self.pki = root / "pki"
         self.database = root / "ravan.db"
         self.blobs = root / "blobs"
+        self.cache = root / "cache"
         self.staging = root / "staging"
         self.work = root / "work"
         self.lock = root / "daemon.lock"
@@ -77,10 +133,20 @@ class DataFolder:
 
 
 def load_config(path: Path, environment: Mapping[str, str] | None = None) -> CoordinatorFile:
-    """Read the file; the data folder in the result is absolute. Raises ConfigError."""
+    """Read the file; paths in the result are absolute. Raises ConfigError."""
     config = load_file(CoordinatorFile, path, create_with=CREATE_COMMAND, environment=environment)
-    folder = (path.absolute().parent / config.server.data_dir).resolve()
-    return config.model_copy(update={"server": config.server.model_copy(update={"data_dir": folder})})
+    home = path.absolute().parent
+    server, database, objects = config.server, config.database, config.objects
+    absolute = {
+        "server": server.model_copy(update={"data_dir": (home / server.data_dir).resolve()}),
+        "database": database.model_copy(update={"password_file": _beside(home, database.password_file)}),
+        "objects": objects.model_copy(update={"secret_file": _beside(home, objects.secret_file)}),
+    }
+    return config.model_copy(update=absolute)
+
+
+def _beside(home: Path, name: str) -> str:
+    return str(home / name) if name else ""
 
 
 def write_sample(hosts: Sequence[str]) -> str:
@@ -120,6 +186,33 @@ hosts = @HOSTS@
 [evaluation]
 # Processor threads of the worker that evaluates models.
 # threads = 1
+
+[database]
+# Address of a PostgreSQL database, postgresql://USER@HOST:PORT/NAME, that holds the records instead of the
+# SQLite file in data_dir. It must exist and belong to the user; tables are made at the start.
+# url = ""
+# File with its password, relative to this one. Without it PGPASSWORD, PGPASSFILE and ~/.pgpass count.
+# password_file = ""
+
+[objects]
+# Bucket of an S3-compatible store that holds models and versions instead of blobs/ in data_dir. It must exist.
+# bucket = ""
+# What the names of all objects begin with, for a bucket that others use as well.
+# prefix = ""
+# Address of the store, https://HOST:PORT. Empty: Amazon's own.
+# endpoint = ""
+# region = "us-east-1"
+# Key, and file with its secret, relative to this file. Without them AWS_ACCESS_KEY_ID and
+# AWS_SECRET_ACCESS_KEY count, or the role of the machine.
+# access_key_id = ""
+# secret_file = ""
+# Room for copies in cache/ of data_dir: base models are read from there.
+# cache_mb = 20480
+
+[retention]
+# Newest versions of each job's model that are kept, with the sums that they were made from. The most accurate
+# version stays as well. 0 keeps all of them.
+# versions = 100
 
 [log]
 # "text" for people, "json" for collectors, "auto" chooses by whether the output is a terminal.

@@ -8,9 +8,9 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final
 
-from coordinator.store.blobs.base import BlobStore
+from coordinator.store.blobs.base import BlobStore, OwnedBlobs
 from ravan.codec.chunks import CHUNK_BYTES, ChunkSequence, frame, offset_mismatch
 from ravan.codec.references import blob_from_wire
 from ravan.disk import disk_full, room_in
@@ -25,19 +25,10 @@ Part = tuple[int, transfer_service_pb2.Chunk]
 """Length of the whole, and the next chunk."""
 
 
-class ReceivingBlobs(BlobStore, Protocol):
-    """A blob store that has a place for files that are not whole yet."""
-
-    @property
-    def incoming(self) -> Path:
-        """Return a folder on the store's disk."""
-        ...
-
-
 async def receive_blob(
     chunks: AsyncIterable[transfer_service_pb2.Chunk],
     ref: common_pb2.BlobRef,
-    blobs: ReceivingBlobs,
+    blobs: OwnedBlobs,
     accept: Callable[[], Awaitable[None]],
 ) -> bool:
     """Store announced content; return True without reading a chunk when it is here already.
@@ -48,7 +39,7 @@ async def receive_blob(
     (DISK_FULL); nothing is left behind then.
     """
     sha256, size_bytes = blob_from_wire(ref)
-    if await asyncio.to_thread(blobs.exists, sha256):
+    if await asyncio.to_thread(blobs.renew, sha256):
         return True
     _require_room(blobs.incoming, size_bytes)
     await accept()

@@ -12,26 +12,25 @@ from typing import Any, Final
 from grpc import aio
 
 from coordinator.api import views
-from coordinator.api.blob_stream import ReceivingBlobs, receive_blob, send_blob
+from coordinator.api.blob_stream import receive_blob, send_blob
 from coordinator.api.desks import JobDesk, JobDetail
 from coordinator.enrolment.registry import Registry
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.status import invited_sites
 from coordinator.jobs.models import record_model
 from coordinator.store.base import Store
+from coordinator.store.blobs.base import OwnedBlobs
 from coordinator.store.records import ModelRecord, SiteRecord, TokenRecord
 from ravan.clock import Clock
 from ravan.codec import fields
 from ravan.codec.references import blob_from_wire, file_from_wire
 from ravan.errors import ErrorReason, StateError, TransferError
 from ravan.ids import JobId
-from ravan.manifest.phases import JobState
+from ravan.manifest.phases import ENDED_JOBS
 from ravan.manifest.plan import ModelFile
 from ravan.rpc.blob_stream import GO_ON
 from ravan.wire.v1 import operator_service_pb2 as wire
 from ravan.wire.v1 import operator_service_pb2_grpc, transfer_service_pb2
-
-ENDED_JOBS: Final = frozenset({JobState.COMPLETED, JobState.STOPPED, JobState.FAILED})
 
 PROGRESS_INTERVAL_S: Final = 1.0
 """How often a watched job shows what the sites are doing, beside the changes of the job itself."""
@@ -47,7 +46,7 @@ class OperatorPorts:
     registry: Registry
     fleet: Fleet
     store: Store
-    blobs: ReceivingBlobs
+    blobs: OwnedBlobs
     jobs: JobDesk
     clock: Clock
 

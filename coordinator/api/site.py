@@ -38,12 +38,15 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
         clock: Clock,
         *,
         heartbeat_interval_s: int,
+        timeline: bytes,
         on_heartbeat: Callable[[], None],
     ) -> None:
+        """Serve from these; `timeline` tells agents whether the records were put back to a backup."""
         self._fleet = fleet
         self._rounds = rounds
         self._clock = clock
         self._heartbeat_interval_s = heartbeat_interval_s
+        self._timeline = timeline
         self._on_heartbeat = on_heartbeat
 
     async def Watch(self, request: wire.WatchRequest, context: _Context) -> AsyncIterator[wire.WatchResponse]:
@@ -100,5 +103,9 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
 
     def _greet(self) -> wire.WatchResponse:
         return greeting_to_wire(
-            Greeting(heartbeat_interval_s=self._heartbeat_interval_s, coordinator_time=self._clock.now())
+            Greeting(
+                heartbeat_interval_s=self._heartbeat_interval_s,
+                coordinator_time=self._clock.now(),
+                timeline=self._timeline,
+            )
         )

@@ -10,8 +10,7 @@ from typing import Any, Protocol
 from grpc import aio
 
 from coordinator.api.blob_stream import Part, send_blob, send_bytes
-from coordinator.store.blobs.base import BlobStore
-from coordinator.store.blobs.local import blob_missing
+from coordinator.store.blobs.base import BlobStore, blob_missing
 from coordinator.store.staging import StagedUpload, Staging, UploadKey
 from ravan.codec import fields
 from ravan.codec.chunks import ChunkSequence

@@ -19,9 +19,13 @@ def materialise_model(files: Sequence[ModelFile], blobs: BlobStore, work_dir: Pa
     Blocks on disk. Raise TransferError BLOB_MISSING when a file is not in the store.
     """
     folder = work_dir / model_digest(files).hex()
-    if folder.is_dir():
-        return folder
+    # Asked for even where the folder is there: what its links lead to may be copies that went to make room.
     targets = {file.path: blobs.path(file.sha256).resolve() for file in files}
+    if folder.is_dir():
+        if all((folder / name).exists() for name in targets):
+            return folder
+        # The blobs have moved since.
+        shutil.rmtree(folder)
     work_dir.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=work_dir))
     try:

@@ -19,6 +19,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from coordinator.metrics.disk import DiskKind
 from coordinator.metrics.methods import RPC_METHODS
 from ravan.errors import ErrorReason
 from ravan.manifest.phases import JobState, RoundOutcome, RoundPhase, SiteState
@@ -117,10 +118,15 @@ class Catalog:
             registry=at,
         )
         self.disk_free_bytes = Gauge("ravan_disk_free_bytes", "Free space where the data folder lies.", registry=at)
+        self.disk_bytes = Gauge(
+            "ravan_disk_bytes", "Disk that the coordinator takes, by what for.", ["kind"], registry=at
+        )
         self.build = Info("ravan_build", "Version of the coordinator.", registry=at)
         self.build.info({"version": VERSION})
         for reason in ErrorReason:
             self.refusals.labels(reason)
+        for kind in DiskKind:
+            self.disk_bytes.labels(kind)
 
     def note_call(self, method: str, outcome: StatusCode, seconds: float) -> None:
         """Count a call as the guard reports it; methods that nobody serves share one name."""

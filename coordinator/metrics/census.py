@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -15,6 +13,7 @@ import structlog
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.status import SiteStatus, invited_sites, state_of
 from coordinator.metrics.catalog import Catalog
+from coordinator.metrics.disk import DiskUse
 from coordinator.metrics.status_page import JobRow, SiteRow, StatusFacts, render_status
 from coordinator.store.base import Store, Transaction
 from coordinator.store.records import JobRecord, SiteRecord, TokenRecord
@@ -50,13 +49,13 @@ class Census:
     """Answer the HTTP server's threads with facts from the event loop's objects."""
 
     def __init__(
-        self, catalog: Catalog, store: Store, fleet: Fleet, clock: Clock, *, data_dir: Path, expiries: Expiries
+        self, catalog: Catalog, store: Store, fleet: Fleet, clock: Clock, *, disk: DiskUse, expiries: Expiries
     ) -> None:
         self._catalog = catalog
         self._store = store
         self._fleet = fleet
         self._clock = clock
-        self._data_dir = data_dir
+        self._disk = disk
         self._expiries = expiries
         self._loop = asyncio.get_running_loop()
         self.addresses: tuple[tuple[str, str], ...] = ()
@@ -81,7 +80,9 @@ class Census:
         jobs = Counter(job.state for job in counts.jobs)
         for job_state in JobState:
             self._catalog.jobs.labels(job_state).set(jobs[job_state])
-        self._catalog.disk_free_bytes.set(shutil.disk_usage(self._data_dir).free)
+        self._catalog.disk_free_bytes.set(self._disk.free_bytes())
+        for kind, taken in (await self._disk.measure()).items():
+            self._catalog.disk_bytes.labels(kind).set(taken)
         self._set_expiries(counts)
 
     async def facts(self) -> StatusFacts:

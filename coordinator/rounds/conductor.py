@@ -17,7 +17,7 @@ import structlog
 from coordinator.jobs.jobfile import read_job_file
 from coordinator.jobs.submission import choose_model
 from coordinator.rounds.active_round import ActiveRound
-from coordinator.rounds.job_runner import ENDED, JobRunner
+from coordinator.rounds.job_runner import JobRunner
 from coordinator.rounds.ports import Job
 from coordinator.rounds.selection import SETTLE_S
 from coordinator.rounds.services import Services
@@ -30,7 +30,7 @@ from ravan.errors import ErrorReason, StateError
 from ravan.ids import Digest, JobId, SiteId
 from ravan.manifest.instructions import RoundRef
 from ravan.manifest.liveness import Heartbeat
-from ravan.manifest.phases import DropReason, JobState
+from ravan.manifest.phases import ENDED_JOBS, DropReason, JobState
 from ravan.manifest.plan import JobPlan
 from ravan.manifest.profile import HardwareProfile, JobProfile
 from ravan.secagg.messages import MaskedHeader
@@ -299,7 +299,7 @@ class Conductor:
         self._services.changes.note(job.job_id)
 
     def _recover(self, transaction: Transaction) -> list[JobRecord]:
-        active = [record for record in reversed(transaction.list_jobs()) if record.state not in ENDED]
+        active = [record for record in reversed(transaction.list_jobs()) if record.state not in ENDED_JOBS]
         for record in active:
             transaction.drop_instructions(record.job_id)
             plan, _ = self._services.signatory.open_plan(record.plan)
@@ -333,7 +333,7 @@ class Conductor:
         raise _behind(f"Round {reference.round_number} of this run is not in progress.")
 
     def _active(self) -> list[JobRunner]:
-        return [runner for runner in list(self._runners.values()) if runner.record.state not in ENDED]
+        return [runner for runner in list(self._runners.values()) if runner.record.state not in ENDED_JOBS]
 
     def _nudge(self) -> None:
         for runner in self._active():
@@ -359,7 +359,7 @@ class Conductor:
     async def _find_running(self, id_or_name: str) -> JobRunner:
         record = await self._find(id_or_name)
         runner = self._runners.get(record.job_id)
-        if runner is None or runner.record.state in ENDED:
+        if runner is None or runner.record.state in ENDED_JOBS:
             raise StateError(
                 f"Job {record.name} has ended ({record.state}).",
                 reason=ErrorReason.WRONG_STATE,

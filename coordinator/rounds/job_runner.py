@@ -24,12 +24,9 @@ from coordinator.store.base import Transaction
 from coordinator.store.records import JobProfileRecord, JobRecord, RoundRecord, SiteRecord
 from ravan.errors import RavanError, ResourceError
 from ravan.ids import BlockId, Digest, SiteId
-from ravan.manifest.phases import DropReason, JobState, RoundOutcome
+from ravan.manifest.phases import ENDED_JOBS, DropReason, JobState, RoundOutcome
 
 log = structlog.stdlib.get_logger(__name__)
-
-ENDED: Final = frozenset({JobState.COMPLETED, JobState.STOPPED, JobState.FAILED})
-"""States that a job does not leave."""
 
 FAILURES_IN_A_ROW: Final = 5
 """Rounds without a new version, one after another, before the job pauses for an operator to look."""
@@ -130,7 +127,7 @@ class JobRunner:
 
     async def _run(self) -> None:
         try:
-            while self.record.state not in ENDED:
+            while self.record.state not in ENDED_JOBS:
                 try:
                     await self._take_turn()
                 except ResourceError as error:

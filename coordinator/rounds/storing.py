@@ -44,9 +44,14 @@ def store_preparation(transaction: Transaction, job: JobRecord, run_id: RunId, s
         transaction.add_instruction(site, Prepare(plan=job.plan), job_id=job.job_id, round_number=0)
 
 
+def interrupted(record: RoundRecord) -> RoundRecord:
+    """Return the record of a round that stood still and is over."""
+    return replace(record, phase=RoundPhase.ENDED, outcome=RoundOutcome.INTERRUPTED, deadline_at=0.0)
+
+
 def store_interruption(transaction: Transaction, job_id: JobId, run_id: RunId, record: RoundRecord) -> None:
     """End a round that stands still, as after a restart or a full disk, and tell its sites."""
-    ended = replace(record, phase=RoundPhase.ENDED, outcome=RoundOutcome.INTERRUPTED, deadline_at=0.0)
+    ended = interrupted(record)
     transaction.put_round(ended)
     _store_results(transaction, job_id, run_id, ended)
 

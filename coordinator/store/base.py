@@ -70,6 +70,14 @@ class Transaction(Protocol):
         """
         ...
 
+    def begin_timeline(self, timeline: bytes, at: float) -> None:
+        """Name the database anew, as when it was put back to an earlier state."""
+        ...
+
+    def current_timeline(self) -> bytes:
+        """Return the newest name: 16 random bytes."""
+        ...
+
 
 class Store(Protocol):
     """A database."""

@@ -179,6 +179,10 @@ class Staging:
                 if int(folder.name) < before_round:
                     shutil.rmtree(folder, ignore_errors=True)
 
+    def runs(self) -> Sequence[RunId]:
+        """Return the runs of which anything is staged."""
+        return [RunId(bytes.fromhex(folder.name)) for folder in self._root.iterdir()]
+
     def discard_run(self, run_id: RunId) -> None:
         """Remove all uploads of a run."""
         with self._lock:

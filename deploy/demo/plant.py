@@ -110,6 +110,12 @@ class Plant:
         process.wait()
         self.sites[name].cage.close()
 
+    def kill_coordinator(self) -> None:
+        """End the coordinator as a power cut would."""
+        if self._coordinator is not None:
+            self._coordinator.kill()
+            self._coordinator.wait()
+
     def stop(self) -> None:
         """End everything, agents first."""
         processes = [site.process for site in self.sites.values()]

@@ -39,6 +39,7 @@ from edge_agent.session.events import (
     Prepared,
     RosterReceived,
     StopRequested,
+    TimelineChanged,
 )
 from edge_agent.session.failures import drop_reason, round_failure
 from edge_agent.session.job_desk import JobDesk
@@ -49,7 +50,7 @@ from edge_agent.session.reconnect import Backoff
 from edge_agent.session.round_desk import RoundDesk
 from ravan.clock import Clock
 from ravan.codec.documents import open_document
-from ravan.errors import ErrorReason, IdentityError, RavanError
+from ravan.errors import ErrorReason, IdentityError, RavanError, StateError
 from ravan.ids import Digest
 from ravan.manifest.documents import DocumentKind
 from ravan.manifest.instructions import ExchangeShares, Greeting, Instruction, Numbered, Prepare, Train
@@ -83,6 +84,8 @@ class AgentSession:
     probe: HardwareProbe
     clock: Clock
     _sequence: int = field(default=0, init=False)
+    _timeline: bytes = field(default=b"", init=False)
+    """Which of the coordinator's the sequence numbers belong to."""
     _interval_s: int = field(default=_FIRST_INTERVAL_S, init=False)
     _connected: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _reported: HardwareProfile | None = field(default=None, init=False)
@@ -147,6 +150,7 @@ class AgentSession:
         self._sequence = max(self._sequence, message.sequence)
 
     async def _greeted(self, greeting: Greeting) -> None:
+        await self._follow_timeline(greeting.timeline)
         self._interval_s = greeting.heartbeat_interval_s
         skew = self.clock.now() - greeting.coordinator_time
         log.info("connected", coordinator=self.coordinator.address)
@@ -155,6 +159,19 @@ class AgentSession:
         self._reported = None
         self._connected.set()
         self.board.announce()
+
+    async def _follow_timeline(self, timeline: bytes) -> None:
+        """Start over with a coordinator that was put back to a backup; raise StateError to have the stream anew."""
+        before, self._timeline = self._timeline, timeline or self._timeline
+        if before in (b"", self._timeline):
+            return
+        self._sequence = 0
+        await self._handle(TimelineChanged())
+        raise StateError(
+            "The coordinator was put back to a backup; this site starts over with it.",
+            reason=ErrorReason.WRONG_STATE,
+            next_step="Nothing to do: jobs that go on are prepared again.",
+        )
 
     def _event_of(self, instruction: Instruction) -> Event:
         """Verify signed documents; nothing of one whose signature is wrong is looked at."""

@@ -69,6 +69,11 @@ class InstructionRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineChanged:
+    """The coordinator was put back to a backup: it knows nothing of the round and the jobs of this process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopRequested:
     """The agent is asked to end."""
 
@@ -86,5 +91,6 @@ Event = (
     | PreparationFailed
     | RoundFailed
     | InstructionRefused
+    | TimelineChanged
     | StopRequested
 )

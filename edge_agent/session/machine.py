@@ -8,7 +8,7 @@ not fit the prepared plan, leaves rounds that an earlier process had begun, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -39,6 +39,7 @@ from edge_agent.session.events import (
     RosterReceived,
     RoundFailed,
     StopRequested,
+    TimelineChanged,
 )
 from ravan.errors import RavanError
 from ravan.ids import Digest, RunId
@@ -131,6 +132,8 @@ class SessionMachine:
                 return self._round_failed(event)
             case InstructionRefused():
                 return self._instruction_refused()
+            case TimelineChanged():
+                return self._start_over()
             case StopRequested():
                 return self._stop()
 
@@ -268,15 +271,22 @@ class SessionMachine:
         effects: Effects = ()
         if self._round is not None and self._round.assignment.job_id == event.job_id:
             effects += self._close()
-        ended = [digest for digest, plan in self._prepared.items() if plan.job_id == event.job_id]
-        if self._preparing is not None and self._preparing.plan.job_id == event.job_id:
+        forgotten = self._forget(lambda plan: plan.job_id == event.job_id)
+        return *effects, *forgotten, *self._prepare_next()
+
+    def _start_over(self) -> Effects:
+        """Drop the round and all jobs without a word: what is left of them, the coordinator offers anew."""
+        return *self._close(), *self._forget(lambda _: True)
+
+    def _forget(self, over: Callable[[JobPlan], bool]) -> Effects:
+        ended = [digest for digest, plan in self._prepared.items() if over(plan)]
+        if self._preparing is not None and over(self._preparing.plan):
             ended.append(self._preparing.digest)
             self._preparing = None
         for digest in ended:
             self._prepared.pop(digest, None)
-        self._waiting = [each for each in self._waiting if each.plan.job_id != event.job_id]
-        forgotten = tuple(ForgetJob(plan_digest=digest) for digest in dict.fromkeys(ended))
-        return *effects, *forgotten, *self._prepare_next()
+        self._waiting = [each for each in self._waiting if not over(each.plan)]
+        return tuple(ForgetJob(plan_digest=digest) for digest in dict.fromkeys(ended))
 
     def _stop(self) -> Effects:
         self._stopping = True

@@ -157,7 +157,7 @@ _INSTRUCTIONS: Final[tuple[Instruction, ...]] = (
 
 
 _WATCHED: Final[tuple[Greeting | Numbered, ...]] = (
-    Greeting(heartbeat_interval_s=5, coordinator_time=1.5e9),
+    Greeting(heartbeat_interval_s=5, coordinator_time=1.5e9, timeline=b"t" * 16),
     *(Numbered(sequence=n, instruction=each) for n, each in enumerate(_INSTRUCTIONS, start=1)),
 )
 

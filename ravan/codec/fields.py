@@ -16,6 +16,7 @@ DIGEST_BYTES: Final = 32
 KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 RUN_BYTES: Final = 16
+TIMELINE_BYTES: Final = 16
 INDEX_LIMIT: Final = 1 << 16
 """Signatures carry indices in two bytes, so larger ones can never be valid."""
 TEXT_LIMIT: Final = 1000
@@ -75,6 +76,11 @@ def optional_digest(raw: bytes, what: str) -> Digest:
 def run_id(raw: bytes) -> RunId:
     """Return the id of a run."""
     return RunId(fixed(raw, RUN_BYTES, "run id"))
+
+
+def timeline(raw: bytes) -> bytes:
+    """Return the name of a coordinator's timeline, or nothing when it has none."""
+    return fixed(raw, TIMELINE_BYTES, "timeline") if raw else b""
 
 
 def ranged(value: int, low: int, high: int, what: str) -> int:

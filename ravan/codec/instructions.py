@@ -35,7 +35,9 @@ _SEQUENCES = (1 << 63) - 1
 def greeting_to_wire(value: Greeting) -> site_service_pb2.WatchResponse:
     """Convert a stream's first message."""
     greeting = site_service_pb2.Greeting(
-        heartbeat_interval_s=value.heartbeat_interval_s, coordinator_time=value.coordinator_time
+        heartbeat_interval_s=value.heartbeat_interval_s,
+        coordinator_time=value.coordinator_time,
+        timeline=value.timeline,
     )
     return site_service_pb2.WatchResponse(greeting=greeting)
 
@@ -61,6 +63,7 @@ def watch_from_wire(wire: site_service_pb2.WatchResponse) -> Greeting | Numbered
         return Greeting(
             heartbeat_interval_s=fields.ranged(wire.greeting.heartbeat_interval_s, 1, 86_400, "heartbeat interval"),
             coordinator_time=fields.number(wire.greeting.coordinator_time, "coordinator's time"),
+            timeline=fields.timeline(wire.greeting.timeline),
         )
     sequence = fields.ranged(wire.sequence, 1, _SEQUENCES, "sequence number")
     return Numbered(sequence=sequence, instruction=instruction_from_wire(wire))

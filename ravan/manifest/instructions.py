@@ -27,6 +27,8 @@ class Greeting:
 
     heartbeat_interval_s: int
     coordinator_time: float
+    timeline: bytes = b""
+    """Another one than before says that the coordinator was put back to a backup; empty from older releases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Closed lists of states, outcomes and reasons; the wire, the database and the metrics use the same names."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class RoundPhase(StrEnum):
@@ -53,6 +54,10 @@ class JobState(StrEnum):
     COMPLETED = "completed"
     STOPPED = "stopped"
     FAILED = "failed"
+
+
+ENDED_JOBS: Final = frozenset({JobState.COMPLETED, JobState.STOPPED, JobState.FAILED})
+"""States that a job does not leave."""
 
 
 class SiteState(StrEnum):

@@ -32,7 +32,8 @@ def test_every_file_of_a_new_coordinator_is_listed(tmp_path: Path) -> None:
     listed = first_cells("## What lies where: the coordinator")
     made = {path.relative_to(root).as_posix() + "/" * path.is_dir() for path in root.iterdir() if path.name != "pki"}
     made |= {f"pki/{path.name}" for path in (root / "pki").iterdir()}
-    runtime = {DataFolder(root).lock.name, DataFolder(root).ports.name, "-wal", "-shm"}
+    folder = DataFolder(root)
+    runtime = {folder.lock.name, folder.ports.name, f"{folder.cache.name}/", "-wal", "-shm"}
     assert made <= listed
     assert listed <= made | runtime
 

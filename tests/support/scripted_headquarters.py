@@ -80,6 +80,7 @@ class Headquarters(site_service_pb2_grpc.SiteServiceServicer):
     garble: Callable[[wire.WatchResponse], wire.WatchResponse] = lambda message: message
     _heard: asyncio.Queue[object] = field(default_factory=asyncio.Queue)
     _told: list[Numbered] = field(default_factory=list)
+    _timeline: bytes = b"1" * 16
     _more: asyncio.Event = field(default_factory=asyncio.Event)
     _beaten: asyncio.Event = field(default_factory=asyncio.Event)
     heartbeats: list[Heartbeat] = field(default_factory=list)
@@ -87,6 +88,11 @@ class Headquarters(site_service_pb2_grpc.SiteServiceServicer):
     def tell(self, instruction: Instruction) -> None:
         """Put an instruction into the site's stream, for ever."""
         self._told.append(Numbered(sequence=len(self._told) + 1, instruction=instruction))
+        self._more.set()
+
+    def restore(self) -> None:
+        """Be put back to a backup from before anything was told: streams break, numbers begin anew."""
+        self._told, self._timeline = [], b"2" * 16
         self._more.set()
 
     async def hear(self, kind: type[_Heard]) -> _Heard:
@@ -107,9 +113,10 @@ class Headquarters(site_service_pb2_grpc.SiteServiceServicer):
 
     async def Watch(self, request: wire.WatchRequest, context: Any) -> AsyncIterator[wire.WatchResponse]:
         self._heard.put_nowait(Attached(request.process_id, request.after_sequence))
-        yield greeting_to_wire(Greeting(heartbeat_interval_s=1, coordinator_time=time.time()))
+        timeline = self._timeline
+        yield greeting_to_wire(Greeting(heartbeat_interval_s=1, coordinator_time=time.time(), timeline=timeline))
         sequence = request.after_sequence
-        while True:
+        while timeline == self._timeline:
             for numbered in self._told[sequence:]:
                 sequence = numbered.sequence
                 yield self.garble(numbered_to_wire(numbered))

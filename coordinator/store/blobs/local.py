@@ -10,24 +10,26 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
+from coordinator.store.blobs.base import StoredBlob, blob_missing
 from ravan.codec.chunks import content_digest, hash_mismatch
 from ravan.disk import move_durably, room_in
-from ravan.errors import ErrorReason, TransferError
 from ravan.ids import Digest
 
 _INCOMING = "incoming"
 
 
 class LocalBlobs:
-    """A folder of blobs on one disk; see `coordinator.store.blobs.base.BlobStore`."""
+    """A folder of blobs on one disk; see `coordinator.store.blobs.base.OwnedBlobs`."""
 
     def __init__(self, root: Path) -> None:
         """Use or make the folder, readable by its owner alone."""
         self._root = root
         self._incoming = root / _INCOMING
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = Lock()
 
     @property
     def incoming(self) -> Path:
@@ -37,7 +39,7 @@ class LocalBlobs:
     def put(self, data: bytes) -> Digest:
         """Store bytes durably; raise ResourceError(DISK_FULL) and keep nothing when there is no room."""
         digest = Digest(hashlib.sha256(data).digest())
-        if not self.exists(digest):
+        if not self.renew(digest):
             with room_in(self._root), self._writing(digest) as file:
                 file.write(data)
         return digest
@@ -49,7 +51,7 @@ class LocalBlobs:
                 if content_digest(file) != digest:
                     raise hash_mismatch(digest)
                 os.fsync(file.fileno())
-            if self.exists(digest):
+            if self.renew(digest):
                 path.unlink()
             else:
                 self._take(path, digest)
@@ -72,6 +74,34 @@ class LocalBlobs:
         if not place.is_file():
             raise blob_missing(digest)
         return place
+
+    def renew(self, digest: Digest) -> bool:
+        """Tell whether the blob is here, and count it as put just now."""
+        with self._lock:
+            try:
+                os.utime(self._place(digest))
+            except FileNotFoundError:
+                return False
+            return True
+
+    def stored(self) -> Iterator[StoredBlob]:
+        """Yield every blob."""
+        for folder in self._root.iterdir():
+            if folder != self._incoming:
+                for file in folder.iterdir():
+                    status = file.stat()
+                    digest = Digest(bytes.fromhex(file.name))
+                    yield StoredBlob(digest=digest, size_bytes=status.st_size, stored_at=status.st_mtime)
+
+    def remove(self, digest: Digest, *, before: float) -> bool:
+        """Remove a blob unless it was put at this time or later; tell whether it went."""
+        place = self._place(digest)
+        # Under the lock, so that what is put again meanwhile is either renewed before or written after.
+        with self._lock:
+            if not place.is_file() or place.stat().st_mtime >= before:
+                return False
+            place.unlink()
+            return True
 
     def discard_incoming(self) -> None:
         """Remove what an earlier process left unfinished; for a daemon that owns the folder, when it starts."""
@@ -110,12 +140,3 @@ class LocalBlobs:
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
-
-
-def blob_missing(digest: Digest) -> TransferError:
-    """Return the error for content that is not stored."""
-    return TransferError(
-        f"No content with SHA-256 {digest.hex()} is stored here.",
-        reason=ErrorReason.BLOB_MISSING,
-        next_step="If the coordinator was restored from a backup, take the model in and submit the job again.",
-    )

@@ -9,10 +9,10 @@ from sqlalchemy import Connection, inspect, text
 
 from ravan.errors import ErrorReason, StateError
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 """Newest migration of this release."""
 
-KNOWN: Final = frozenset({"0001", REVISION})
+KNOWN: Final = frozenset({"0001", "0002", REVISION})
 """Every migration of this release; a database at any other revision is from a newer one."""
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -39,11 +39,12 @@ def upgrade_schema(connection: Connection) -> bool:
             reason=ErrorReason.WRONG_STATE,
             next_step="Install that release or a newer one, or restore a backup that this release has made.",
         )
-    _migrate(connection)
+    migrate(connection)
     return True
 
 
-def _migrate(connection: Connection) -> None:
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Run the migrations up to a revision, within the caller's transaction."""
     # imported here since it takes longer than all the rest, and an up-to-date database needs none of it
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -51,4 +52,4 @@ def _migrate(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

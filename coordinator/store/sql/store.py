@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import StaticPool
 
 from coordinator.store.base import Transaction
+from coordinator.store.sql.database import Database, Place
 from coordinator.store.sql.schema import upgrade_schema
+from coordinator.store.sql.sqlite import MEMORY, SqliteDatabase
 from coordinator.store.sql.transaction import SqlTransaction
-from ravan.disk import disk_full
-from ravan.errors import ErrorReason, RavanError, ResourceError
+from ravan.errors import RavanError
+
+__all__ = ["MEMORY", "SqlStore", "connect", "open_database", "open_store"]
 
 Result = TypeVar("Result")
 
 TransactionHook = Callable[[str, float], None]
 """Told after each transaction, failed ones too: its name and its seconds, queueing included."""
-
-MEMORY: Final = Path(":memory:")
-"""Opens a database that vanishes with its store; for tests."""
-
-_BUSY_S: Final = 5.0
-"""How long to wait for another program, such as a backup, that holds the file."""
 
 
 def _ignore_transaction(name: str, seconds: float) -> None:
@@ -37,12 +31,11 @@ def _ignore_transaction(name: str, seconds: float) -> None:
 
 
 class SqlStore:
-    """A database in one SQLite file; see `coordinator.store.base.Store`."""
+    """A database and its thread; see `coordinator.store.base.Store`."""
 
-    def __init__(self, path: Path, engine: Engine, thread: ThreadPoolExecutor, on_transact: TransactionHook) -> None:
-        """Wrap an engine that was opened on `thread`; use `open_store`."""
-        self._path = path
-        self._engine = engine
+    def __init__(self, database: Database, thread: ThreadPoolExecutor, on_transact: TransactionHook) -> None:
+        """Wrap a database that was opened on `thread`; use `open_store`."""
+        self._database = database
         self._thread = thread
         self._on_transact = on_transact
 
@@ -50,79 +43,70 @@ class SqlStore:
         """Run `work` in one transaction on the store's own thread; roll back when it raises.
 
         A transaction that has begun is finished even when the caller is cancelled. Raises whatever
-        `work` raises, and ResourceError (DISK_FULL) when there is no room.
+        `work` raises, and ResourceError: DISK_FULL when there is no room, UNREACHABLE when a server is gone.
         """
         started = time.monotonic()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+            return await self._on_thread(lambda: self._run(work))
         finally:
             self._on_transact(name, time.monotonic() - started)
 
+    async def size_bytes(self) -> int:
+        """Return how much disk the database takes."""
+        return await self._on_thread(self._database.size_bytes)
+
     async def close(self) -> None:
         """Finish what is queued and release the database."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
+        await self._on_thread(self._database.close)
         self._thread.shutdown()
+
+    async def _on_thread(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _run(self, work: Callable[[Transaction], Result]) -> Result:
         try:
-            with self._engine.begin() as connection:
+            with self._database.begin() as connection:
                 return work(SqlTransaction(connection))
         except DBAPIError as error:
-            raise _explained(error, self._path) from error
+            raise self._database.explain(error) from error
 
 
-def open_store(path: Path, on_transact: TransactionHook = _ignore_transaction) -> SqlStore:
-    """Open a database, making or upgrading it first; `MEMORY` opens one that is never written to disk.
+def open_store(place: Place, on_transact: TransactionHook = _ignore_transaction) -> SqlStore:
+    """Open a database, making or upgrading its tables first; `MEMORY` opens one that is never written to disk.
 
-    Raises StateError (WRONG_STATE) when a newer release has written it, ResourceError (DISK_FULL, or
-    NOT_FOUND when it cannot be opened). Blocks: call it before the event loop matters, or in a thread.
+    Raises StateError (WRONG_STATE) when a newer release has written it, ResourceError: DISK_FULL, NOT_FOUND when
+    a file cannot be opened, UNREACHABLE when a server cannot, WRONG_STATE when another coordinator holds it.
+    Blocks: call it before the event loop matters, or in a thread.
     """
     # made on its own thread, where alone it is used: SQLite connections stay with their thread
     thread = ThreadPoolExecutor(1, thread_name_prefix="ravan-store")
     try:
-        engine = thread.submit(_open_engine, path).result()
+        database = thread.submit(open_database, place).result()
     except BaseException:
         thread.shutdown()
         raise
-    return SqlStore(path, engine, thread, on_transact)
+    return SqlStore(database, thread, on_transact)
 
 
-def _open_engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", poolclass=StaticPool, connect_args={"timeout": _BUSY_S})
-    event.listen(engine, "connect", _prepare)
-    event.listen(engine, "begin", _begin)
+def open_database(place: Place) -> Database:
+    """Open a database to write, on the calling thread, with its tables up to date; raises what `open_store` does."""
+    database = connect(place, exclusive=True)
     try:
-        with engine.begin() as connection:
+        with database.begin() as connection:
             upgrade_schema(connection)
     except DBAPIError as error:
-        engine.dispose()
-        raise _explained(error, path) from error
+        database.close()
+        raise database.explain(error) from error
     except RavanError:
-        engine.dispose()
+        database.close()
         raise
-    return engine
+    return database
 
 
-def _prepare(connection: sqlite3.Connection, record: Any) -> None:  # noqa: ARG001 - SQLAlchemy's signature
-    # transactions are begun below; the driver's own habit would leave schema changes outside of them
-    connection.isolation_level = None
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}").close()
+def connect(place: Place, *, exclusive: bool) -> Database:
+    """Return the database at a place as it is; nothing is opened before its first transaction."""
+    if isinstance(place, Path):
+        return SqliteDatabase(place, exclusive=exclusive)
+    from coordinator.store.sql.postgres import PostgresDatabase  # noqa: PLC0415 - only where one is configured
 
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _explained(error: DBAPIError, path: Path) -> Exception:
-    """Return the error to raise instead: a sentence where there is one to say."""
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
-        return disk_full(path.parent)
-    if code is not None and code & 0xFF in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY}:
-        return ResourceError(
-            f"The database {path} cannot be opened or written: {error.orig}.",
-            reason=ErrorReason.NOT_FOUND,
-            next_step="Check that the data folder exists and belongs to the coordinator's user, or restore a backup.",
-        )
-    return error
+    return PostgresDatabase(place, exclusive=exclusive)

@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     Float,
     ForeignKey,
@@ -56,7 +57,7 @@ MODELS: Final = Table(
     Column("files", JSON, nullable=False),
     Column("digest", LargeBinary, nullable=False),
     Column("model_type", Text, nullable=False),
-    Column("parameters", Integer, nullable=False),
+    Column("parameters", BigInteger, nullable=False),
     Column("added_at", Float, nullable=False),
 )
 
@@ -127,3 +128,11 @@ SEQUENCES: Final = Table(
     # stays when instructions go: a number must never come twice, or an agent would skip an instruction
     Column("last", Integer, nullable=False),
 )
+
+TIMELINES: Final = Table(
+    "timelines",
+    METADATA,
+    Column("timeline", LargeBinary, primary_key=True),
+    Column("began_at", Float, nullable=False),
+)
+"""The newest row names the database as it goes on since it was made or last restored."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, Table, delete, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects import sqlite
 
 from coordinator.store.records import (
     JobProfileRecord,
@@ -17,17 +17,31 @@ from coordinator.store.records import (
     TokenRecord,
 )
 from coordinator.store.sql import rows
-from coordinator.store.sql.tables import INSTRUCTIONS, JOB_PROFILES, JOBS, MODELS, ROUNDS, SEQUENCES, SITES, TOKENS
+from coordinator.store.sql.tables import (
+    INSTRUCTIONS,
+    JOB_PROFILES,
+    JOBS,
+    MODELS,
+    ROUNDS,
+    SEQUENCES,
+    SITES,
+    TIMELINES,
+    TOKENS,
+)
 from ravan.codec.instructions import decode_instruction, encode_instruction
 from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import Instruction, Numbered
 
 
 class SqlTransaction:
-    """Reads and writes of one open transaction; see `coordinator.store.base.Transaction`."""
+    """Reads and writes of one open transaction; see `coordinator.store.base.Transaction`.
+
+    Names are put in order here: databases order text by the rules of whatever language they were made for.
+    """
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = connection
+        self._insert = _insert_of(connection.dialect.name)
 
     def put_token(self, token: TokenRecord) -> None:
         """Insert or replace by id."""
@@ -54,7 +68,7 @@ class SqlTransaction:
 
     def list_sites(self) -> Sequence[SiteRecord]:
         """Return all sites by name, revoked ones too."""
-        return [rows.site_from_row(row) for row in self._all(select(SITES).order_by(SITES.c.name))]
+        return sorted(map(rows.site_from_row, self._all(select(SITES))), key=lambda site: site.name)
 
     def put_model(self, model: ModelRecord) -> None:
         """Insert or replace by name."""
@@ -62,7 +76,7 @@ class SqlTransaction:
 
     def list_models(self) -> Sequence[ModelRecord]:
         """Return all models by name."""
-        return [rows.model_from_row(row) for row in self._all(select(MODELS).order_by(MODELS.c.name))]
+        return sorted(map(rows.model_from_row, self._all(select(MODELS))), key=lambda model: model.name)
 
     def put_job(self, job: JobRecord) -> None:
         """Insert or replace by id."""
@@ -91,8 +105,8 @@ class SqlTransaction:
 
     def list_job_profiles(self, job_id: JobId) -> Sequence[JobProfileRecord]:
         """Return the job's profiles by site."""
-        profiles = select(JOB_PROFILES).where(JOB_PROFILES.c.job_id == job_id).order_by(JOB_PROFILES.c.site)
-        return [rows.job_profile_from_row(row) for row in self._all(profiles)]
+        found = self._all(select(JOB_PROFILES).where(JOB_PROFILES.c.job_id == job_id))
+        return sorted(map(rows.job_profile_from_row, found), key=lambda profile: profile.site)
 
     def put_round(self, record: RoundRecord) -> None:
         """Insert or replace by job and number."""
@@ -106,8 +120,8 @@ class SqlTransaction:
     def add_instruction(self, site: SiteId, instruction: Instruction, *, job_id: JobId, round_number: int) -> int:
         """Append to the site's stream and return its sequence number."""
         sequence = self._next_sequence(site)
-        self._connection.execute(
-            insert(INSTRUCTIONS).values(
+        self.connection.execute(
+            self._insert(INSTRUCTIONS).values(
                 site=site,
                 sequence=sequence,
                 job_id=job_id,
@@ -133,17 +147,28 @@ class SqlTransaction:
             conditions.append(INSTRUCTIONS.c.round_number.between(1, before_round - 1))
         if site is not None:
             conditions.append(INSTRUCTIONS.c.site == site)
-        self._connection.execute(delete(INSTRUCTIONS).where(*conditions))
+        self.connection.execute(delete(INSTRUCTIONS).where(*conditions))
+
+    def begin_timeline(self, timeline: bytes, at: float) -> None:
+        """Name the database anew; later times win."""
+        self._put(TIMELINES, {"timeline": timeline, "began_at": at})
+
+    def current_timeline(self) -> bytes:
+        """Return the newest name."""
+        newest = select(TIMELINES.c.timeline).order_by(TIMELINES.c.began_at.desc()).limit(1)
+        return bytes(self.connection.execute(newest).scalar_one())
 
     def _next_sequence(self, site: SiteId) -> int:
-        counter = insert(SEQUENCES).values(site=site, last=1)
-        advanced = counter.on_conflict_do_update(set_={"last": SEQUENCES.c.last + 1}).returning(SEQUENCES.c.last)
-        return int(self._connection.execute(advanced).scalar_one())
+        counter = self._insert(SEQUENCES).values(site=site, last=1)
+        advanced = counter.on_conflict_do_update(
+            index_elements=SEQUENCES.primary_key, set_={"last": SEQUENCES.c.last + 1}
+        ).returning(SEQUENCES.c.last)
+        return int(self.connection.execute(advanced).scalar_one())
 
     def _put(self, table: Table, row: rows.Row) -> None:
         # an update in place: REPLACE would delete a row that others refer to
-        statement = insert(table).values(row).on_conflict_do_update(index_elements=table.primary_key, set_=row)
-        self._connection.execute(statement)
+        statement = self._insert(table).values(row)
+        self.connection.execute(statement.on_conflict_do_update(index_elements=table.primary_key, set_=row))
 
     def _job(self, query: Select[Any]) -> JobRecord | None:
         row = self._first(query)
@@ -153,9 +178,18 @@ class SqlTransaction:
         return next(iter(self._all(query.limit(1))), None)
 
     def _all(self, query: Select[Any]) -> Sequence[rows.Row]:
-        result = self._connection.execute(query)
+        result = self.connection.execute(query)
         columns = tuple(result.keys())
         return [dict(zip(columns, row, strict=True)) for row in result]
+
+
+def _insert_of(dialect: str) -> Callable[[Table], Any]:
+    """Return the database's own INSERT, since only that knows what to do when the key is there already."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - only where such a database is configured
+
+        return postgresql.insert
+    return sqlite.insert
 
 
 def _newest_first(query: Select[Any]) -> Select[Any]:

@@ -173,19 +173,25 @@ class Greeting(_message.Message):
 
     HEARTBEAT_INTERVAL_S_FIELD_NUMBER: _builtins.int
     COORDINATOR_TIME_FIELD_NUMBER: _builtins.int
+    TIMELINE_FIELD_NUMBER: _builtins.int
     heartbeat_interval_s: _builtins.int
     """Seconds between heartbeats that the coordinator expects. Never 0."""
     coordinator_time: _builtins.float
     """Seconds since the Unix epoch at the coordinator, for the agent's clock check."""
+    timeline: _builtins.bytes
+    """Names the coordinator's records as they go on, 16 random bytes. Another value than before says that they were
+    put back to a backup: rounds, jobs and sequence numbers from before are void. Empty from older releases.
+    """
     def __init__(
         self,
         *,
         heartbeat_interval_s: _builtins.int = ...,
         coordinator_time: _builtins.float = ...,
+        timeline: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_time", b"coordinator_time", "heartbeat_interval_s", b"heartbeat_interval_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_time", b"coordinator_time", "heartbeat_interval_s", b"heartbeat_interval_s", "timeline", b"timeline"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from grpc import aio
 
-from coordinator.app import Daemon
+from coordinator.app import Daemon, Stores
 from coordinator.config import CoordinatorFile, DataFolder
 from coordinator.enrolment.pki import create_pki
 from coordinator.metrics.catalog import Catalog
 from coordinator.operator_client import OperatorClient, local_endpoint
+from coordinator.storage import open_blobs
 from coordinator.store.sql.store import open_store
 from edge_agent.identity.enrol import enrol
 from edge_agent.identity.keystore import Identity
@@ -59,7 +60,8 @@ async def running_coordinator(folder: Path) -> AsyncIterator[RunningCoordinator]
     create_pki(data.pki, ["localhost"], now=SystemClock().now())
     config, catalog = configure(data.root), Catalog()
     store = open_store(data.database, catalog.note_transaction)
-    daemon = Daemon(config, data, store, catalog)
+    timeline = await store.transact("read", lambda transaction: transaction.current_timeline())
+    daemon = Daemon(config, Stores(records=store, blobs=open_blobs(config), timeline=timeline), catalog)
     await daemon.start()
     try:
         async with OperatorClient(local_endpoint(config, folder / "coordinator.toml")) as operator:

@@ -113,6 +113,15 @@ def test_a_model_folder_is_made_once_and_holds_the_blobs_under_their_names(blobs
     assert list((tmp_path / "work").iterdir()) == [folder]
 
 
+def test_a_model_folder_whose_links_lead_nowhere_is_made_again(tmp_path: Path) -> None:
+    before, after = FolderBlobs(tmp_path / "blobs"), FolderBlobs(tmp_path / "moved")
+    file = ModelFile(path="config.json", sha256=before.put(b"{}"), size_bytes=2)
+    folder = materialise_model((file,), before, tmp_path / "work")
+    before.path(file.sha256).rename(after.path(after.put(b"{}")))
+    assert materialise_model((file,), after, tmp_path / "work") == folder
+    assert (folder / "config.json").read_bytes() == b"{}"
+
+
 _ORPHAN = """
 import asyncio, os, sys
 from pathlib import Path

@@ -12,6 +12,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from coordinator.metrics.catalog import Catalog
+from coordinator.metrics.disk import DiskKind
 from coordinator.metrics.rounds import CatalogRoundMetrics
 from ravan.clock import ManualClock
 from ravan.errors import ErrorReason
@@ -33,6 +34,7 @@ CONTRACT = {
     "ravan_certificate_expiry_seconds": {"certificate"},
     "ravan_rpc_seconds_bucket": {"method", "outcome", "le"},
     "ravan_refusals_total": {"reason"},
+    "ravan_disk_bytes": {"kind"},
     "ravan_build_info": {"version"},
 }
 
@@ -77,6 +79,7 @@ def test_closed_label_values_exist_from_the_start() -> None:
     assert {labels["state"] for labels in found["ravan_sites"]} == set(SiteState)
     assert {labels["state"] for labels in found["ravan_jobs"]} == set(JobState)
     assert {labels["reason"] for labels in found["ravan_refusals_total"]} == set(ErrorReason)
+    assert {labels["kind"] for labels in found["ravan_disk_bytes"]} == set(DiskKind)
 
 
 def test_methods_are_a_closed_set() -> None:

@@ -1,13 +1,15 @@
-"""What every store does, tried on a file and in memory."""
+"""What every store does, tried on a file, in memory and at a PostgreSQL server."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from postgres_server import PostgresServer, postgres
 from stored_values import (
     HARDWARE,
     begun_round,
@@ -21,7 +23,7 @@ from stored_values import (
 )
 
 from coordinator.store.base import Store, Transaction
-from coordinator.store.sql.store import MEMORY, open_store
+from coordinator.store.sql.store import MEMORY, SqlStore, open_store
 from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import Numbered
 from ravan.manifest.phases import JobState
@@ -29,10 +31,16 @@ from ravan.manifest.phases import JobState
 A, B = SiteId("plant-a"), SiteId("plant-b")
 ONE, TWO = JobId("j1"), JobId("j2")
 
+__all__ = ["postgres"]
 
-@pytest.fixture(params=["file", "memory"])
+
+@pytest.fixture(params=["file", "memory", "postgres"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    opened = open_store(tmp_path / "ravan.db" if request.param == "file" else MEMORY)
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        opened = open_store(server.new_database())
+    else:
+        opened = open_store(tmp_path / "ravan.db" if request.param == "file" else MEMORY)
     yield opened
     await opened.close()
 
@@ -165,3 +173,42 @@ async def test_transactions_that_come_together_run_one_after_the_other(store: St
 
     numbers = await asyncio.gather(*(store.transact("add", add) for _ in range(20)))
     assert sorted(numbers) == list(range(1, 21))
+
+
+async def test_names_are_in_the_order_of_their_characters(store: Store) -> None:
+    # a server that orders by English rules would not put a hyphen first, nor B before a
+    names = ["plant-b", "plant1", "planta", "Bplant", "plant-a"]
+
+    def write(t: Transaction) -> None:
+        t.put_job(job())
+        for name in names:
+            t.put_site(site(name))
+            t.put_model(model(name))
+            t.put_job_profile(job_profile(name=name))
+
+    await store.transact("write", write)
+    assert [s.name for s in await store.transact("read", lambda t: t.list_sites())] == sorted(names)
+    assert [m.name for m in await store.transact("read", lambda t: t.list_models())] == sorted(names)
+    assert [p.site for p in await store.transact("read", lambda t: t.list_job_profiles(ONE))] == sorted(names)
+
+
+async def test_a_model_of_seven_billion_parameters_is_kept(store: Store) -> None:
+    large = replace(model(), parameters=7_615_616_512)
+    await store.transact("write", lambda t: t.put_model(large))
+    assert await store.transact("read", lambda t: t.list_models()) == [large]
+
+
+async def test_the_newest_timeline_counts(store: Store) -> None:
+    first = await store.transact("read", lambda t: t.current_timeline())
+    assert len(first) == 16
+    assert await store.transact("read", lambda t: t.current_timeline()) == first
+    await store.transact("begin", lambda t: t.begin_timeline(b"restored", 1e11))
+    assert await store.transact("read", lambda t: t.current_timeline()) == b"restored"
+
+
+async def test_the_database_knows_its_size(store: SqlStore, request: pytest.FixtureRequest) -> None:
+    before = await store.size_bytes()
+    text = os.urandom(500_000).hex()  # not what a server could pack
+    await store.transact("write", lambda t: t.put_job(replace(job(), job_toml=text)))
+    after = await store.size_bytes()
+    assert (before == after == 0) if "memory" in request.node.name else after - before > 400_000

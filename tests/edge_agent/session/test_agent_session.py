@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import hashlib
 import io
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from ravan.codec.documents import encode_assignment, encode_plan, encode_roster,
 from ravan.codec.secagg_messages import Submission
 from ravan.errors import ErrorReason, StateError
 from ravan.identity.keys import raw_public
-from ravan.ids import BlockId, Digest, SiteId
+from ravan.ids import BlockId, Digest, RunId, SiteId
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.documents import DocumentKind, SignedDocument
 from ravan.manifest.instructions import (
@@ -455,6 +456,33 @@ async def test_what_the_coordinator_refuses_ends_the_round_here(world: World) ->
         world.train(1)
         left = await world.hq.hear(Left)
         assert (left.round_number, left.reason) == (1, DropReason.PROTOCOL)
+
+
+async def test_a_coordinator_that_was_put_back_to_a_backup_finds_the_site_ready_for_its_new_run(world: World) -> None:
+    async with world.agent():
+        await world.hq.hear(Attached)
+        world.prepare()
+        await world.hq.hear(JobProfile)
+        await end_before_masking(world, 1)
+        before = Round(world, *world.train(2))
+        await before.advertise()
+        await before.share()
+        await before.upload()
+
+        world.hq.restore()
+        assert (await world.hq.hear(Attached)).after_sequence > 0
+        assert (await world.hq.hear(Attached)).after_sequence == 0
+        plan = dataclasses.replace(world.plan, run_id=RunId(b"r" * 16))
+        world.job = dataclasses.replace(world.job, plan=plan)
+        world.prepare()
+        assert (await world.hq.hear(JobProfile)).plan_digest == world.plan_digest
+        after = Round(world, *world.train(1))
+        await after.run()
+        after.finish()
+        await world.hq.until(lambda beat: beat.activity is AgentActivity.IDLE)
+    ledger = json.loads((world.config_path.parent / "state" / "rounds.json").read_text())
+    assert ledger == {before.assignment.run_id.hex(): 2, plan.run_id.hex(): 1}
+    assert list((world.config_path.parent / "state" / "rounds").iterdir()) == []
 
 
 async def test_the_end_of_the_job_calls_training_off(world: World) -> None:

@@ -41,6 +41,7 @@ from edge_agent.session.events import (
     RosterReceived,
     RoundFailed,
     StopRequested,
+    TimelineChanged,
 )
 from edge_agent.session.ledger import RoundLedger
 from edge_agent.session.machine import SessionMachine
@@ -472,6 +473,30 @@ def test_the_end_of_a_job_calls_its_preparation_off() -> None:
     assert made.handle(PreparationFailed(digest=PLAN_DIGEST, reason=DropReason.INTERNAL)) == ()
 
 
+@pytest.mark.parametrize("taken", range(1, 6))
+def test_a_coordinator_put_back_to_a_backup_ends_every_round_and_job_without_a_word(taken: int) -> None:
+    made = in_round(taken)
+    assert made.handle(TimelineChanged()) == (
+        CloseRound(assignment_digest=digest_of(1), outcome=None),
+        ForgetJob(plan_digest=PLAN_DIGEST),
+    )
+    restored = dataclasses.replace(PLAN, run_id=RunId(b"r" * 16))
+    assert kinds(made.handle(PlanReceived(plan=restored, digest=OTHER_DIGEST))) == [StartPreparation]
+    assert kinds(made.handle(prepared_now(OTHER_DIGEST))) == [ReportProfile]
+    # nothing of the run from before is ever masked again
+    assert made.handle(train(1)) == ()
+    assert kinds(made.handle(train(2))) == [Note, Leave]
+
+
+def test_preparations_are_called_off_when_the_coordinator_was_put_back() -> None:
+    made = machine()
+    made.handle(PREPARE)
+    made.handle(PlanReceived(plan=OTHER_PLAN, digest=OTHER_DIGEST))
+    assert made.handle(TimelineChanged()) == (ForgetJob(plan_digest=PLAN_DIGEST),)
+    assert made.handle(prepared_now(PLAN_DIGEST)) == ()
+    assert made.handle(prepared_now(OTHER_DIGEST)) == ()
+
+
 def test_stopping_leaves_the_round_and_then_nothing_counts() -> None:
     made = in_round(2)
     effects = made.handle(StopRequested())
@@ -495,6 +520,7 @@ EVENTS = st.sampled_from(
         *(make(number) for number in (1, 2, 3) for make in (train, roster, delivery, survivors, reveal, result)),
         *(RoundFailed(assignment_digest=digest_of(number), reason=DropReason.DATA) for number in (1, 2)),
         InstructionRefused(),
+        TimelineChanged(),
     ]
 )
 

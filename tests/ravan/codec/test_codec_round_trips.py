@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from manifest_values import (
@@ -136,8 +137,9 @@ def test_an_instruction_survives_stream_and_database(instruction: Instruction, s
     assert decode_instruction(encode_instruction(instruction)) == instruction
 
 
-def test_a_greeting_carries_no_sequence_number() -> None:
-    greeting = Greeting(heartbeat_interval_s=5, coordinator_time=1.5)
+@pytest.mark.parametrize("timeline", [b"", b"t" * 16])
+def test_a_greeting_carries_no_sequence_number(timeline: bytes) -> None:
+    greeting = Greeting(heartbeat_interval_s=5, coordinator_time=1.5, timeline=timeline)
     wire = greeting_to_wire(greeting)
     assert wire.sequence == 0
     assert watch_from_wire(wire) == greeting

@@ -1,0 +1,212 @@
+"""A database at a server: what happens when it restarts, refuses, is full, or is held by another coordinator."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from postgres_server import PASSWORD, SYSTEM_USER, USER, PostgresServer, postgres
+from stored_values import job, site
+
+from coordinator.config import DatabaseTable
+from coordinator.store.base import Transaction
+from coordinator.store.sql import postgres as module
+from coordinator.store.sql.database import PostgresAddress
+from coordinator.store.sql.store import open_store
+from ravan.errors import ConfigError, ErrorReason, ResourceError, StateError
+
+__all__ = ["postgres"]
+
+
+@pytest.fixture
+def address(postgres: PostgresServer) -> PostgresAddress:
+    return postgres.new_database()
+
+
+async def test_what_was_stored_outlives_the_process_and_a_crash_of_the_server(
+    postgres: PostgresServer, address: PostgresAddress
+) -> None:
+    program = (
+        "import asyncio, os, sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from stored_values import site; from coordinator.store.sql.store import open_store\n"
+        "from coordinator.store.sql.database import PostgresAddress\n"
+        f"store = open_store(PostgresAddress(url={address.url!r}, password={address.password!r}))\n"
+        "asyncio.run(store.transact('write', lambda t: t.put_site(site())))\n"
+        "os._exit(9)\n"
+    )
+    ended = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", program], check=False)
+    assert ended.returncode == 9
+    await asyncio.to_thread(postgres.stop, "immediate")
+    await asyncio.to_thread(postgres.start)
+    store = open_store(address)
+    assert await store.transact("read", lambda t: t.list_sites()) == [site()]
+    await store.close()
+
+
+async def test_a_server_that_restarts_delays_a_transaction_and_fails_none(
+    postgres: PostgresServer, address: PostgresAddress
+) -> None:
+    store = open_store(address)
+    await asyncio.to_thread(postgres.stop)
+    written = asyncio.create_task(store.transact("write", lambda t: t.put_site(site())))
+    await asyncio.sleep(0.5)
+    assert not written.done()
+    await asyncio.to_thread(postgres.start)
+    await written
+    assert await store.transact("read", lambda t: t.list_sites()) == [site()]
+    await store.close()
+
+
+async def test_a_server_that_stays_away_is_a_sentence_and_its_return_is_enough(
+    postgres: PostgresServer, address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.3)
+    store = open_store(address)
+    await asyncio.to_thread(postgres.stop)
+    with pytest.raises(ResourceError, match="cannot be reached or refuses") as caught:
+        await store.transact("write", lambda t: t.put_site(site()))
+    assert caught.value.reason is ErrorReason.UNREACHABLE
+    await asyncio.to_thread(postgres.start)
+    await store.transact("write", lambda t: t.put_site(site()))
+    await store.close()
+
+
+async def test_a_connection_that_breaks_in_a_transaction_leaves_nothing_of_it(
+    postgres: PostgresServer, address: PostgresAddress
+) -> None:
+    store = open_store(address)
+
+    def write(t: Transaction) -> None:
+        t.put_site(site())
+        postgres.cut_connections()
+        t.put_site(site("plant-b"))
+
+    with pytest.raises(ResourceError) as caught:
+        await store.transact("write", write)
+    assert caught.value.reason is ErrorReason.UNREACHABLE
+    assert await store.transact("read", lambda t: t.list_sites()) == []
+    await store.close()
+
+
+async def test_the_password_may_come_from_where_libpq_looks_for_it(
+    address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = replace(address, password="")
+    with pytest.raises(ResourceError, match="no password supplied"):
+        open_store(silent)
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    await open_store(silent).close()
+
+
+async def test_a_server_on_this_machine_is_reached_through_its_socket(
+    postgres: PostgresServer, address: PostgresAddress
+) -> None:
+    name = address.url.rpartition("/")[2]
+    socket = f"postgresql://{USER}@/{name}?host={postgres.folder}&port={postgres.port}"
+    assert DatabaseTable(url=socket).url == socket
+    store = open_store(PostgresAddress(url=socket))
+    await store.transact("write", lambda t: t.put_site(site()))
+    await store.close()
+
+
+async def test_only_one_coordinator_works_on_a_database(address: PostgresAddress) -> None:
+    first = open_store(address)
+    with pytest.raises(ResourceError, match="Another coordinator works on the database") as caught:
+        open_store(address)
+    assert caught.value.reason is ErrorReason.WRONG_STATE
+    await first.close()
+    await open_store(address).close()
+
+
+async def test_a_coordinator_that_has_lost_the_database_to_another_cannot_write(
+    postgres: PostgresServer, address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.3)
+    older = open_store(address)
+    postgres.cut_connections()
+    newer = open_store(address)
+    with pytest.raises(ResourceError, match="Another coordinator"):
+        await older.transact("write", lambda t: t.put_site(site()))
+    assert await newer.transact("read", lambda t: t.list_sites()) == []
+    await older.close()
+    await newer.close()
+
+
+@pytest.mark.parametrize("fault", ["password", "database", "port"])
+def test_what_refuses_at_the_start_is_named_without_the_password(address: PostgresAddress, fault: str) -> None:
+    host, _, name = address.url.rpartition("/")
+    wrong = {
+        "password": replace(address, password=PASSWORD + "x"),
+        "database": replace(address, url=f"{host}/absent"),
+        "port": replace(address, url=f"postgresql://ravan@127.0.0.1:1/{name}"),
+    }[fault]
+    with pytest.raises(ResourceError) as caught:
+        open_store(wrong)
+    assert caught.value.reason is ErrorReason.UNREACHABLE
+    assert wrong.url in str(caught.value)
+    assert PASSWORD not in str(caught.value) + repr(wrong) + caught.value.next_step
+
+
+async def test_a_newer_schema_is_refused_and_the_lock_given_back(
+    postgres: PostgresServer, address: PostgresAddress
+) -> None:
+    await open_store(address).close()
+    name = address.url.rpartition("/")[2]
+    postgres.sql("UPDATE alembic_version SET version_num = '0999'", name)
+    for _ in range(2):
+        with pytest.raises(StateError, match="schema 0999") as caught:
+            open_store(address)
+        assert caught.value.reason is ErrorReason.WRONG_STATE
+
+
+@pytest.fixture
+def small_tablespace(postgres: PostgresServer) -> Iterator[str]:
+    """Twice the room that an empty database takes."""
+    place = postgres.folder / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting needs root")
+    subprocess.run(["chown", SYSTEM_USER, str(place)], check=True)
+    postgres.sql(f"CREATE TABLESPACE small LOCATION '{place}'")
+    yield "small"
+    postgres.sql("DROP DATABASE small")
+    postgres.sql("DROP TABLESPACE small")
+    subprocess.run(["umount", str(place)], check=True)
+
+
+async def test_a_full_disk_at_the_server_is_a_sentence_and_loses_nothing(
+    postgres: PostgresServer, address: PostgresAddress, small_tablespace: str
+) -> None:
+    postgres.sql(f'CREATE DATABASE small OWNER "{USER}" TABLESPACE {small_tablespace}')
+    store = open_store(replace(address, url=f"{address.url.rpartition('/')[0]}/small"))
+    await store.transact("write", lambda t: t.put_site(site()))
+
+    def write(t: Transaction) -> None:
+        for number in range(20):
+            t.put_job(replace(job(f"j{number}"), job_toml=os.urandom(500_000).hex()))
+
+    with pytest.raises(ResourceError, match="is full") as caught:
+        await store.transact("write", write)
+    assert caught.value.reason is ErrorReason.DISK_FULL
+    assert await store.transact("read", lambda t: t.list_jobs()) == []
+    assert await store.transact("read", lambda t: t.list_sites()) == [site()]
+    await store.close()
+
+
+def test_without_the_driver_the_sentence_says_what_to_install(
+    address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigError, match="not installed") as caught:
+        open_store(address)
+    assert "ravan[coordinator,postgres]" in caught.value.next_step
