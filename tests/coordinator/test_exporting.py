@@ -11,7 +11,7 @@ import pytest
 import torch
 from job_plans import plan_of
 from peft import PeftModel
-from tiny_text_model import HIDDEN, write_tiny_model
+from simulation.tiny_text_model import HIDDEN, write_tiny_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from coordinator.exporting import LINEAGE_FILE, ExportFormat, Lineage, export_job

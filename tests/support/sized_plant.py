@@ -10,7 +10,7 @@ from typing import Final
 
 from tiny_fleet import job_text
 from tiny_jobs import ROWS, write_rows
-from tiny_text_model import write_tiny_model
+from simulation.tiny_text_model import write_tiny_model
 
 from coordinator.allocation.policy import MEMORY_MARGIN
 from coordinator.operator_client import OperatorClient

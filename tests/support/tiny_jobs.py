@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from job_plans import plan_of
-from tiny_text_model import HIDDEN, write_tiny_model
+from simulation.tiny_text_model import HIDDEN, write_tiny_model
 
 from ravan.adapters.basis import basis_digest, draw_basis
 from ravan.adapters.state import block_shapes, initial_state, state_digest

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from memory_blobs import FolderBlobs
-from tiny_text_model import write_tiny_model
+from simulation.tiny_text_model import write_tiny_model
 
 from coordinator.evaluation.findings import HeldOutFile, Inventory
 from coordinator.evaluation.folders import materialise_model

@@ -9,7 +9,7 @@ import pytest
 from job_plans import plan_of
 from memory_blobs import FolderBlobs
 from secagg_driver import Federation, make_assignment
-from tiny_text_model import write_tiny_model
+from simulation.tiny_text_model import write_tiny_model
 
 from coordinator.aggregation.sums import read_sums
 from coordinator.evaluation.pool import ModelWorker

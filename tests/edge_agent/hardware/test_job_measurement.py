@@ -10,7 +10,7 @@ import pytest
 import torch
 from job_plans import plan_of
 from tiny_jobs import PLAN_DIGEST, tiny_job
-from tiny_text_model import SPECIAL, WORDS
+from simulation.tiny_text_model import SPECIAL, WORDS
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from edge_agent.hardware import measurement

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from job_plans import plan_of
 from tiny_jobs import LABELS, TinyJob, tiny_job
-from tiny_text_model import SPECIAL, WORDS
+from simulation.tiny_text_model import SPECIAL, WORDS
 from torch import Tensor, nn
 
 from edge_agent.data.batches import Batch, deal_batches, gather_batch
