@@ -32,6 +32,7 @@ from coordinator.metrics.http import HttpContent, HttpServer
 from coordinator.metrics.rounds import CatalogRoundMetrics
 from coordinator.metrics.status_page import STYLESHEET
 from coordinator.rounds.conductor import Conductor
+from coordinator.rounds.job_runner import RETURN_S
 from coordinator.rounds.services import Services
 from coordinator.rounds.signing import Signatory
 from coordinator.rounds.timers import LoopTimers
@@ -132,8 +133,8 @@ class Daemon:
         self._http.start()
         await self._registry.load()
         await asyncio.to_thread(self._blobs.discard_incoming)
-        await self._conductor.start()
-        await self._fleet.start(self._conductor)
+        expected = await self._conductor.start()
+        await self._fleet.start(self._conductor, expected, RETURN_S)
         for server in (self._enrolment, self._sites):
             await server.start()
         for health in self._health:

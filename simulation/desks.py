@@ -135,6 +135,4 @@ class LightRounds(RoundDesk):
 
 
 def _no_texts() -> TokenisedTexts:
-    return TokenisedTexts(
-        tokens=np.zeros(0, np.int32), starts=np.zeros(1, np.int64), label_ids=np.zeros(0, np.int64)
-    )
+    return TokenisedTexts(tokens=np.zeros(0, np.int32), starts=np.zeros(1, np.int64), label_ids=np.zeros(0, np.int64))

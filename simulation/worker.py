@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import sys
-from collections import defaultdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -104,7 +103,9 @@ class Crew:
             case "release":
                 self._gates.release(order["site"], Step(order["step"]))
             case "report":
-                self._tell("report", beats=self._tell.beats, peak_bytes=lifetime_peak_bytes(), cpu_s=sum(os.times()[:2]))
+                self._tell(
+                    "report", beats=self._tell.beats, peak_bytes=lifetime_peak_bytes(), cpu_s=sum(os.times()[:2])
+                )
 
     def _start(self, agent: LightAgent) -> None:
         life = asyncio.create_task(agent.live(), name=agent.site)

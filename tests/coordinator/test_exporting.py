@@ -11,7 +11,6 @@ import pytest
 import torch
 from job_plans import plan_of
 from peft import PeftModel
-from simulation.tiny_text_model import HIDDEN, write_tiny_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from coordinator.exporting import LINEAGE_FILE, ExportFormat, Lineage, export_job
@@ -21,6 +20,7 @@ from ravan.classifier import load_classifier
 from ravan.codec.documents import model_digest
 from ravan.errors import ConfigError, ErrorReason, StateError, TransferError
 from ravan.manifest.plan import JobPlan, Matrix
+from simulation.tiny_text_model import HIDDEN, write_tiny_model
 
 LINEAGE = Lineage(rounds=12, accuracy=0.79, exported_at=1_700_000_000.0)
 

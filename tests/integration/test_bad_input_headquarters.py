@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tiny_fleet import Fleet, assert_said, await_true, run, running_fleet
+
 from simulation.tiny_text_model import write_tiny_model
 
 SITES = ("north", "south", "west")

@@ -11,7 +11,6 @@ import pytest
 import torch
 from job_plans import plan_of
 from numpy.typing import NDArray
-from simulation.tiny_text_model import HIDDEN, write_tiny_model
 from transformers import AutoModelForSequenceClassification
 
 from coordinator.evaluation import worker
@@ -24,6 +23,7 @@ from ravan.data.tables import TableFormat
 from ravan.errors import ConfigError, DataError, ErrorReason, ModelError, TransferError
 from ravan.ids import BlockId, BlockKind
 from ravan.manifest.plan import JobPlan, Matrix
+from simulation.tiny_text_model import HIDDEN, write_tiny_model
 
 ROWS = (
     ("the hose burst", "pump"),

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from memory_blobs import FolderBlobs
-from simulation.tiny_text_model import write_tiny_model
 
 from coordinator.evaluation.findings import HeldOutFile, Inventory
 from coordinator.evaluation.folders import materialise_model
@@ -26,6 +25,7 @@ from ravan.data.tables import TableFormat
 from ravan.errors import ConfigError, DataError, ErrorReason, ModelError, RavanError
 from ravan.ids import BlockKind, Digest
 from ravan.manifest.plan import BasisKind, Denominator, ModelFile
+from simulation.tiny_text_model import write_tiny_model
 
 NO_HASH = Digest(bytes(32))
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from job_plans import plan_of
 from tiny_jobs import PLAN_DIGEST, tiny_job
-from simulation.tiny_text_model import SPECIAL, WORDS
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from edge_agent.hardware import measurement
@@ -22,6 +21,7 @@ from ravan.errors import ErrorReason, ResourceError
 from ravan.ids import Digest
 from ravan.manifest.plan import JobPlan, Matrix
 from ravan.manifest.profile import JobProfile
+from simulation.tiny_text_model import SPECIAL, WORDS
 
 VOCABULARY = len(SPECIAL) + len(WORDS)
 ROOMY = 1 << 40

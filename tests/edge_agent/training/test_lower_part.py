@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from job_plans import plan_of
 from tiny_jobs import LABELS, TinyJob, tiny_job
-from simulation.tiny_text_model import SPECIAL, WORDS
 from torch import Tensor, nn
 
 from edge_agent.data.batches import Batch, deal_batches, gather_batch
@@ -32,6 +31,7 @@ from ravan.adapters.state import initial_state
 from ravan.classifier import load_classifier
 from ravan.ids import BlockId
 from ravan.manifest.plan import JobPlan
+from simulation.tiny_text_model import SPECIAL, WORDS
 
 EXAMPLES, BATCH = 22, 4
 PLENTY = 1 << 30
