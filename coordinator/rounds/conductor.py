@@ -314,10 +314,9 @@ class Conductor:
         return [(record, self._find_left(transaction, record)) for record in active]
 
     def _find_left(self, transaction: Transaction, record: JobRecord) -> LeftRound | None:
-        """Return the round that was running; its instructions still hold, all others are sent anew where needed."""
+        """Return the round that was running. Whatever sites were told and have not read still holds."""
         rounds = transaction.list_rounds(record.job_id)
         if not rounds or rounds[-1].outcome is not None:
-            transaction.drop_instructions(record.job_id)
             return None
         entries = transaction.list_round_entries(record.job_id, rounds[-1].number)
         return LeftRound(record=rounds[-1], entries=tuple(entries))

@@ -157,6 +157,23 @@ async def test_the_processes_in_a_round_are_awaited_after_a_restart_and_may_be_l
         assert [(drop.site, drop.reason) for drop in detail.rounds[0].dropped] == [(LATE, DropReason.DISCONNECTED)]
 
 
+async def test_a_site_that_has_not_read_the_result_of_a_round_hears_of_it_after_the_restart(tmp_path: Path) -> None:
+    async with Plant(tmp_path, SITES) as plant:
+        job_id = await hold_at(plant, Reveal, rounds=2)
+        await plant.conductor.pause_job("orders")
+        await plant.sites[0].disconnect()
+        await answer_late(plant)
+        await plant.until_ended(job_id, 1)
+        read = len(plant.sites[0].heard)
+        await plant.restart_daemon()
+        await plant.conductor.resume_job("orders")
+        await plant.until(job_id, lambda detail: detail.record.state is JobState.COMPLETED)
+        told = next(each for each in plant.sites[0].heard[read:] if isinstance(each, RoundResult | Prepare | Train))
+        # It would prepare nothing, and so take part in nothing, before it knows that the round is over.
+        assert isinstance(told, RoundResult)
+        assert told.round_number == 1
+
+
 async def test_a_round_without_a_journal_is_interrupted_and_the_job_goes_on(tmp_path: Path) -> None:
     async with Plant(tmp_path, SITES) as plant:
         job_id = await hold_at(plant, MaskAndUpload)
