@@ -7,8 +7,9 @@ transaction, and then carries the effects out, whatever becomes of the calls tha
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -98,8 +99,8 @@ class ActiveRound:
         self._notes = notes
         self._adopt = adopt
         self._timer: Timer | None = None
-        self._kept: set[RoundEntry] = set()
-        """Messages in the journal; a site may send one again as often as it likes."""
+        self._kept: set[bytes] = set()
+        """Digests of the messages in the journal; a site may send one again as often as it likes."""
         self._unstored: list[_Taken] = []
         self._storing = False
         self._headers: dict[int, tuple[SiteId, MaskedHeader]] = {}
@@ -239,10 +240,10 @@ class ActiveRound:
         if entry is None:
             return ()
         if isinstance(event, MessageReceived | UploadArrived):
-            known, count = replace(entry, at=0.0), len(self._kept)
-            self._kept.add(known)
-            if len(self._kept) == count:
+            digest = hashlib.sha256(f"{entry.kind} {entry.site} ".encode() + entry.payload).digest()
+            if digest in self._kept:
                 return ()
+            self._kept.add(digest)
         if isinstance(event, UploadArrived):
             self._headers[event.header.index] = event.site, event.header
             self._notes.uploads[event.site] = event.header.size_bytes
