@@ -87,7 +87,7 @@ async def run_course(folder: Path, course: Course, say: Say = print) -> Story:
     order = Order(
         rounds=course.rounds, minimum_sites=max(3, int(READY_SHARE * course.sites)), phase_deadline_s=WITHIN_S
     )
-    # Hundreds of agents on a few cores are late with their signs of life; who loses power comes back as another process.
+    # Hundreds of agents on a few cores are late with signs of life; who loses power comes back as another process.
     settings = {"FLEET_HEARTBEAT_INTERVAL_S": 30, "FLEET_SILENCE_S": 300, "LOG_LEVEL": "warning"}
     async with set_scene(
         folder, course.sites, order, processes=course.processes, drop_outs=drop_outs, **settings

@@ -53,7 +53,7 @@ from coordinator.rounds.storing import Step, store_step
 from coordinator.rounds.suspicions import find_roster, most_liars
 from coordinator.store.records import JobRecord, RoundEntry, RoundRecord
 from ravan.codec.secagg_messages import Submission
-from ravan.errors import ErrorReason, ProtocolError, RavanError
+from ravan.errors import ErrorReason, ProtocolError, RavanError, StateError
 from ravan.ids import SiteId
 from ravan.manifest.instructions import RoundRef
 from ravan.manifest.liveness import Heartbeat
@@ -142,6 +142,8 @@ class ActiveRound:
         for event in events:
             effects = [*effects, *self._advance(event)]
             self._note(event)
+        if not all(self._payload_of(index).is_file() for index in self._headers):
+            raise StateError("A masked vector of the round is not staged any more.", reason=ErrorReason.WRONG_STATE)
         self._due = [effect for effect in effects if isinstance(effect, RunUnmask)]
 
     async def resume(self, until: float) -> None:

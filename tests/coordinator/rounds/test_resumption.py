@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -174,14 +175,23 @@ async def test_a_site_that_has_not_read_the_result_of_a_round_hears_of_it_after_
         assert told.round_number == 1
 
 
-async def test_a_round_without_a_journal_is_interrupted_and_the_job_goes_on(tmp_path: Path) -> None:
+async def lose_journal(plant: Plant, job_id: JobId) -> None:
+    """Leave a round as a release without journals did."""
+    await plant.store.transact("lose", lambda transaction: transaction.drop_round_entries(job_id))
+
+
+async def lose_vector(plant: Plant, job_id: JobId) -> None:
+    """Leave a round as a backup does, which has no staged vectors."""
+    next(plant.folder.glob("site-1-*")).unlink()
+
+
+@pytest.mark.parametrize("lose", [lose_journal, lose_vector])
+async def test_a_round_of_which_something_is_missing_is_interrupted_and_the_job_goes_on(
+    tmp_path: Path, lose: Callable[[Plant, JobId], Awaitable[None]]
+) -> None:
     async with Plant(tmp_path, SITES) as plant:
         job_id = await hold_at(plant, MaskAndUpload)
-
-        def forget(transaction: Transaction) -> None:
-            transaction.drop_round_entries(job_id)
-
-        await plant.store.transact("as an older release left it", forget)
+        await lose(plant, job_id)
         await plant.restart_daemon()
         detail = await plant.until(job_id, lambda detail: detail.record.state is JobState.COMPLETED)
         assert [each.outcome for each in detail.rounds] == [RoundOutcome.INTERRUPTED, RoundOutcome.COMMITTED]
