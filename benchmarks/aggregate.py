@@ -37,7 +37,7 @@ async def aggregate(folder: Path, sites: int, processes: int) -> Aggregation:
     order = Order(rounds=1, minimum_sites=sites, shape=MILLION, phase_deadline_s=WITHIN_S)
     # A thousand agents on the coordinator's own two cores may be late with signs of life.
     settings = {"FLEET_HEARTBEAT_INTERVAL_S": 60, "FLEET_SILENCE_S": 600}
-    async with set_scene(folder, sites, order, processes=processes, **settings) as scene:
+    async with set_scene(folder, sites, order, processes=processes, settings=settings) as scene:
         say(f"  {sites} agents are enrolled ...")
         used = scene.headquarters.cpu_s()
         scene.fleet.start()

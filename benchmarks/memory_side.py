@@ -16,8 +16,9 @@ from torch.optim import AdamW
 from benchmarks.step_models import BERT_BASE, MINILM, Case
 from benchmarks.step_rivals import FORMS
 from edge_agent.data.batches import Batch
-from edge_agent.hardware.memory import PeakMeter, give_back_at_once, release_unused, resident_bytes
+from edge_agent.hardware.memory import PeakMeter, release_unused, resident_bytes
 from edge_agent.training.trainer import take_step
+from ravan.heap import give_back_at_once
 
 CASES = {case.name: case for case in (MINILM, BERT_BASE)}
 

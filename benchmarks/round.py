@@ -37,7 +37,7 @@ async def measure(folder: Path, sites: int, rounds: int) -> dict[str, object]:
     drop_outs = DropOuts(rate=DROP_OUT, steps=_SHARED_AND_GONE)
     # A heartbeat a second from each agent, so that even a short phase sees many.
     settings = {"FLEET_HEARTBEAT_INTERVAL_S": 1}
-    async with set_scene(folder, sites, order, drop_outs=drop_outs, **settings) as scene:
+    async with set_scene(folder, sites, order, drop_outs=drop_outs, settings=settings) as scene:
         say(f"  {sites} agents are enrolled; now {rounds} rounds of {order.shape.head_parameters:,} parameters ...")
         used = scene.headquarters.cpu_s()
         scene.fleet.start()

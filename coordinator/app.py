@@ -40,6 +40,7 @@ from coordinator.store.blobs.local import LocalBlobs
 from coordinator.store.sql.store import SqlStore, open_store
 from coordinator.store.staging import Staging
 from ravan.clock import SystemClock
+from ravan.heap import give_back_at_once
 from ravan.identity.certificates import Caller
 from ravan.identity.join import CoordinatorAddress
 from ravan.ids import Digest
@@ -65,6 +66,7 @@ GRACE_S = 3.0
 def run_daemon(config: CoordinatorFile) -> None:
     """Run until SIGTERM or SIGINT; raise RavanError when the daemon cannot start."""
     os.umask(0o077)
+    give_back_at_once()
     set_up_logs(config.log)
     folder = DataFolder(config.server.data_dir)
     with hold_data_folder(folder):

@@ -90,7 +90,7 @@ async def run_course(folder: Path, course: Course, say: Say = print) -> Story:
     # Hundreds of agents on a few cores are late with signs of life; who loses power comes back as another process.
     settings = {"FLEET_HEARTBEAT_INTERVAL_S": 30, "FLEET_SILENCE_S": 300, "LOG_LEVEL": "warning"}
     async with set_scene(
-        folder, course.sites, order, processes=course.processes, drop_outs=drop_outs, **settings
+        folder, course.sites, order, processes=course.processes, drop_outs=drop_outs, settings=settings
     ) as scene:
         say(f"{course.sites} agents are enrolled")
         scene.fleet.start()
@@ -119,9 +119,13 @@ async def _until_in(scene: Scene, number: int, phase: RoundPhase, say: Say) -> N
     """Wait for a phase of a round, telling of each round before it."""
     done = scene.book.standing(scene.job_id).round_number
     for earlier in range(done, number):
-        await scene.book.until(scene.job_id, lambda now, n=earlier: now.round_number > n, within_s=WITHIN_S)
+        await _until_begun(scene, earlier + 1)
         say(f"round {earlier + 1} has begun")
     await scene.book.until(scene.job_id, lambda now: now.round_number > number or now.phase is phase, within_s=WITHIN_S)
+
+
+async def _until_begun(scene: Scene, number: int) -> None:
+    await scene.book.until(scene.job_id, lambda now: now.round_number >= number, within_s=WITHIN_S)
 
 
 def tell_rounds(job: Job, counted: list[CountedRound], fleet: Fleet) -> list[RoundStory]:

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -27,14 +27,14 @@ _TABLE: Final = "RAVAN_"
 class Headquarters:
     """One data folder and the daemon on it."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
         """Use a folder that need not exist; `settings` are variables such as `FLEET_SILENCE_S`, without the prefix."""
         self.folder = folder
         self.config = folder / "coordinator.toml"
         self.log = folder.with_suffix(".log")
         ports = dict(zip(("ENROLMENT_PORT", "SITE_PORT", "HTTP_PORT"), free_ports(3), strict=True))
         fixed = {"SERVER_LISTEN": "127.0.0.1"} | {f"SERVER_{name}": port for name, port in ports.items()}
-        self._environment = {f"{_TABLE}{name}": str(value) for name, value in (fixed | settings).items()}
+        self._environment = {f"{_TABLE}{name}": str(value) for name, value in {**fixed, **settings}.items()}
         self._daemon: asyncio.subprocess.Process | None = None
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from coordinator.config import DataFolder
 from coordinator.operator_client import OperatorClient
@@ -68,13 +69,13 @@ async def set_scene(
     *,
     processes: int = 2,
     drop_outs: DropOuts | None = None,
-    **settings: object,
+    settings: Mapping[str, object] = MappingProxyType({}),
 ) -> AsyncIterator[Scene]:
     """Start a coordinator, enrol `sites`, submit the job; nobody works before `fleet.start()`.
 
     `settings` are `Headquarters`'.
     """
-    headquarters = Headquarters(folder / "headquarters", **settings)
+    headquarters = Headquarters(folder / "headquarters", settings)
     await headquarters.found()
     await headquarters.start()
     try:

@@ -84,6 +84,7 @@ async def test_a_database_of_the_first_release_is_brought_up_to_date(path: Path)
     with sqlite3.connect(path) as connection:
         # what revision 0001 looked like
         connection.execute("ALTER TABLE sites DROP COLUMN endorsement")
+        connection.execute("DROP TABLE round_entries")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     connection.close()
     store = open_store(path)
