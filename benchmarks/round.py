@@ -43,12 +43,17 @@ async def measure(folder: Path, sites: int, rounds: int) -> dict[str, object]:
         scene.fleet.start()
         job = await _follow(scene, rounds)
         used = scene.headquarters.cpu_s() - used
-        beats, _ = await scene.fleet.report()
+        beats, agents_cpu_s = await scene.fleet.report()
         faults = [fault for each in await scene.count(job) for fault in each.faults]
         peak = scene.headquarters.peak_rss_mb()
     for fault in faults:
         say(f"  {fault}")
-    return {**figures(job, beats), "coordinator_cpu_s": round(used / len(job.rounds), 2), "peak_rss_mb": round(peak)}
+    return {
+        **figures(job, beats),
+        "coordinator_cpu_s": round(used / len(job.rounds), 2),
+        "agents_cpu_s": round(agents_cpu_s / len(job.rounds), 2),
+        "peak_rss_mb": round(peak),
+    }
 
 
 async def _follow(scene: Scene, rounds: int) -> Job:

@@ -16,7 +16,7 @@ from ravan.wire.v1 import transfer_service_pb2
 LARGEST_CHUNK_BYTES: Final = 1 << 20
 """Longest data of a chunk that a receiver takes."""
 
-CHUNK_BYTES: Final = 128 << 10
+CHUNK_BYTES: Final = 256 << 10
 """What a sender uses when nothing limits its rate: the coordinator holds a few chunks of every line that is busy."""
 
 SMALL_CHUNK_BYTES: Final = 16 << 10
