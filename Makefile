@@ -10,11 +10,14 @@ TARGET ?=
 KIND   ?= texts
 FUZZ_SECONDS ?= 60
 MODULES ?=
+SITES ?= 200
+CRASHES ?= 1
 
 export HF_HUB_OFFLINE := 1
 
 .PHONY: help env env-dev env-examples demo example test test-all check mutants bench bench-masking bench-secagg bench-step \
-        bench-memory bench-allocate bench-size fuzz fuzz-corpus format proto clean
+        bench-memory bench-allocate bench-size bench-aggregate bench-startup bench-round bench-recovery simulate fuzz \
+        fuzz-corpus format proto clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -76,7 +79,7 @@ mutants: $(VENV)/.dev  ## break secure aggregation on purpose, see the tests fai
 	@$(if $(MODULES),,nice -n 10 $(BIN)/python -m mutation.removal)
 	@nice -n 10 $(BIN)/python -m mutation.secagg $(MODULES)
 
-bench: bench-masking bench-secagg bench-step bench-memory bench-allocate bench-size  ## measure every promised figure
+bench: bench-masking bench-secagg bench-step bench-memory bench-allocate bench-size bench-aggregate bench-startup bench-round bench-recovery  ## measure every promised figure
 
 bench-masking: $(VENV)/.runtime  ## masking against the raw keystream
 	@$(BIN)/python -m benchmarks.masking
@@ -101,6 +104,21 @@ bench-memory: $(VENV)/.dev  ## memory that training takes against PEFT LoRA's; n
 
 bench-size: $(VENV)/.dev  ## a quarter of a 1.2B model trained, a 7B model planned, float32 and bfloat16; five minutes and 7 GB
 	@$(BIN)/python -m benchmarks.size
+
+bench-aggregate: $(VENV)/.runtime  ## the coordinator's memory with a thousand uploads of a million parameters against ten; ten minutes, 16 GB
+	@$(BIN)/python -m benchmarks.aggregate
+
+bench-startup: $(VENV)/.runtime  ## start and idle memory of a coordinator with a history of a hundred rounds; three minutes
+	@$(BIN)/python -m benchmarks.startup
+
+bench-round: $(VENV)/.runtime  ## what a round of a hundred agents costs beside training; two minutes
+	@$(BIN)/python -m benchmarks.round
+
+bench-recovery: $(VENV)/.runtime  ## kill the coordinator in every state of a round; three minutes
+	@$(BIN)/python -m benchmarks.recovery
+
+simulate: $(VENV)/.runtime  ## a simulated fleet with drop-outs and crashes; SITES=1000 ROUNDS=10 CRASHES=3
+	@$(BIN)/python -m simulation --sites $(SITES) --rounds $(or $(ROUNDS),5) --crashes $(CRASHES)
 
 format: $(VENV)/.dev  ## rewrite the code in house style
 	@$(BIN)/ruff check --fix .

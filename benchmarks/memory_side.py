@@ -15,8 +15,9 @@ from torch.optim import AdamW
 
 from benchmarks.step_models import BERT_BASE, MINILM, Case, NoiseClassifier
 from benchmarks.step_rivals import FORMS
-from edge_agent.hardware.memory import PeakMeter, give_back_at_once, release_unused, resident_bytes
+from edge_agent.hardware.memory import PeakMeter, release_unused, resident_bytes
 from edge_agent.training.trainer import take_step
+from ravan.heap import give_back_at_once
 from ravan.tasks.batch import Batch
 from ravan.tasks.task_model import TaskModel
 

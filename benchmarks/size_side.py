@@ -17,10 +17,11 @@ from torch import nn
 
 from benchmarks.size_models import TOKENS, case_of, quarter
 from benchmarks.step_models import NoiseClassifier, plan_for
-from edge_agent.hardware.memory import PeakMeter, give_back_at_once, release_unused, resident_bytes
+from edge_agent.hardware.memory import PeakMeter, release_unused, resident_bytes
 from edge_agent.training.trainer import make_optimiser, take_step
 from ravan.adapters.model import inject, trained_parameters
 from ravan.adapters.state import initial_state
+from ravan.heap import give_back_at_once
 from ravan.manifest.plan import Precision
 
 _STEPS = 3

@@ -33,6 +33,7 @@ from coordinator.metrics.http import HttpContent, HttpServer
 from coordinator.metrics.rounds import CatalogRoundMetrics
 from coordinator.metrics.status_page import STYLESHEET
 from coordinator.rounds.conductor import Conductor
+from coordinator.rounds.job_runner import RETURN_S
 from coordinator.rounds.services import Services
 from coordinator.rounds.signing import Signatory
 from coordinator.rounds.timers import LoopTimers
@@ -42,6 +43,7 @@ from coordinator.store.retention import Retention
 from coordinator.store.sql.store import SqlStore, open_store
 from coordinator.store.staging import Staging
 from ravan.clock import SystemClock
+from ravan.heap import give_back_at_once
 from ravan.identity.certificates import Caller
 from ravan.identity.join import CoordinatorAddress
 from ravan.ids import Digest
@@ -67,6 +69,7 @@ GRACE_S = 3.0
 def run_daemon(config: CoordinatorFile) -> None:
     """Run until SIGTERM or SIGINT; raise RavanError when the daemon cannot start."""
     os.umask(0o077)
+    give_back_at_once()
     set_up_logs(config.log)
     folder = DataFolder(config.server.data_dir)
     with hold_data_folder(folder):
@@ -152,8 +155,8 @@ class Daemon:
         self._http.start()
         await self._registry.load()
         await asyncio.to_thread(self._blobs.discard_incoming)
-        await self._conductor.start()
-        await self._fleet.start(self._conductor)
+        expected = await self._conductor.start()
+        await self._fleet.start(self._conductor, expected, RETURN_S)
         for server in (self._enrolment, self._sites):
             await server.start()
         for health in self._health:

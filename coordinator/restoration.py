@@ -127,6 +127,7 @@ class _Turn:
         for record in transaction.list_rounds(job.job_id):
             if record.outcome is None:
                 transaction.put_round(interrupted(record))
+        transaction.drop_round_entries(job.job_id)
         transaction.put_job(renewed)
         return renewed
 

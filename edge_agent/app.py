@@ -14,7 +14,6 @@ import structlog
 
 from edge_agent.config import AgentFile
 from edge_agent.hardware.limits import LimitReader
-from edge_agent.hardware.memory import give_back_at_once
 from edge_agent.hardware.probe import HardwareProbe, training_threads
 from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.identity.lock import hold_identity
@@ -30,6 +29,7 @@ from edge_agent.session.ledger import RoundLedger
 from edge_agent.session.machine import SessionMachine
 from edge_agent.session.round_desk import RoundDesk, RoundSettings
 from ravan.clock import SystemClock
+from ravan.heap import give_back_at_once
 from ravan.identity.keyfiles import make_private_folder
 from ravan.identity.keys import raw_public
 from ravan.version import VERSION

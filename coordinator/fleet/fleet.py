@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Final
 
 import structlog
 
@@ -22,6 +24,8 @@ from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.profile import HardwareProfile
 
 log = structlog.stdlib.get_logger(__name__)
+
+NOBODY: Final[Mapping[SiteId, bytes]] = MappingProxyType({})
 
 
 class Fleet:
@@ -49,9 +53,17 @@ class Fleet:
         self._closing = False
         self._listener: FleetListener | None = None
 
-    async def start(self, listener: FleetListener) -> None:
-        """Tell `listener` what happens from now on, and watch for silence."""
+    async def start(
+        self, listener: FleetListener, expected: Mapping[SiteId, bytes] = NOBODY, within_s: float = 0.0
+    ) -> None:
+        """Tell `listener` what happens from now on, and watch for silence.
+
+        Sites whose processes are `expected` were there before the coordinator was down; the listener hears of those
+        that do not come back within so many seconds.
+        """
         self._listener = listener
+        for site, process_id in expected.items():
+            self._presence.expect(site, process_id, self._monotonic() + within_s)
         self._timer = asyncio.create_task(self._watch_silence(listener), name="fleet-silence")
 
     async def stop(self) -> None:

@@ -59,6 +59,13 @@ class Presence:
         self._members[site] = _Member(process_id=process_id, stream=self._streams, connected=True, last_seen=now)
         return self._streams
 
+    def expect(self, site: SiteId, process_id: bytes, until: float) -> None:
+        """Count a process as gone only for a while, lost at `until` unless it comes back."""
+        detached_at = until - self._patience.silence_s
+        self._members[site] = _Member(
+            process_id=process_id, stream=0, connected=False, last_seen=detached_at, detached_at=detached_at
+        )
+
     def detach(self, site: SiteId, stream: int, now: float) -> None:
         """Note that a stream ended; one that was superseded changes nothing."""
         member = self._members.get(site)

@@ -1,9 +1,15 @@
-"""One running round: feeds the machine, stores every step before anyone is told, runs timers and workers."""
+"""One running round: feeds the machine, stores every step before anyone is told, runs timers and workers.
+
+The machine takes events as they come. One task stores what they did, all that came in the meantime in one
+transaction, and then carries the effects out, whatever becomes of the calls that brought the events.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -28,6 +34,7 @@ from coordinator.rounds.events import (
     MessageReceived,
     RostersSigned,
     RoundBegun,
+    RoundResumed,
     SiteGone,
     StopRequested,
     UnmaskDone,
@@ -35,17 +42,18 @@ from coordinator.rounds.events import (
     UploadArrived,
     WorkFailed,
 )
+from coordinator.rounds.journal import entry_of, opening_entries
 from coordinator.rounds.machine import RoundMachine
 from coordinator.rounds.ports import Job, Timer
 from coordinator.rounds.recording import RoundNotes, record_round
 from coordinator.rounds.results import NewVersion, SummedRound
 from coordinator.rounds.services import Services
 from coordinator.rounds.states import RoundState
-from coordinator.rounds.storing import store_step
+from coordinator.rounds.storing import Step, store_step
 from coordinator.rounds.suspicions import find_roster, most_liars
-from coordinator.store.records import JobRecord, RoundRecord
+from coordinator.store.records import JobRecord, RoundEntry, RoundRecord
 from ravan.codec.secagg_messages import Submission
-from ravan.errors import ErrorReason, ProtocolError, RavanError
+from ravan.errors import ErrorReason, ProtocolError, RavanError, StateError
 from ravan.ids import SiteId
 from ravan.manifest.instructions import RoundRef
 from ravan.manifest.liveness import Heartbeat
@@ -54,6 +62,15 @@ from ravan.secagg.messages import MaskedHeader
 from ravan.secagg.unmask import UnmaskJob
 
 log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """An event that the machine has taken."""
+
+    entries: Sequence[RoundEntry]
+    effects: Sequence[Effect]
+    stored: asyncio.Future[None]
 
 
 class ActiveRound:
@@ -81,10 +98,14 @@ class ActiveRound:
         self._job = job
         self._notes = notes
         self._adopt = adopt
-        self._payloads: dict[int, Path] = {}
         self._timer: Timer | None = None
-        # Steps are stored in the order in which the machine took them.
-        self._turn = asyncio.Lock()
+        self._kept: set[bytes] = set()
+        """Digests of the messages in the journal; a site may send one again as often as it likes."""
+        self._unstored: list[_Taken] = []
+        self._storing = False
+        self._headers: dict[int, tuple[SiteId, MaskedHeader]] = {}
+        self._due: Sequence[Effect] = ()
+        """Work that an earlier process had begun."""
         self._log = log.bind(job=job.plan.job_name, round=setup.assignment.round_number)
 
     @property
@@ -102,11 +123,36 @@ class ActiveRound:
         """Return the unmasked sums, once there are any."""
         return self._notes.summed
 
+    @property
+    def present(self) -> tuple[SiteId, ...]:
+        """Return the members that have not left."""
+        members = self.machine.setup.assignment.members
+        return tuple(member.site for member in members if self.machine.takes_part(member.site))
+
     async def begin(self) -> None:
         """Ask the selected sites to train."""
-        members = self.machine.setup.assignment.members
-        self._log.info("round begins", sites=[member.site for member in members])
-        await self._handle(RoundBegun(at=self._now()))
+        setup, candidates = self.machine.setup, self._services.candidates
+        sites = [member.site for member in setup.assignment.members]
+        self._log.info("round begins", sites=sites)
+        await self._handle(RoundBegun(at=self._now()), opening_entries(setup.document, candidates.processes(sites)))
+
+    def replay(self, events: Sequence[Event]) -> None:
+        """Take what an earlier process has stored, and tell nobody; raise RavanError where that does not fit."""
+        effects: list[Effect] = []
+        for event in events:
+            effects = [*effects, *self._advance(event)]
+            self._note(event)
+        if not all(self._payload_of(index).is_file() for index in self._headers):
+            raise StateError("A masked vector of the round is not staged any more.", reason=ErrorReason.WRONG_STATE)
+        self._due = [effect for effect in effects if isinstance(effect, RunUnmask)]
+
+    async def resume(self, until: float) -> None:
+        """Go on after a replay; sites have at least until this time to come back and answer."""
+        self._log.info("round resumed", phase=self.machine.phase.value, awaited=self.machine.awaited)
+        await self._handle(RoundResumed(at=self._now(), until=until))
+        self._services.metrics.phase_changed(self._job.job_id, self.machine.phase)
+        for effect in self._due:
+            self._perform(effect)
 
     async def take_message(self, site: SiteId, submission: Submission) -> None:
         """Take a message of secure aggregation; a site that breaks a rule of the protocol is dropped."""
@@ -123,12 +169,11 @@ class ActiveRound:
         """Check a header before its payload is staged."""
         await self._handle_of(site, UploadAnnounced(at=self._now(), site=site, reference=reference, header=header))
 
-    async def take_upload(self, site: SiteId, reference: RoundRef, header: MaskedHeader, path: Path) -> None:
+    async def take_upload(self, site: SiteId, reference: RoundRef, header: MaskedHeader) -> None:
         """Take a payload that is staged whole."""
+        first = header.index not in self._headers
         await self._handle_of(site, UploadArrived(at=self._now(), site=site, reference=reference, header=header))
-        if header.index not in self._payloads:
-            self._payloads[header.index] = path
-            self._notes.uploads[site] = header.size_bytes
+        if first:
             self._services.metrics.masked_bytes(header.size_bytes)
 
     async def lose(self, site: SiteId, reason: DropReason) -> None:
@@ -167,19 +212,64 @@ class ActiveRound:
             await self.lose(site, DropReason.PROTOCOL)
             raise
 
-    async def _handle(self, event: Event, *, unless_ended: bool = False) -> None:
-        async with self._turn:
-            if self.failure is not None or (unless_ended and self.ended.is_set()):
-                return
-            effects = self.machine.handle(event)
-            for effect in effects:
-                if isinstance(effect, SignRosters):
-                    signed = tuple(map(self._services.signatory.sign_roster, effect.rosters))
-                    effects += self.machine.handle(RostersSigned(at=event.at, signed=signed))
-            if effects:
-                await self._carry_out(effects)
+    async def _handle(self, event: Event, opening: Sequence[RoundEntry] = (), *, unless_ended: bool = False) -> None:
+        """Return once the event is stored with all that follows from it."""
+        if self.failure is not None or (unless_ended and self.machine.outcome is not None):
+            return
+        effects = self._advance(event)
+        taken = _Taken(
+            entries=(*opening, *self._note(event)), effects=effects, stored=asyncio.get_running_loop().create_future()
+        )
+        if taken.entries or effects:
+            self._unstored.append(taken)
+            if not self._storing:
+                self._storing = True
+                self._services.errands.start(self._store(), "store the steps of a round")
+            # A caller whose line breaks takes nothing back.
+            await asyncio.shield(taken.stored)
 
-    async def _carry_out(self, effects: Sequence[Effect]) -> None:
+    def _advance(self, event: Event) -> tuple[Effect, ...]:
+        effects = self.machine.handle(event)
+        for effect in effects:
+            if isinstance(effect, SignRosters):
+                signed = tuple(map(self._services.signatory.sign_roster, effect.rosters))
+                effects += self.machine.handle(RostersSigned(at=event.at, signed=signed))
+        return effects
+
+    def _note(self, event: Event) -> tuple[RoundEntry, ...]:
+        """Remember what the record shows of an event, and return what to keep of it in the journal."""
+        entry = entry_of(event)
+        if entry is None:
+            return ()
+        if isinstance(event, MessageReceived | UploadArrived):
+            digest = hashlib.sha256(f"{entry.kind} {entry.site} ".encode() + entry.payload).digest()
+            if digest in self._kept:
+                return ()
+            self._kept.add(digest)
+        if isinstance(event, UploadArrived):
+            self._headers[event.header.index] = event.site, event.header
+            self._notes.uploads[event.site] = event.header.size_bytes
+        return (entry,)
+
+    async def _store(self) -> None:
+        """Store and carry out what has been taken, until there is nothing more."""
+        taken: list[_Taken] = []
+        try:
+            while self._unstored:
+                taken, self._unstored = self._unstored, []
+                await self._store_at_once(taken)
+        except Exception as error:
+            for each in (*taken, *self._unstored):
+                each.stored.set_exception(error)
+            self._unstored.clear()
+            self._stand_still(error)
+        finally:
+            self._storing = False
+            for each in (*taken, *self._unstored):
+                each.stored.cancel()
+
+    async def _store_at_once(self, taken: Sequence[_Taken]) -> None:
+        effects = [effect for each in taken for effect in each.effects]
         job = None
         for effect in effects:
             if isinstance(effect, CombineAndEvaluate):
@@ -187,14 +277,16 @@ class ActiveRound:
             elif isinstance(effect, Commit):
                 self._notes.version = effect.version
                 job = self._adopt(effect.version)
-        record = self.record
-        try:
-            await self._services.store.transact(
-                "advance_round", lambda transaction: store_step(transaction, effects, record, job)
-            )
-        except Exception as error:
-            self._stand_still(error)
-            raise
+        entries = [entry for each in taken for entry in each.entries]
+        step = Step(entries=entries, effects=effects, record=self.record, job=job)
+        await self._services.store.transact("advance_round", lambda transaction: store_step(transaction, step))
+        self._carry_out(effects)
+        for each in taken:
+            each.stored.set_result(None)
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
+        if not effects:
+            return
         for effect in effects:
             self._perform(effect)
         for site in {effect.site for effect in effects if isinstance(effect, SendInstruction)}:
@@ -263,9 +355,14 @@ class ActiveRound:
 
     # Workers
 
+    def _payload_of(self, index: int) -> Path:
+        site, header = self._headers[index]
+        run_id = self.machine.setup.assignment.run_id
+        return self._services.uploads.path_of(run_id, self.number, site, header.sha256)
+
     async def _unmask(self, works: Sequence[UnmaskJob]) -> None:
         try:
-            payloads = {index: self._payloads[index] for work in works for index in work.survivor_set.survivors}
+            payloads = {index: self._payload_of(index) for work in works for index in work.survivor_set.survivors}
             summed = await self._services.workshop.unmask(self._job, works, payloads)
         except Exception as error:
             await self._give_up(error)

@@ -43,6 +43,14 @@ class Candidates:
             self._sites[site] = _Candidate(process_id)
         return None if known is None else known.process_id
 
+    def expect(self, site: SiteId, process_id: bytes, job_id: JobId) -> None:
+        """Note that a process is in a job's round, though it is not connected yet."""
+        self._sites[site] = _Candidate(process_id, ready={job_id}, busy=job_id)
+
+    def processes(self, sites: Iterable[SiteId]) -> dict[SiteId, bytes]:
+        """Return the process of each of these connected sites."""
+        return {site: self._sites[site].process_id for site in sites}
+
     def lose(self, site: SiteId) -> None:
         """Forget a site."""
         self._sites.pop(site, None)

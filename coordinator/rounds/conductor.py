@@ -1,13 +1,13 @@
 """The rounds' front desk: what the fleet, the sites and the operators ask of jobs and rounds.
 
 It finds the job or round that is meant and hands over; it decides nothing about rounds itself. After
-a restart rounds that were running are recorded as interrupted, and their jobs go on with a new one.
+a restart a round that was running goes on where it was, as soon as its sites are back.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,11 +17,11 @@ import structlog
 from coordinator.jobs.jobfile import read_job_file
 from coordinator.jobs.submission import choose_model
 from coordinator.rounds.active_round import ActiveRound
-from coordinator.rounds.job_runner import JobRunner
+from coordinator.rounds.job_runner import JobRunner, LeftRound
 from coordinator.rounds.ports import Job
 from coordinator.rounds.selection import SETTLE_S
 from coordinator.rounds.services import Services
-from coordinator.rounds.storing import store_interruption, store_preparation
+from coordinator.rounds.storing import store_preparation
 from coordinator.store.base import Transaction
 from coordinator.store.records import JobProfileRecord, JobRecord, RoundRecord
 from ravan.codec.documents import model_digest
@@ -70,13 +70,18 @@ class Conductor:
         self._runners: dict[JobId, JobRunner] = {}
         self._submitting = asyncio.Lock()
 
-    async def start(self) -> None:
-        """Take up the jobs that have not ended."""
-        for record in await self._services.store.transact("recover_jobs", self._recover):
-            self._add_runner(self._reopen(record), record)
+    async def start(self) -> Mapping[SiteId, bytes]:
+        """Take up the jobs that have not ended and their rounds; return the processes that are awaited in these."""
+        for record, left in await self._services.store.transact("recover_jobs", self._recover):
+            job = self._reopen(record)
+            runner = self._add_runner(job, record)
+            if left is not None:
+                runner.resume_round(left)
+            runner.start()
+        return self._services.candidates.processes(self._services.candidates.online())
 
     async def stop(self) -> None:
-        """Stop where everything is; nothing is lost but the rounds in progress."""
+        """Stop where everything is; nothing is lost, and the next start goes on."""
         await asyncio.gather(*(runner.close() for runner in self._runners.values()))
         await self._services.errands.stop()
 
@@ -214,9 +219,15 @@ class Conductor:
         """Check a masked vector's header before it is staged; raise RavanError to refuse it."""
         await self._find_round(round_ref).announce_upload(site, round_ref, header)
 
-    async def arrived(self, site: SiteId, round_ref: RoundRef, header: MaskedHeader, path: Path) -> None:
+    async def arrived(
+        self,
+        site: SiteId,
+        round_ref: RoundRef,
+        header: MaskedHeader,
+        path: Path,  # noqa: ARG002 - found again by what the vector is
+    ) -> None:
         """Take a masked vector that is staged whole."""
-        await self._find_round(round_ref).take_upload(site, round_ref, header, path)
+        await self._find_round(round_ref).take_upload(site, round_ref, header)
 
     # Transfers
 
@@ -279,7 +290,7 @@ class Conductor:
             services.candidates.prepare(site, record.job_id)
             services.mailbox.wake(site)
         log.info("job submitted", job=record.name, job_id=record.job_id, rounds=record.rounds_planned)
-        self._add_runner(job, record)
+        self._add_runner(job, record).start()
 
     def _reopen(self, record: JobRecord) -> Job:
         plan, plan_digest = self._services.signatory.open_plan(record.plan)
@@ -292,21 +303,23 @@ class Conductor:
             evaluation_digest=record.evaluation_digest,
         )
 
-    def _add_runner(self, job: Job, record: JobRecord) -> None:
+    def _add_runner(self, job: Job, record: JobRecord) -> JobRunner:
         runner = JobRunner(self._services, job, record, on_release=self._nudge, settle_s=self._settle_s)
         self._runners[job.job_id] = runner
-        runner.start()
         self._services.changes.note(job.job_id)
+        return runner
 
-    def _recover(self, transaction: Transaction) -> list[JobRecord]:
+    def _recover(self, transaction: Transaction) -> list[tuple[JobRecord, LeftRound | None]]:
         active = [record for record in reversed(transaction.list_jobs()) if record.state not in ENDED_JOBS]
-        for record in active:
-            transaction.drop_instructions(record.job_id)
-            plan, _ = self._services.signatory.open_plan(record.plan)
-            for open_round in transaction.list_rounds(record.job_id):
-                if open_round.outcome is None:
-                    store_interruption(transaction, record.job_id, plan.run_id, open_round)
-        return active
+        return [(record, self._find_left(transaction, record)) for record in active]
+
+    def _find_left(self, transaction: Transaction, record: JobRecord) -> LeftRound | None:
+        """Return the round that was running. Whatever sites were told and have not read still holds."""
+        rounds = transaction.list_rounds(record.job_id)
+        if not rounds or rounds[-1].outcome is not None:
+            return None
+        entries = transaction.list_round_entries(record.job_id, rounds[-1].number)
+        return LeftRound(record=rounds[-1], entries=tuple(entries))
 
     async def _prepare(self, runner: JobRunner, site: SiteId) -> None:
         record, run_id = runner.record, runner.job.plan.run_id

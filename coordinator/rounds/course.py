@@ -85,6 +85,11 @@ class RoundCourse:
         for index in self.attendance.absent:
             self.secagg.lost(index)
 
+    def extend(self, until: float) -> None:
+        """Let the state's time not be up before this."""
+        self.deadline_at = until if self.deadline_at is None else max(self.deadline_at, until)
+        self.effects.append(SetDeadline(state=self.state, at=self.deadline_at))
+
     def drop(self, index: int, reason: DropReason) -> None:
         """Record that a member is out, tell it, and expect nothing more of it."""
         self.attendance.leave(index, self.phase, reason)

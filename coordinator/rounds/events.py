@@ -113,6 +113,15 @@ class StopRequested:
     outcome: RoundOutcome = RoundOutcome.STOPPED
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundResumed:
+    """A coordinator that was down takes the round up again; sites need until then to come back."""
+
+    at: float
+    until: float
+    """Seconds since the epoch; a state whose time would be up before gets so much."""
+
+
 Event = (
     RoundBegun
     | MessageReceived
@@ -125,4 +134,5 @@ Event = (
     | EvaluationDone
     | WorkFailed
     | StopRequested
+    | RoundResumed
 )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import structlog
 
@@ -13,6 +13,7 @@ from coordinator.allocation.policy import AllocationPolicy, SiteCapacity
 from coordinator.rounds.active_round import ActiveRound
 from coordinator.rounds.assigning import first_clips, following_clips, write_assignment
 from coordinator.rounds.course import RoundSetup
+from coordinator.rounds.journal import read_journal
 from coordinator.rounds.ports import Job, Timer
 from coordinator.rounds.recording import RoundNotes
 from coordinator.rounds.results import NewVersion
@@ -21,9 +22,11 @@ from coordinator.rounds.services import Services
 from coordinator.rounds.storing import store_interruption, store_job_end
 from coordinator.rounds.suspicions import Suspicions
 from coordinator.store.base import Transaction
-from coordinator.store.records import JobProfileRecord, JobRecord, RoundRecord, SiteRecord
+from coordinator.store.records import JobProfileRecord, JobRecord, RoundEntry, RoundRecord, SiteRecord
 from ravan.errors import RavanError, ResourceError
 from ravan.ids import BlockId, Digest, SiteId
+from ravan.manifest.assignment import Assignment
+from ravan.manifest.documents import SignedDocument
 from ravan.manifest.phases import ENDED_JOBS, DropReason, JobState, RoundOutcome
 
 log = structlog.stdlib.get_logger(__name__)
@@ -31,8 +34,20 @@ log = structlog.stdlib.get_logger(__name__)
 FAILURES_IN_A_ROW: Final = 5
 """Rounds without a new version, one after another, before the job pauses for an operator to look."""
 
+RETURN_S: Final = 75.0
+"""How long sites may take to come back to a coordinator that was down: they look for it every 30 s at most, and the
+line under that dials every 30 s at most."""
+
 FIRST_PAUSE_S: Final = 2.0
 """Wait after a round without a new version; doubles with each further one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftRound:
+    """A round that an earlier process was leading."""
+
+    record: RoundRecord
+    entries: tuple[RoundEntry, ...]
 
 
 class JobRunner:
@@ -69,6 +84,26 @@ class JobRunner:
         self._norms: Mapping[BlockId, float] = {}
         """Of the heads in the version `_weighed`."""
         self._weighed: Digest | None = None
+
+    def resume_round(self, left: LeftRound) -> None:
+        """Take up a round that was running, before `start`; one that cannot be is interrupted at the first turn."""
+        try:
+            journal = read_journal(left.entries)
+            assignment, digest = self._services.signatory.open_assignment(journal.document)
+            notes = RoundNotes(
+                started_at=left.record.started_at,
+                ram_limits={site.site: site.ram_limit_bytes for site in left.record.sites},
+            )
+            found = ActiveRound(
+                self._services, self.job, self._set_up(assignment, journal.document, digest), notes, self._adopt
+            )
+            found.replay(journal.events)
+        except RavanError as error:
+            log.error("a round cannot be taken up again", job=self.record.name, why=str(error))
+            return
+        self.round = found
+        for site in found.present:
+            self._services.candidates.expect(site, journal.processes[site], self.job.job_id)
 
     def start(self) -> None:
         """Begin."""
@@ -127,6 +162,8 @@ class JobRunner:
 
     async def _run(self) -> None:
         try:
+            if self.round is not None:
+                await self._see_through(self.round, self.record, self._go_on(self.round))
             while self.record.state not in ENDED_JOBS:
                 try:
                     await self._take_turn()
@@ -226,9 +263,16 @@ class JobRunner:
             if selection.remark:
                 log.warning("heads that nobody trains", job=self.record.name, round=number, detail=selection.remark)
             await self._save(state=JobState.RUNNING, message=selection.remark)
-        await self.round.begin()
-        await self.round.ended.wait()
-        ended, self.round = self.round, None
+        await self._see_through(self.round, before, self.round.begin())
+
+    async def _go_on(self, left: ActiveRound) -> None:
+        await left.resume(self._services.clock.now() + RETURN_S)
+
+    async def _see_through(self, ended: ActiveRound, before: JobRecord, opening: Coroutine[Any, Any, None]) -> None:
+        """Lead a round to its end and draw the conclusions; `before` is the job as it was without it."""
+        await opening
+        await ended.ended.wait()
+        self.round = None
         self._given_up = ended if ended.summed is None else None
         if ended.failure is not None:
             # A version whose commit was not stored is nobody's.
@@ -253,16 +297,19 @@ class JobRunner:
             clips=clips or first_clips(job),
         )
         document, digest = services.signatory.sign_assignment(assignment)
-        setup = RoundSetup(
-            assignment=assignment,
-            document=document,
-            digest=digest,
-            training_deadline_s=job.file.round.training_deadline_s,
-            phase_deadline_s=job.file.round.phase_deadline_s,
-        )
+        setup = self._set_up(assignment, document, digest)
         limits = {name: site.hardware.ram_limit_bytes for name, site in sites.items() if site.hardware is not None}
         notes = RoundNotes(started_at=services.clock.now(), ram_limits=limits)
         return ActiveRound(services, job, setup, notes, self._adopt)
+
+    def _set_up(self, assignment: Assignment, document: SignedDocument, digest: Digest) -> RoundSetup:
+        return RoundSetup(
+            assignment=assignment,
+            document=document,
+            digest=digest,
+            training_deadline_s=self.job.file.round.training_deadline_s,
+            phase_deadline_s=self.job.file.round.phase_deadline_s,
+        )
 
     def _adopt(self, version: NewVersion) -> JobRecord:
         accuracy = version.evaluation.accuracy

@@ -21,6 +21,7 @@ from coordinator.rounds.events import (
     MessageReceived,
     RostersSigned,
     RoundBegun,
+    RoundResumed,
     SiteGone,
     StopRequested,
     UnmaskDone,
@@ -184,6 +185,10 @@ def _close_late(course: RoundCourse, event: DeadlinePassed) -> None:
     advance(course)
 
 
+def _await_return(course: RoundCourse, event: RoundResumed) -> None:
+    course.extend(event.until)
+
+
 def _publish_rosters(course: RoundCourse, event: RostersSigned) -> None:
     course.secagg.rosters_published([digest for _, digest in event.signed])
     document_of = {}
@@ -247,6 +252,7 @@ _HANDLERS: Final[Mapping[Action, Callable[[RoundCourse, Any], None]]] = {
     Action.DROP_SITE: _drop_site,
     Action.NOTE_ABSENCE: _note_absence,
     Action.CLOSE_LATE: _close_late,
+    Action.AWAIT_RETURN: _await_return,
     Action.PUBLISH_ROSTERS: _publish_rosters,
     Action.COMBINE: _combine,
     Action.COMMIT: _commit,

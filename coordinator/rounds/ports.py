@@ -80,6 +80,10 @@ class Mailbox(Protocol):
 class StagedUploads(Protocol):
     """Where masked vectors lie until their round has ended."""
 
+    def path_of(self, run_id: RunId, round_number: int, site: SiteId, sha256: Digest) -> Path:
+        """Return where a vector lies once it is staged whole."""
+        ...
+
     def discard_round(self, run_id: RunId, before_round: int) -> None:
         """Delete the staged vectors of all rounds of a run before this one. Blocks on disk."""
         ...

@@ -43,5 +43,9 @@ class Signatory:
         """Read a plan that this key signed; raise ProtocolError for any other."""
         return open_document(DocumentKind.PLAN, document, self.key.public_key().public_bytes_raw())
 
+    def open_assignment(self, document: SignedDocument) -> tuple[Assignment, Digest]:
+        """Read an assignment that this key signed; raise ProtocolError for any other."""
+        return open_document(DocumentKind.ASSIGNMENT, document, self.key.public_key().public_bytes_raw())
+
     def _sign(self, kind: DocumentKind, payload: bytes) -> tuple[SignedDocument, Digest]:
         return sign_document(kind, payload, self.key), document_digest(kind, payload)

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from coordinator.rounds.effects import Effect, EndRound, RecordDrop, SendInstruction
 from coordinator.store.base import Transaction
-from coordinator.store.records import JobRecord, RoundRecord
+from coordinator.store.records import JobRecord, RoundEntry, RoundRecord
 from ravan.ids import JobId, RunId, SiteId
 from ravan.manifest.instructions import JobEnded, Prepare, RoundResult
 from ravan.manifest.phases import RoundOutcome, RoundPhase
 
 
-def store_step(transaction: Transaction, effects: Sequence[Effect], record: RoundRecord, job: JobRecord | None) -> None:
-    """Write one step of a round: its record, the instructions that follow, and the job when it changed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one or more events did to a round."""
+
+    entries: Sequence[RoundEntry]
+    """The events themselves, as far as they are kept."""
+    effects: Sequence[Effect]
+    record: RoundRecord
+    """The round afterwards."""
+    job: JobRecord | None
+    """Where it changed."""
+
+
+def store_step(transaction: Transaction, step: Step) -> None:
+    """Write a step: what the round heard, and where that changed anything its record, its instructions and the job."""
+    effects, record, job = step.effects, step.record, step.job
     job_id, number = record.job_id, record.number
-    if any(isinstance(effect, EndRound) for effect in effects):
+    ends = any(isinstance(effect, EndRound) for effect in effects)
+    if ends:
+        transaction.drop_round_entries(job_id)
+    else:
+        transaction.add_round_entries(job_id, number, step.entries)
+    if not effects:
+        return
+    if ends:
         transaction.drop_instructions(job_id, before_round=number)
         dropped = {drop.site for drop in record.dropped}
         for site in record.selected:
@@ -52,6 +73,7 @@ def interrupted(record: RoundRecord) -> RoundRecord:
 def store_interruption(transaction: Transaction, job_id: JobId, run_id: RunId, record: RoundRecord) -> None:
     """End a round that stands still, as after a restart or a full disk, and tell its sites."""
     ended = interrupted(record)
+    transaction.drop_round_entries(job_id)
     transaction.put_round(ended)
     _store_results(transaction, job_id, run_id, ended)
 
@@ -61,6 +83,7 @@ def store_job_end(
 ) -> None:
     """Write a job's end and tell the sites, with the last round's result for those who have not read it."""
     transaction.drop_instructions(job.job_id)
+    transaction.drop_round_entries(job.job_id)
     if last is not None:
         _store_results(transaction, job.job_id, run_id, last)
     for site in sites:

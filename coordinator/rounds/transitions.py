@@ -19,6 +19,7 @@ from coordinator.rounds.events import (
     MessageReceived,
     RostersSigned,
     RoundBegun,
+    RoundResumed,
     SiteGone,
     StopRequested,
     UnmaskDone,
@@ -39,6 +40,7 @@ class Action(StrEnum):
     DROP_SITE = "drop site"
     NOTE_ABSENCE = "note absence"
     CLOSE_LATE = "close at deadline"
+    AWAIT_RETURN = "await return"
     PUBLISH_ROSTERS = "publish rosters"
     COMBINE = "combine"
     COMMIT = "commit"
@@ -81,12 +83,14 @@ def _write_table() -> Table:
         on(state, UploadArrived, Action.TAKE_UPLOAD, *after)
         on(state, SiteGone, Action.DROP_SITE, *after)
         on(state, DeadlinePassed, Action.CLOSE_LATE, *after)
+        on(state, RoundResumed, Action.AWAIT_RETURN, state)
     for state in (_S.SIGNING, _S.UNMASKING, _S.EVALUATING):
         # A message may come again when its acknowledgement was lost; anything new is refused further in.
         on(state, MessageReceived, Action.TAKE_MESSAGE, state)
         on(state, UploadAnnounced, Action.CHECK_HEADER, state)
         on(state, UploadArrived, Action.TAKE_UPLOAD, state)
         on(state, DeadlinePassed, Action.IGNORE, state)
+        on(state, RoundResumed, Action.IGNORE, state)
     on(_S.SIGNING, SiteGone, Action.NOTE_ABSENCE, _S.SIGNING)
     on(_S.UNMASKING, SiteGone, Action.IGNORE, _S.UNMASKING)
     on(_S.EVALUATING, SiteGone, Action.IGNORE, _S.EVALUATING)

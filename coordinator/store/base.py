@@ -15,6 +15,7 @@ from coordinator.store.records import (
     JobProfileRecord,
     JobRecord,
     ModelRecord,
+    RoundEntry,
     RoundRecord,
     SiteRecord,
     TokenRecord,
@@ -56,6 +57,15 @@ class Transaction(Protocol):
     def put_round(self, record: RoundRecord) -> None: ...
     def list_rounds(self, job_id: JobId) -> Sequence[RoundRecord]:
         """Return the job's rounds by number."""
+        ...
+
+    def add_round_entries(self, job_id: JobId, number: int, entries: Sequence[RoundEntry]) -> None: ...
+    def list_round_entries(self, job_id: JobId, number: int) -> Sequence[RoundEntry]:
+        """Return what a running round has heard, in order."""
+        ...
+
+    def drop_round_entries(self, job_id: JobId) -> None:
+        """Forget what the rounds of a job have heard."""
         ...
 
     def add_instruction(self, site: SiteId, instruction: Instruction, *, job_id: JobId, round_number: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from ravan.ids import BlockId, Digest, JobId, SiteId
 from ravan.manifest.documents import SignedDocument
@@ -132,6 +133,32 @@ class RoundRecord:
     sums_digest: Digest = Digest(b"")  # noqa: RUF009 - a NewType: the value is immutable bytes
     clips: dict[BlockId, float] = field(default_factory=dict)
     """Clip of each block in this round; the next round's follow from it."""
+
+
+class EntryKind(StrEnum):
+    """What an entry of a running round tells; see `coordinator.rounds.journal`."""
+
+    OPENED = "opened"
+    MEMBER = "member"
+    BEGUN = "begun"
+    MESSAGE = "message"
+    UPLOAD = "upload"
+    GONE = "gone"
+    DEADLINE = "deadline"
+    RESUMED = "resumed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundEntry:
+    """Something that a running round has heard."""
+
+    kind: EntryKind
+    at: float = 0.0
+    """Seconds since the epoch."""
+    site: str = ""
+    word: str = ""
+    """A reason, a state or a time, by kind."""
+    payload: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

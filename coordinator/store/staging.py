@@ -141,6 +141,10 @@ class Staging:
         path = self._whole(key)
         return path if path.is_file() else None
 
+    def path_of(self, run_id: RunId, round_number: int, site: SiteId, sha256: Digest) -> Path:
+        """Return where an upload lies once it is complete."""
+        return self._whole(UploadKey(run_id=run_id, round_number=round_number, site=site, sha256=sha256))
+
     def open(self, key: UploadKey, size_bytes: int) -> StagedUpload:
         """Begin or continue an upload of known length; an older stream of the same upload is cut off.
 

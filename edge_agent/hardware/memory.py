@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import os
 import sys
 import threading
 from contextlib import suppress
@@ -18,13 +17,6 @@ _RESET_PEAK: Final = "5"
 """What the kernel's `clear_refs` takes to set the peak back to what is resident now."""
 
 _SAMPLE_S: Final = 0.005
-_M_MMAP_THRESHOLD: Final = -3
-"""Number of the setting in glibc's malloc.h."""
-
-_OWN_MAPPING_BYTES: Final = 128 << 10
-"""What glibc itself starts with."""
-
-_THRESHOLD_VARIABLE: Final = "MALLOC_MMAP_THRESHOLD_"
 
 
 def resident_bytes() -> int:
@@ -43,18 +35,6 @@ def release_unused() -> None:
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
-
-
-def give_back_at_once() -> None:
-    """Have the C library return every freed block of 128 KiB or more to the system; before the first tensor is made.
-
-    By default glibc raises that limit with each such block freed and keeps what lies below it, in an order that differs
-    from process to process: what a matrix takes was measured between 5 and 24 MB, and is 8.2 MB with the limit fixed.
-    Elsewhere, and where the environment has its own limit, nothing is changed.
-    """
-    if sys.platform == "linux" and _THRESHOLD_VARIABLE not in os.environ:
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING_BYTES)
 
 
 class PeakMeter:

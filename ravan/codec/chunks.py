@@ -13,8 +13,11 @@ from ravan.errors import ErrorReason, TransferError
 from ravan.ids import Digest
 from ravan.wire.v1 import transfer_service_pb2
 
-CHUNK_BYTES: Final = 1 << 20
-"""Longest data of a chunk, and what a sender uses when nothing limits its rate."""
+LARGEST_CHUNK_BYTES: Final = 1 << 20
+"""Longest data of a chunk that a receiver takes."""
+
+CHUNK_BYTES: Final = 256 << 10
+"""What a sender uses when nothing limits its rate: the coordinator holds a few chunks of every line that is busy."""
 
 SMALL_CHUNK_BYTES: Final = 16 << 10
 """What a sender with a rate limit uses, so that the line is never taken for long."""
@@ -51,7 +54,7 @@ class ChunkSequence:
         Raises TransferError: CHUNK_CORRUPT, OFFSET_MISMATCH, TOO_LARGE. A refused chunk changes nothing.
         """
         data = chunk.data
-        if not 0 < len(data) <= CHUNK_BYTES or hashlib.sha256(data).digest() != chunk.sha256:
+        if not 0 < len(data) <= LARGEST_CHUNK_BYTES or hashlib.sha256(data).digest() != chunk.sha256:
             raise TransferError(
                 f"The chunk at byte {chunk.offset} was damaged on the way.",
                 reason=ErrorReason.CHUNK_CORRUPT,

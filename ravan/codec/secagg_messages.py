@@ -69,6 +69,26 @@ def submission_from_wire(wire: secagg_pb2.SecureAggregationMessage) -> Submissio
     return Submission(round=round_ref, index=fields.ranged(index, 0, MAX_MEMBERS - 1, "member index"), message=message)
 
 
+def encode_submission(value: Submission) -> bytes:
+    """Serialise an agent's message."""
+    return submission_to_wire(value).SerializeToString(deterministic=True)
+
+
+def decode_submission(data: bytes) -> Submission:
+    """Read `encode_submission`'s bytes; raise ProtocolError (MALFORMED)."""
+    return submission_from_wire(fields.parse(secagg_pb2.SecureAggregationMessage, data, "message"))
+
+
+def encode_header(round_ref: RoundRef, value: MaskedHeader) -> bytes:
+    """Serialise the header of a masked vector."""
+    return header_to_wire(round_ref, value).SerializeToString(deterministic=True)
+
+
+def decode_header(data: bytes) -> tuple[RoundRef, MaskedHeader]:
+    """Read `encode_header`'s bytes; raise ProtocolError (MALFORMED)."""
+    return header_from_wire(fields.parse(secagg_pb2.MaskedVectorHeader, data, "header"))
+
+
 def header_to_wire(round_ref: RoundRef, value: MaskedHeader) -> secagg_pb2.MaskedVectorHeader:
     """Convert the header of a masked vector."""
     return secagg_pb2.MaskedVectorHeader(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import grpc
 from grpc import aio
@@ -18,6 +19,18 @@ from ravan.rpc.keepalive import SERVER_OPTIONS
 
 DEFAULT_CONCURRENT_CALLS = 2000
 """Calls in progress on a port; a Watch counts as one for as long as its site is there."""
+
+
+AHEAD_BYTES: Final = 128 << 10
+"""What a stream may send before it is read: 2.5 MB a second over a line with 50 ms there and back."""
+
+_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    # without reuse of ports a second coordinator gets an error instead of half the connections
+    ("grpc.so_reuseport", 0),
+    # left to itself gRPC grants each of a thousand streams megabytes, as soon as its line is fast
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", AHEAD_BYTES),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +67,7 @@ class Health:
 
 def build_server(policy: GuardPolicy, *, concurrent_calls: int = DEFAULT_CONCURRENT_CALLS) -> aio.Server:
     """Return a server whose every handler stands behind a guard of this policy."""
-    # without reuse of ports a second coordinator gets an error instead of half the connections
-    options = (*SERVER_OPTIONS, ("grpc.so_reuseport", 0))
+    options = (*SERVER_OPTIONS, *_OPTIONS)
     return aio.server(interceptors=[Guard(policy)], options=options, maximum_concurrent_rpcs=concurrent_calls)
 
 

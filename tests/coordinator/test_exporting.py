@@ -15,7 +15,6 @@ import torch
 from job_plans import plan_of
 from peft import PeftModel
 from tiny_task_models import DINOV2_SIDE, write_tiny_dinov2, write_tiny_llama
-from tiny_text_model import HIDDEN, write_tiny_model
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
@@ -31,6 +30,7 @@ from ravan.errors import ConfigError, ErrorReason, StateError, TransferError
 from ravan.ids import Digest
 from ravan.manifest.plan import DenseParameter, JobPlan, Matrix, ModelFile, Precision, Task
 from ravan.tasks.loading import load_task_model
+from simulation.tiny_text_model import HIDDEN, write_tiny_model
 
 LINEAGE = Lineage(rounds=12, accuracy=0.79, exported_at=1_700_000_000.0)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from tiny_fleet import Fleet, assert_said, await_true, run, running_fleet
-from tiny_text_model import write_tiny_model
+
+from simulation.tiny_text_model import write_tiny_model
 
 SITES = ("north", "south", "west")
 

@@ -10,13 +10,13 @@ from typing import Final
 
 from tiny_fleet import job_text
 from tiny_jobs import ROWS, write_rows
-from tiny_text_model import write_tiny_model
 
 from coordinator.allocation.policy import MEMORY_MARGIN
 from coordinator.operator_client import OperatorClient
 from deploy.demo.plant import Plant, SiteSettings, set_key
 from ravan.wire.v1.operator_service_pb2 import Job
 from ravan.wire.v1.round_pb2 import JobState
+from simulation.tiny_text_model import write_tiny_model
 
 MODEL: Final = "sized"
 CLASSES: Final = (None, 9.5, 4.5)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from tiny_jobs import LABELS, write_rows
-from tiny_text_model import write_tiny_model
 
 from deploy.demo.plant import Plant, set_key
+from simulation.tiny_text_model import write_tiny_model
 
 Found = TypeVar("Found")
 Done = subprocess.CompletedProcess[str]

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from job_plans import plan_of
-from tiny_text_model import HIDDEN, write_tiny_model
 
 from ravan.adapters.basis import basis_digest, draw_basis
 from ravan.adapters.state import block_shapes, initial_state, state_digest
@@ -19,6 +18,7 @@ from ravan.codec.documents import model_digest
 from ravan.ids import Digest, SiteId
 from ravan.manifest.assignment import Assignment, BlockSpec, Member, Suite, Tile
 from ravan.manifest.plan import JobPlan, Matrix, ModelFile
+from simulation.tiny_text_model import HIDDEN, write_tiny_model
 
 LABELS = ("pump", "engine", "cab")
 ROWS = (("hose burst", "pump"), ("pump leak", "pump"), ("engine not start", "engine"), ("the cab door", "cab")) * 4

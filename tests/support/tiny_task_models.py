@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tiny_text_model import SPECIAL, WORDS
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+from simulation.tiny_text_model import SPECIAL, WORDS
 
 DINOV2_SIDE = 42
 WINDOW = 8

@@ -8,9 +8,11 @@ from typing import Any
 
 from coordinator.store.records import (
     DropRecord,
+    EntryKind,
     JobProfileRecord,
     JobRecord,
     ModelRecord,
+    RoundEntry,
     RoundRecord,
     SiteRecord,
     SiteRoundRecord,
@@ -80,6 +82,16 @@ def job_from_row(row: Row) -> JobRecord:
     values = dict(row)
     plan = SignedDocument(payload=values.pop("plan_payload"), signature=values.pop("plan_signature"))
     return JobRecord(**{**values, "plan": plan, "state": JobState(values["state"])})
+
+
+def entry_to_row(entry: RoundEntry) -> Row:
+    """Convert what a round has heard."""
+    return asdict(entry)
+
+
+def entry_from_row(row: Row) -> RoundEntry:
+    """Read what a round has heard."""
+    return RoundEntry(**{**row, "kind": EntryKind(row["kind"])})
 
 
 def job_profile_to_row(record: JobProfileRecord) -> Row:

@@ -109,6 +109,20 @@ ROUNDS: Final = Table(
     PrimaryKeyConstraint("job_id", "number"),
 )
 
+ROUND_ENTRIES: Final = Table(
+    "round_entries",
+    METADATA,
+    Column("position", Integer, primary_key=True),
+    Column("job_id", Text, ForeignKey("jobs.job_id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("site", Text, nullable=False),
+    Column("word", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Index("ix_round_entries_job_id", "job_id", "number"),
+)
+
 INSTRUCTIONS: Final = Table(
     "instructions",
     METADATA,

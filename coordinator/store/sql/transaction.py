@@ -12,6 +12,7 @@ from coordinator.store.records import (
     JobProfileRecord,
     JobRecord,
     ModelRecord,
+    RoundEntry,
     RoundRecord,
     SiteRecord,
     TokenRecord,
@@ -22,6 +23,7 @@ from coordinator.store.sql.tables import (
     JOB_PROFILES,
     JOBS,
     MODELS,
+    ROUND_ENTRIES,
     ROUNDS,
     SEQUENCES,
     SITES,
@@ -116,6 +118,23 @@ class SqlTransaction:
         """Return the job's rounds by number."""
         found = select(ROUNDS).where(ROUNDS.c.job_id == job_id).order_by(ROUNDS.c.number)
         return [rows.round_from_row(row) for row in self._all(found)]
+
+    def add_round_entries(self, job_id: JobId, number: int, entries: Sequence[RoundEntry]) -> None:
+        """Append to what a round has heard."""
+        if entries:
+            found = [{"job_id": job_id, "number": number, **rows.entry_to_row(entry)} for entry in entries]
+            self.connection.execute(self._insert(ROUND_ENTRIES), found)
+
+    def list_round_entries(self, job_id: JobId, number: int) -> Sequence[RoundEntry]:
+        """Return what a running round has heard, in order."""
+        columns = ROUND_ENTRIES.c
+        found = select(columns.kind, columns.at, columns.site, columns.word, columns.payload)
+        own = found.where(columns.job_id == job_id, columns.number == number)
+        return [rows.entry_from_row(row) for row in self._all(own.order_by(columns.position))]
+
+    def drop_round_entries(self, job_id: JobId) -> None:
+        """Forget what the rounds of a job have heard."""
+        self.connection.execute(delete(ROUND_ENTRIES).where(ROUND_ENTRIES.c.job_id == job_id))
 
     def add_instruction(self, site: SiteId, instruction: Instruction, *, job_id: JobId, round_number: int) -> int:
         """Append to the site's stream and return its sequence number."""

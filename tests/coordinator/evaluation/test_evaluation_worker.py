@@ -13,7 +13,6 @@ import pytest
 import torch
 from job_plans import plan_of
 from numpy.typing import NDArray
-from tiny_text_model import HIDDEN, write_tiny_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from coordinator.evaluation import worker
@@ -26,6 +25,7 @@ from ravan.errors import ConfigError, DataError, ErrorReason, ModelError, Transf
 from ravan.ids import BlockId, BlockKind
 from ravan.manifest.plan import JobPlan, Matrix, Precision, TrainingSettings
 from ravan.tasks.loading import load_task_model
+from simulation.tiny_text_model import HIDDEN, write_tiny_model
 
 ROWS = (
     ("the hose burst", "pump"),

@@ -12,7 +12,6 @@ import pytest
 from image_files import plain_image, write_zip
 from memory_blobs import FolderBlobs
 from tiny_task_models import DINOV2_SIDE, WINDOW, write_tiny_dinov2, write_tiny_llama, write_tiny_patchtst
-from tiny_text_model import write_tiny_model
 
 from coordinator.evaluation.findings import Inventory
 from coordinator.evaluation.folders import materialise_model
@@ -28,6 +27,7 @@ from ravan.data.source import DataSource
 from ravan.errors import ConfigError, DataError, ErrorReason, ModelError, RavanError
 from ravan.ids import BlockKind, Digest
 from ravan.manifest.plan import BasisKind, Denominator, ModelFile, Task, TrainingSettings
+from simulation.tiny_text_model import write_tiny_model
 
 NO_HASH = Digest(bytes(32))
 

@@ -9,7 +9,6 @@ import pytest
 from job_plans import plan_of
 from memory_blobs import FolderBlobs
 from secagg_driver import Federation, make_assignment
-from tiny_text_model import write_tiny_model
 
 from coordinator.aggregation.sums import read_sums
 from coordinator.evaluation.pool import ModelWorker
@@ -23,6 +22,7 @@ from ravan.adapters.state import decode_state, encode_state, initial_state
 from ravan.errors import ErrorReason, ModelError
 from ravan.ids import Digest
 from ravan.manifest.plan import JobPlan, ModelFile
+from simulation.tiny_text_model import write_tiny_model
 
 NO_DIGEST = Digest(bytes(32))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -126,6 +127,8 @@ class Workbench:
     """Real unmasking, pretended models: accuracy grows with each version."""
 
     unmask_error: RavanError | None = None
+    stalls_in: str = ""
+    """`unmask` or `combine`: this work does not come to an end."""
     totals: list[RoundSum] = field(default_factory=list)
     evaluated: list[Digest] = field(default_factory=list)
     weighed: list[Digest] = field(default_factory=list)
@@ -141,11 +144,13 @@ class Workbench:
     async def unmask(self, job: Job, works: Sequence[UnmaskJob], payloads: Mapping[int, Path]) -> SummedRound:
         if self.unmask_error is not None:
             raise self.unmask_error
+        await self._stall("unmask")
         total = sum_payloads(works, payloads, job.plan.denominator).total
         number = works[0].assignment.round_number
         return SummedRound(total=total, sums_digest=digest_of(f"sums {number}"), seconds=0.25)
 
     async def combine(self, job: Job, state_digest: Digest, total: RoundSum) -> Digest:
+        await self._stall("combine")
         assert state_digest == digest_of(f"version {len(self.totals)}")
         self.totals.append(total)
         return digest_of(f"version {len(self.totals)}")
@@ -158,6 +163,10 @@ class Workbench:
     async def evaluate(self, job: Job, state_digest: Digest) -> Evaluation:
         self.evaluated.append(state_digest)
         return Evaluation(accuracy=0.1 * len(self.evaluated), loss=1.0 / len(self.evaluated))
+
+    async def _stall(self, work: str) -> None:
+        if self.stalls_in == work:
+            await asyncio.Event().wait()
 
 
 @dataclass
@@ -240,6 +249,11 @@ class Shelf:
 
     discarded: list[tuple[RunId, int | None]] = field(default_factory=list)
 
+    folder: Path = Path()
+
+    def path_of(self, run_id: RunId, round_number: int, site: SiteId, sha256: Digest) -> Path:
+        return self.folder / f"{site}-{sha256.hex()}"
+
     def discard_round(self, run_id: RunId, before_round: int) -> None:
         self.discarded.append((run_id, before_round))
 
@@ -249,14 +263,20 @@ class Shelf:
 
 @dataclass
 class FullDisk:
-    """A store that refuses transactions of one name while it is told to."""
+    """A store that refuses transactions of one name, or holds them up, while it is told to."""
 
     store: Store
     refuse: str = ""
+    holds: str = ""
+    held: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def transact(self, name: str, work: Callable[[Transaction], Result]) -> Result:
         if name == self.refuse:
             raise ResourceError("The disk is full.", reason=ErrorReason.DISK_FULL, next_step="Free some space.")
+        if name == self.holds:
+            self.held.set()
+            await self.released.wait()
         return await self.store.transact(name, work)
 
     async def close(self) -> None:
@@ -284,6 +304,7 @@ class Site:
         self._assignment: Assignment | None = None
         self._reference: RoundRef | None = None
         self._agent: AgentRound | None = None
+        self._unanswered: Callable[[], Coroutine[Any, Any, None]] | None = None
 
     async def enrol(self) -> None:
         record = SiteRecord(
@@ -308,8 +329,12 @@ class Site:
         """Come back as another process that knows nothing."""
         await self.disconnect()
         self.process = digest_of(f"{self.process!r} again")[:16]
-        self._sequence = 0
+        self._sequence, self._unanswered = 0, None
         await self.connect()
+
+    @property
+    def awaits_answer(self) -> bool:
+        return self._unanswered is not None
 
     async def disconnect(self) -> None:
         if self._task is not None:
@@ -339,6 +364,8 @@ class Site:
 
     async def _listen(self) -> None:
         bell = self.plant.bells.bells.setdefault(self.name, asyncio.Event())
+        if self._unanswered is not None:
+            await self._insist(self._unanswered)
         while True:
             bell.clear()
             for numbered in await self.plant.store.transact(
@@ -439,7 +466,7 @@ class Site:
                     path.write_bytes(payload)
                     await self._react(self.agent.masked(sha256, len(payload)))
                 case agent_effects.Upload(header=header):
-                    await self._upload(header)
+                    await self._insist(partial(self._upload, header))
                 case agent_effects.SignSurvivors(signature=signature):
                     await self.say(signature)
                 case agent_effects.SendReveal(shares=reveal):
@@ -448,6 +475,19 @@ class Site:
                     pass
 
     async def say(self, message: object, *, index: int | None = None) -> None:
+        await self._insist(partial(self._say, message, index))
+
+    async def _insist(self, send: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Send, and have it sent again after the next connection when this one breaks before the answer."""
+        self._unanswered = send
+        try:
+            await send()
+        except RavanError:
+            self._unanswered = None
+            raise
+        self._unanswered = None
+
+    async def _say(self, message: object, index: int | None) -> None:
         assert self._reference is not None
         submission = Submission(
             round=self._reference,
@@ -510,7 +550,7 @@ class Plant:
         self.clock = ManualClock()
         self.timers = ManualTimers(self.clock)
         self.bells = Bells()
-        self.shelf = Shelf()
+        self.shelf = Shelf(folder=folder)
         self.metrics = Notebook()
         self.workbench = Workbench()
         self.manifest_public = MANIFEST_KEY.public_key().public_bytes_raw()
@@ -541,11 +581,15 @@ class Plant:
         for site in self.sites:
             await site.disconnect()
         await self.conductor.stop()
-        self.services = self._new_services()
-        self.conductor = Conductor(self.services, settle_s=self.settle_s)
+        self.conductor = self.new_conductor()
         await self.conductor.start()
         for site in self.sites:
             await site.connect()
+
+    def new_conductor(self) -> Conductor:
+        """Return what a new process would begin with."""
+        self.services = self._new_services()
+        return Conductor(self.services, settle_s=self.settle_s)
 
     async def instructions(self, name: SiteId) -> Sequence[Numbered]:
         return await self.store.transact("look", lambda transaction: transaction.instructions_after(name, 0))
@@ -578,6 +622,12 @@ class Plant:
             while not is_so(detail := await self.conductor.job_detail(job_id)):
                 version = await self.conductor.changed(job_id, version)
         return detail
+
+    async def until_acknowledged(self) -> None:
+        """Wait until every site's last message has its answer; operators see what it did before that."""
+        async with asyncio.timeout(PATIENCE_S):
+            while any(site.awaits_answer for site in self.sites):  # noqa: ASYNC110 - sites are not to be disturbed
+                await asyncio.sleep(0)
 
     async def until_phase(self, job_id: JobId, phase: RoundPhase, number: int = 1) -> RoundRecord:
         detail = await self.until(job_id, lambda detail: any(_is_in(r, phase, number) for r in detail.rounds))

@@ -435,30 +435,6 @@ async def test_a_message_of_no_running_round_is_refused(tmp_path: Path) -> None:
         assert caught.value.reason is ErrorReason.WRONG_STATE
 
 
-async def test_after_a_restart_the_round_is_interrupted_and_the_job_goes_on(tmp_path: Path) -> None:
-    async with Plant(tmp_path) as plant:
-        plant.sites[0].mute = {MaskAndUpload}
-        await plant.connect_all()
-        job_id = await plant.submit(rounds=1)
-        await plant.until(job_id, lambda _: _awaits_only(plant, job_id, "site-0"))
-        plant.sites[0].mute = set()
-        await plant.restart_daemon()
-        detail = await plant.until(job_id, ended)
-        first, second = detail.rounds
-        assert (first.phase, first.outcome) == (RoundPhase.ENDED, RoundOutcome.INTERRUPTED)
-        assert second.outcome is RoundOutcome.COMMITTED
-        assert detail.record.state is JobState.COMPLETED
-        heard = plant.sites[0].heard
-        async with asyncio.timeout(30):
-            while not isinstance(heard[-1], JobEnded):  # noqa: ASYNC110 - operators see the end before sites read it
-                await asyncio.sleep(0.01)
-        outcomes = [i.outcome for i in heard if isinstance(i, RoundResult)]
-        # The last result comes again with the job's end, for those who have not read it.
-        assert outcomes == [RoundOutcome.INTERRUPTED, RoundOutcome.COMMITTED, RoundOutcome.COMMITTED]
-        assert plant.workbench.evaluated[0] == digest_of("version 0")
-        assert len(plant.workbench.evaluated) == 2
-
-
 async def test_a_paused_job_finishes_its_round_and_starts_no_other(tmp_path: Path) -> None:
     async with Plant(tmp_path) as plant:
         plant.sites[0].mute = {Reveal}

@@ -18,6 +18,7 @@ from coordinator.rounds.events import (
     MessageReceived,
     RostersSigned,
     RoundBegun,
+    RoundResumed,
     SiteGone,
     StopRequested,
     UnmaskDone,
@@ -101,6 +102,7 @@ def events_of(world: World, kind: type[Event]) -> list[Event]:
         EvaluationDone: [EvaluationDone(at=at, version=VERSION)],
         WorkFailed: [WorkFailed(at=at, outcome=outcome) for outcome in RoundOutcome],
         StopRequested: [StopRequested(at=at)],
+        RoundResumed: [RoundResumed(at=at, until=at + 75)],
     }
     return samples[kind]
 

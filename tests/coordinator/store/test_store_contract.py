@@ -23,6 +23,7 @@ from stored_values import (
 )
 
 from coordinator.store.base import Store, Transaction
+from coordinator.store.records import EntryKind, RoundEntry
 from coordinator.store.sql.store import MEMORY, SqlStore, open_store
 from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import Numbered
@@ -212,3 +213,24 @@ async def test_the_database_knows_its_size(store: SqlStore, request: pytest.Fixt
     await store.transact("write", lambda t: t.put_job(replace(job(), job_toml=text)))
     after = await store.size_bytes()
     assert (before == after == 0) if "memory" in request.node.name else after - before > 400_000
+
+
+async def test_what_a_round_has_heard_comes_back_in_order_and_goes_with_its_job_s_rounds(store: Store) -> None:
+    first = RoundEntry(kind=EntryKind.OPENED, payload=bytes(range(256)))
+    second = RoundEntry(kind=EntryKind.GONE, at=1234.5678, site="plant-a", word="deadline")
+    third = RoundEntry(kind=EntryKind.UPLOAD, at=1234.5678, site="plant-b", payload=b"")
+
+    def write(t: Transaction) -> None:
+        t.put_job(job("j1"))
+        t.put_job(job("j2"))
+        t.add_round_entries(ONE, 1, [first, second])
+        t.add_round_entries(TWO, 1, [second])
+        t.add_round_entries(ONE, 1, [])
+
+    await store.transact("write", write)
+    await store.transact("write", lambda t: t.add_round_entries(ONE, 1, [third]))
+    assert await store.transact("read", lambda t: t.list_round_entries(ONE, 1)) == [first, second, third]
+    assert await store.transact("read", lambda t: t.list_round_entries(ONE, 2)) == []
+    await store.transact("drop", lambda t: t.drop_round_entries(ONE))
+    assert await store.transact("read", lambda t: t.list_round_entries(ONE, 1)) == []
+    assert await store.transact("read", lambda t: t.list_round_entries(TWO, 1)) == [second]

@@ -12,7 +12,6 @@ import torch
 from bare_tasks import BareTask, token_texts
 from job_plans import plan_of
 from tiny_jobs import PLAN_DIGEST, tiny_job
-from tiny_text_model import SPECIAL, WORDS
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from edge_agent.hardware import measurement
@@ -24,6 +23,7 @@ from ravan.ids import Digest
 from ravan.manifest.plan import JobPlan, Matrix
 from ravan.manifest.profile import JobProfile
 from ravan.tasks.loading import load_task_model
+from simulation.tiny_text_model import SPECIAL, WORDS
 
 VOCABULARY = len(SPECIAL) + len(WORDS)
 ROOMY = 1 << 40

@@ -58,7 +58,8 @@ def test_resident_memory_follows_what_is_held() -> None:
 
 HOLES = """
 import ctypes, sys
-from edge_agent.hardware.memory import give_back_at_once, resident_bytes
+from edge_agent.hardware.memory import resident_bytes
+from ravan.heap import give_back_at_once
 if sys.argv[1] == "fixed":
     give_back_at_once()
 libc = ctypes.CDLL(None)

@@ -19,7 +19,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from job_plans import plan_of
 from tiny_jobs import LABELS, TinyJob, tiny_job
-from tiny_text_model import SPECIAL, WORDS
 from torch import Tensor, nn
 
 from edge_agent.data.batches import deal_batches
@@ -35,6 +34,7 @@ from ravan.tasks.batch import Batch
 from ravan.tasks.loading import load_task_model
 from ravan.tasks.task_model import TaskModel
 from ravan.tasks.texts import TokenisedTexts
+from simulation.tiny_text_model import SPECIAL, WORDS
 
 EXAMPLES, BATCH = 22, 4
 PLENTY = 1 << 30

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from tiny_jobs import LABELS, TinyJob, tiny_job
-from tiny_text_model import SPECIAL, WORDS
 from torch import Tensor
 from torch.func import functional_call
 
@@ -24,6 +23,7 @@ from ravan.tasks.batch import Batch
 from ravan.tasks.loading import load_task_model
 from ravan.tasks.task_model import TaskModel
 from ravan.tasks.texts import noisy_texts
+from simulation.tiny_text_model import SPECIAL, WORDS
 
 
 class Bench:

@@ -10,7 +10,6 @@ import pytest
 import torch
 from task_settings import settings_of
 from tiny_task_models import write_tiny_llama
-from tiny_text_model import SPECIAL, WORDS
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ravan.data.texts import AnswerExamples
@@ -18,6 +17,7 @@ from ravan.errors import ConfigError, DataError, ErrorReason, ModelError
 from ravan.manifest.plan import Task
 from ravan.tasks.answers import AnswerModel, PromptedAnswers, load_answer_model
 from ravan.tasks.batch import NOT_LEARNT
+from simulation.tiny_text_model import SPECIAL, WORDS
 
 VOCABULARY = (*SPECIAL, *WORDS)
 END = VOCABULARY.index("[SEP]")

@@ -11,13 +11,13 @@ import torch
 from task_settings import settings_of
 from tiny_jobs import ROWS
 from tiny_task_models import write_tiny_dinov2, write_tiny_llama, write_tiny_patchtst
-from tiny_text_model import HIDDEN, write_tiny_model
 
 from ravan.data.texts import TextExamples
 from ravan.errors import ErrorReason, ModelError
 from ravan.manifest.plan import Precision, Task
 from ravan.tasks.loading import load_task_model
 from ravan.tasks.texts import TextClassifier
+from simulation.tiny_text_model import HIDDEN, write_tiny_model
 
 FOLDERS: dict[Task, Callable[[Path], Path]] = {
     Task.SEQUENCE_CLASSIFICATION: write_tiny_model,

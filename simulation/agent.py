@@ -1,0 +1,160 @@
+"""One light agent: the product's session on a real identity, which loses its power now and then."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+from edge_agent.hardware.limits import LimitReader
+from edge_agent.identity.enrol import enrol
+from edge_agent.identity.keystore import Identity
+from edge_agent.session.acceptance import SiteTerms
+from edge_agent.session.acquaintance_file import AcquaintanceFile
+from edge_agent.session.activity import ActivityBoard
+from edge_agent.session.client import AgentSession
+from edge_agent.session.connection import Coordinator
+from edge_agent.session.lane import Lane
+from edge_agent.session.ledger import RoundLedger
+from edge_agent.session.machine import SessionMachine
+from edge_agent.session.round_desk import RoundSettings
+from ravan.clock import SystemClock
+from ravan.identity.keyfiles import make_private_folder
+from ravan.identity.keys import raw_public
+from ravan.manifest.assignment import BUNDLE_FLOOR
+from ravan.manifest.liveness import Heartbeat
+from simulation.desks import Gate, LightJobs, LightProbe, LightRounds
+from simulation.faults import DropOuts
+from simulation.steps import Step
+
+DARK_S: Final = 0.5
+"""How long an agent that lost its power stays off."""
+
+_PROCESS_ID_BYTES: Final = 16
+
+
+class Notes(Protocol):
+    """Whoever is told what agents do."""
+
+    def beat(self, at: float, seconds: float) -> None:
+        """A heartbeat that was sent at this time took so long to be acknowledged."""
+        ...
+
+    def updated(self, site: str, round_number: int) -> None:
+        """A site made an update for this round."""
+        ...
+
+    def cut(self, site: str, round_number: int, step: Step) -> None:
+        """A site loses its power before this step."""
+        ...
+
+
+class TimedCoordinator(Coordinator):
+    """The agent's channel, with a clock on the heartbeats."""
+
+    def __init__(self, identity: Identity, on_beat: Callable[[float, float], None]) -> None:
+        super().__init__(identity)
+        self._on_beat = on_beat
+
+    async def heartbeat(self, beat: Heartbeat) -> None:
+        """Send a heartbeat and note how long its answer took."""
+        at, began = time.time(), time.perf_counter()
+        await super().heartbeat(beat)
+        self._on_beat(at, time.perf_counter() - began)
+
+
+class LightAgent:
+    """Enrol once, then run one session after another until cancelled."""
+
+    def __init__(self, number: int, site: str, folder: Path, drop_outs: DropOuts, notes: Notes, gate: Gate) -> None:
+        """Be site `number`, which decides the slot of its updates; `gate` may hold it before a step."""
+        self.site = site
+        self._number = number
+        self._folder = folder
+        self._drop_outs = drop_outs
+        self._notes = notes
+        self._gate = gate
+        self._identity: Identity | None = None
+
+    async def enrol(self, join_string: str) -> None:
+        """Take the token's certificate."""
+        self._identity = await enrol(join_string, self._folder / "identity")
+
+    async def live(self) -> None:
+        """Serve; after a cut come back as a new process would."""
+        assert self._identity is not None
+        while True:
+            power_cut = asyncio.Event()
+            coordinator = TimedCoordinator(self._identity, self._notes.beat)
+            session = asyncio.create_task(self._build(self._identity, coordinator, power_cut).run(asyncio.Event()))
+            cut = asyncio.create_task(power_cut.wait())
+            try:
+                await asyncio.wait((session, cut), return_when=asyncio.FIRST_COMPLETED)
+                if session.done():
+                    session.result()
+            finally:
+                # The line goes first, so that the session cannot say that it leaves.
+                await coordinator.close()
+                for task in (session, cut):
+                    task.cancel()
+                await asyncio.gather(session, cut, return_exceptions=True)
+            await asyncio.sleep(DARK_S)
+
+    def _gate_of(self, power_cut: asyncio.Event) -> Gate:
+        async def pass_gate(step: Step, round_number: int) -> None:
+            await self._gate(step, round_number)
+            if self._drop_outs.step_of(self.site, round_number) is step:
+                self._notes.cut(self.site, round_number, step)
+                power_cut.set()
+                await asyncio.Event().wait()
+
+        return pass_gate
+
+    def _build(self, identity: Identity, coordinator: Coordinator, power_cut: asyncio.Event) -> AgentSession:
+        """Join the parts as `edge_agent.app.build_session` does, with light desks."""
+        process_id, state_dir = os.urandom(_PROCESS_ID_BYTES), self._folder / "state"
+        shutil.rmtree(state_dir / "rounds", ignore_errors=True)
+        make_private_folder(state_dir)
+        ledger, lane, jobs = RoundLedger(state_dir / "rounds.json"), Lane(), LightJobs()
+        board = ActivityBoard(process_id, asyncio.get_running_loop())
+        rounds = LightRounds(
+            number=self._number,
+            gate=self._gate_of(power_cut),
+            on_update=lambda round_number: self._notes.updated(self.site, round_number),
+            settings=RoundSettings(
+                identity_key=identity.identity_key,
+                minimum_bundle_threshold=BUNDLE_FLOOR,
+                folder=state_dir / "rounds",
+                upload_kib_per_s=0,
+                keeper=None,
+            ),
+            coordinator=coordinator,
+            jobs=jobs,
+            downloads=coordinator.downloads(self._folder / "blobs"),
+            uploads=coordinator.uploads(),
+            lane=lane,
+            board=board,
+            limits=LimitReader(),
+        )
+        return AgentSession(
+            process_id=process_id,
+            manifest_key=identity.manifest_key,
+            machine=SessionMachine(_terms(identity), ledger.rounds),
+            ledger=ledger,
+            acquaintances=AcquaintanceFile(state_dir),
+            coordinator=coordinator,
+            jobs=jobs,
+            rounds=rounds,
+            lane=lane,
+            board=board,
+            probe=LightProbe(),
+            clock=SystemClock(),
+        )
+
+
+def _terms(identity: Identity) -> SiteTerms:
+    return SiteTerms(site=identity.site, identity_key=raw_public(identity.identity_key))

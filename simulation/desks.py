@@ -1,0 +1,139 @@
+"""What a light agent has in place of a PC with a model: nothing to measure, prepare or train.
+
+Each class is the product's own with the heavy step replaced, so that all that surrounds it stays real.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from edge_agent.hardware.probe import HardwareProbe
+from edge_agent.secure.offer import UnmaskedUpdate
+from edge_agent.session.effects import DealShares, RevealShares, SignSurvivorSet, StartTraining, UploadMasked
+from edge_agent.session.job_desk import JobDesk, PreparedJob
+from edge_agent.session.round_desk import RoundDesk
+from ravan.ids import Digest
+from ravan.manifest.plan import JobPlan
+from ravan.manifest.profile import HardwareProfile, JobProfile, LimitSource
+from ravan.version import VERSION
+from simulation.steps import Step
+from simulation.update import make_up_update
+
+if TYPE_CHECKING:
+    from ravan.tasks.task_model import EncodedExamples
+
+Gate = Callable[[Step, int], Awaitable[None]]
+"""Passed before each step of a round, which is named by its number; may hold the agent or never let it go on."""
+
+_MIB: Final = 1 << 20
+
+
+class LightProbe(HardwareProbe):
+    """A PC with room for everything; looked at, it would import torch."""
+
+    def __init__(self) -> None:
+        pass
+
+    def read(self) -> HardwareProfile:
+        """Return the same profile every time."""
+        return HardwareProfile(
+            cores=2,
+            ram_total_bytes=8192 * _MIB,
+            ram_limit_bytes=4096 * _MIB,
+            ram_limit_source=LimitSource.CONFIG,
+            disk_free_bytes=8192 * _MIB,
+            aes_instructions=True,
+            cpu_capability="simulated",
+            agent_version=VERSION,
+        )
+
+
+class LightJobs(JobDesk):
+    """Jobs that are prepared at once: no data is read, no model fetched."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[Digest, PreparedJob] = {}
+
+    async def prepare(self, plan: JobPlan, digest: Digest) -> JobProfile:
+        """Return costs that any PC can bear."""
+        profile = JobProfile(
+            plan_digest=digest,
+            ram_loaded_bytes=_MIB,
+            ram_floor_bytes=_MIB,
+            ram_per_matrix_bytes=_MIB,
+            step_floor_s=1e-6,
+            step_per_matrix_s=1e-6,
+        )
+        self._jobs[digest] = PreparedJob(
+            plan=plan,
+            folder=Path(),
+            bases={},
+            profile=profile,
+            data=cast("EncodedExamples", object()),
+            data_stamp=(0, 0, 0),
+        )
+        return profile
+
+    def forget(self, digest: Digest) -> None:
+        """Drop a job."""
+        self._jobs.pop(digest, None)
+
+
+class LightRounds(RoundDesk):
+    """Rounds with an update that is made up, and a gate before every step."""
+
+    def __init__(self, *, number: int, gate: Gate, on_update: Callable[[int], None], **parts: Any) -> None:
+        """Be site `number`; `on_update` hears of each round that an update was made for; `parts` are `RoundDesk`'s."""
+        super().__init__(**parts)
+        self._site_number = number
+        self._gate = gate
+        self._on_update = on_update
+
+    async def train(self, effect: StartTraining) -> None:
+        """Make an update up and advertise."""
+        await self._gate(Step.TRAIN, effect.assignment.round_number)
+        await super().train(effect)
+
+    async def deal_shares(self, effect: DealShares) -> None:
+        """Deal shares."""
+        await self._gate(Step.SHARE, effect.round.round_number)
+        await super().deal_shares(effect)
+
+    async def upload(self, effect: UploadMasked) -> None:
+        """Mask and send."""
+        await self._gate(Step.UPLOAD, effect.round.round_number)
+        await super().upload(effect)
+
+    async def confirm(self, effect: SignSurvivorSet) -> None:
+        """Sign the survivors."""
+        await self._gate(Step.CONFIRM, effect.round.round_number)
+        await super().confirm(effect)
+
+    async def reveal(self, effect: RevealShares) -> None:
+        """Reveal."""
+        await self._gate(Step.REVEAL, effect.round.round_number)
+        await super().reveal(effect)
+
+    def _train(
+        self,
+        job: PreparedJob,
+        version: Path,  # noqa: ARG002 - the update depends on the version's name alone
+        effect: StartTraining,
+        offer: UnmaskedUpdate | None,
+        cancelled: threading.Event,  # noqa: ARG002 - there is nothing to call off
+    ) -> UnmaskedUpdate:
+        assignment = effect.assignment
+        if offer is not None and offer.serves(assignment, effect.index, job.data):
+            return offer
+        trained = assignment.blocks_of(effect.index)
+        self._on_update(assignment.round_number)
+        return UnmaskedUpdate(
+            plan_digest=assignment.plan_digest,
+            state_digest=assignment.state_digest,
+            trained=trained,
+            data=job.data,
+            outcome=make_up_update(job.plan, trained, assignment.state_digest, self._site_number),
+        )
