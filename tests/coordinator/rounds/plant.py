@@ -129,6 +129,8 @@ class Workbench:
     unmask_error: RavanError | None = None
     stalls_in: str = ""
     """`unmask` or `combine`: this work does not come to an end."""
+    stalled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once such work has begun."""
     totals: list[RoundSum] = field(default_factory=list)
     evaluated: list[Digest] = field(default_factory=list)
     weighed: list[Digest] = field(default_factory=list)
@@ -166,6 +168,7 @@ class Workbench:
 
     async def _stall(self, work: str) -> None:
         if self.stalls_in == work:
+            self.stalled.set()
             await asyncio.Event().wait()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from plant import Plant, digest_of
+from plant import PATIENCE_S, Plant, digest_of
 
 from coordinator.rounds.job_runner import RETURN_S
 from coordinator.store.base import Transaction
@@ -80,8 +80,8 @@ async def test_work_that_the_coordinator_was_killed_over_is_done_again(tmp_path:
         plant.workbench.stalls_in = work
         await plant.connect_all()
         job_id = await plant.submit(rounds=1)
-        phase = {"unmask": RoundPhase.UNMASKING, "combine": RoundPhase.EVALUATING}[work]
-        await plant.until_phase(job_id, phase)
+        async with asyncio.timeout(PATIENCE_S):
+            await plant.workbench.stalled.wait()
         plant.workbench.stalls_in = ""
         await plant.restart_daemon()
         detail = await plant.until(job_id, lambda detail: detail.record.state is JobState.COMPLETED)
