@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edge_agent.hardware.ceiling import without_ceiling
 from ravan.manifest.profile import LimitSource
 
 _UNLIMITED: Final = 1 << 60
@@ -28,10 +29,9 @@ def soft_resource_limits() -> Iterator[int]:
         return
     import resource  # noqa: PLC0415 - Unix only
 
-    for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS):
-        soft, _ = resource.getrlimit(kind)
-        if soft != resource.RLIM_INFINITY:
-            yield soft
+    data, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    yield from (soft for soft in (without_ceiling(data), space) if soft != resource.RLIM_INFINITY)
 
 
 class LimitReader:
