@@ -13,7 +13,7 @@ MODULES ?=
 export HF_HUB_OFFLINE := 1
 
 .PHONY: help env env-dev demo example test test-all check mutants bench bench-masking bench-secagg bench-step \
-        bench-memory bench-allocate bench-size fuzz fuzz-corpus format proto clean
+        bench-memory bench-cost bench-allocate bench-size fuzz fuzz-corpus format proto clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -68,7 +68,7 @@ mutants: $(VENV)/.dev  ## break secure aggregation on purpose, see the tests fai
 	@$(if $(MODULES),,nice -n 10 $(BIN)/python -m mutation.removal)
 	@nice -n 10 $(BIN)/python -m mutation.secagg $(MODULES)
 
-bench: bench-masking bench-secagg bench-step bench-memory bench-allocate bench-size  ## measure every promised figure
+bench: bench-masking bench-secagg bench-step bench-memory bench-cost bench-allocate bench-size  ## measure every promised figure
 
 bench-masking: $(VENV)/.runtime  ## masking against the raw keystream
 	@$(BIN)/python -m benchmarks.masking
@@ -90,6 +90,9 @@ bench-step: $(VENV)/.dev  ## a training step against PEFT LoRA's; a few minutes,
 
 bench-memory: $(VENV)/.dev  ## memory that training takes against PEFT LoRA's; nine minutes
 	@$(BIN)/python -m benchmarks.memory
+
+bench-cost: $(VENV)/.dev  ## predicted memory and time of allocations against measured ones; five minutes
+	@$(BIN)/python -m benchmarks.cost
 
 bench-size: $(VENV)/.dev  ## a quarter of a 1.2B model trained, a 7B model planned; two minutes and 7 GB
 	@$(BIN)/python -m benchmarks.size

@@ -23,7 +23,8 @@ from ravan.manifest.plan import JobPlan
 MARGIN: Final = 1.05
 """Predicted peaks are taken this much higher; repeated steps differ by a few per cent."""
 
-_TIMED_STEPS: Final = 2
+_TIMED_STEPS: Final = 3
+"""Whose median is taken: one that something else disturbed does not count."""
 
 
 class TrialSteps:
