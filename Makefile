@@ -91,7 +91,7 @@ bench-step: $(VENV)/.dev  ## a training step against PEFT LoRA's; a few minutes,
 bench-memory: $(VENV)/.dev  ## memory that training takes against PEFT LoRA's; nine minutes
 	@$(BIN)/python -m benchmarks.memory
 
-bench-cost: $(VENV)/.dev  ## predicted memory and time of allocations against measured ones; five minutes
+bench-cost: $(VENV)/.dev  ## predicted memory and time of allocations against measured ones
 	@$(BIN)/python -m benchmarks.cost
 
 bench-size: $(VENV)/.dev  ## a quarter of a 1.2B model trained, a 7B model planned; two minutes and 7 GB
