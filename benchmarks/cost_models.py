@@ -100,7 +100,7 @@ def _patchtst() -> nn.Module:
         pooling_type="mean",
         num_targets=CLASSES,
     )
-    model = PatchTSTForClassification(config).eval()
+    model = PatchTSTForClassification(config).eval()  # type: ignore[arg-type, no-untyped-call]
     return FixedInputs(model, lambda size: {"past_values": torch.randn(size, _CYCLES, _SENSORS)})
 
 

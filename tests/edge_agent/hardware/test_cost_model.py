@@ -102,7 +102,7 @@ class Followed(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
         x = self.embedding(input_ids)
         for layer in self.layer:
-            x = relu(layer["query"](x))
+            x = relu(layer.get_submodule("query")(x))
         return SimpleNamespace(logits=self.classifier(x.sum(1)))
 
 
