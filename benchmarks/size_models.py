@@ -22,10 +22,11 @@ from benchmarks.step_models import CLASSES, Case, plan_for
 from coordinator.allocation.tiles import form_tiles
 from ravan.adapters.basis import Basis, BasisSource
 from ravan.adapters.model import inject, trained_parameters
+from ravan.adapters.precision import apply_precision
 from ravan.adapters.state import block_shapes, initial_state
 from ravan.ids import BlockId, BlockKind
 from ravan.manifest.assignment import MAX_TILES
-from ravan.manifest.plan import JobPlan, Matrix
+from ravan.manifest.plan import JobPlan, Matrix, Precision
 from ravan.secagg.packing import packed_bytes
 
 TOKENS: Final = 128
@@ -33,6 +34,9 @@ RING_BITS: Final = 24
 
 _NUMBER: Final = 4
 """Bytes of a float32."""
+
+_BLOCK: Final = 8 << 20
+"""A narrow weight is widened by so many bytes at a time."""
 
 _COPIES: Final = 4
 """A trained number has a gradient and AdamW's two moments beside it."""
@@ -71,11 +75,13 @@ class Forecast:
     trained: int
     """Numbers that are trained: cores, scales and the new classifier."""
     model_bytes: int
-    """The base model in float32."""
+    """The base model in its precision, and the new classifier."""
     adapter_bytes: int
     """Bases of the trained heads, and each trained number with gradient and moments."""
     kept_bytes: int
     """What a step keeps from forward to backward."""
+    working_bytes: int
+    """What one layer takes for itself: nothing beyond its results in float32, else what it is widened into."""
     step_flops: int
     """Floating-point operations of one step."""
     upload_bytes: int
@@ -86,12 +92,12 @@ class Forecast:
     @property
     def extra_bytes(self) -> int:
         """Return what a step takes over the loaded model."""
-        return self.adapter_bytes + self.kept_bytes
+        return self.adapter_bytes + self.kept_bytes + self.working_bytes
 
 
-def case_of(name: str) -> Case:
-    """Return a case that builds the shape with random weights on the current device."""
-    return Case(name=name, build=lambda: _build(SHAPES[name]), batch_size=1, tokens=TOKENS)
+def case_of(name: str, precision: Precision) -> Case:
+    """Return a case that builds the shape with random weights on the current device, narrow from the start."""
+    return Case(name=name, build=lambda: _build(SHAPES[name], precision), batch_size=1, tokens=TOKENS)
 
 
 def quarter(plan: JobPlan) -> frozenset[BlockId]:
@@ -100,12 +106,13 @@ def quarter(plan: JobPlan) -> frozenset[BlockId]:
     return frozenset(plan.dense_ids()).union(*(tile.blocks for tile in tiles))
 
 
-def forecast(name: str) -> Forecast:
+def forecast(name: str, precision: Precision) -> Forecast:
     """Plan the shape on the meta device and count what a quarter allocation takes there."""
-    case = case_of(name)
+    case = case_of(name, precision)
     with torch.device("meta"):
         model = case.build()
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    parameters = list(model.parameters())
+    count, size = sum(p.numel() for p in parameters), sum(p.numel() * p.itemsize for p in parameters)
     plan = plan_for(model, case, ("all",))
     trained, shapes = quarter(plan), block_shapes(plan)
     inject(model, plan, initial_state(plan), trained, _empty_bases(plan))
@@ -114,14 +121,17 @@ def forecast(name: str) -> Forecast:
     chosen = trained_parameters(model, plan)
     numbers = sum(parameter.numel() for parameter in (*chosen.heads, *chosen.dense))
     matrices = {block.matrix for block in trained if block.kind is BlockKind.HEAD}
+    bases = [_basis_numbers(plan, plan.matrices[matrix]) for matrix in matrices]
+    narrow = precision is not Precision.FLOAT32
     return Forecast(
-        parameters=parameters,
+        parameters=count,
         matrices=len(plan.matrices),
         trained_matrices=len(matrices),
         trained=numbers,
-        model_bytes=_NUMBER * parameters,
-        adapter_bytes=_NUMBER * (_COPIES * numbers + sum(_basis_numbers(plan, plan.matrices[m]) for m in matrices)),
+        model_bytes=size,
+        adapter_bytes=_NUMBER * _COPIES * numbers + (_NUMBER // 2 if narrow else _NUMBER) * sum(bases),
         kept_bytes=kept,
+        working_bytes=_BLOCK + _NUMBER * max(bases) if narrow else 0,
         step_flops=flops,
         # Each block has a flag beside its numbers that tells whether it was clipped.
         upload_bytes=packed_bytes(RING_BITS) * sum(prod(shapes[block]) + 1 for block in trained),
@@ -129,9 +139,11 @@ def forecast(name: str) -> Forecast:
     )
 
 
-def _build(shape: Mapping[str, int | bool]) -> nn.Module:
+def _build(shape: Mapping[str, int | bool], precision: Precision) -> nn.Module:
     config = AutoConfig.for_model("llama", **shape, num_labels=CLASSES)
-    model: nn.Module = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+    dtype = torch.float32 if precision is Precision.FLOAT32 else torch.bfloat16
+    model: nn.Module = AutoModelForSequenceClassification.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
+    apply_precision(model, precision, ["score.weight"])
     return model.eval()
 
 

@@ -1,6 +1,6 @@
 """A process of the size benchmark: train a quarter of a large model's heads and print what that took as JSON.
 
-Usage: python -m benchmarks.size_side SHAPE THREADS
+Usage: python -m benchmarks.size_side SHAPE PRECISION THREADS
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 import torch
-from torch.nn.functional import linear
+from torch import nn
 
 from benchmarks.size_models import TOKENS, case_of, quarter
-from benchmarks.step_models import plan_for
+from benchmarks.step_models import NoiseClassifier, plan_for
 from edge_agent.hardware.memory import PeakMeter, give_back_at_once, release_unused, resident_bytes
 from edge_agent.training.trainer import make_optimiser, take_step
 from ravan.adapters.model import inject, trained_parameters
 from ravan.adapters.state import initial_state
+from ravan.manifest.plan import Precision
 
 _STEPS = 3
 _PRODUCTS = 9
@@ -44,12 +45,12 @@ class SizeFigures:
     """Speed of one of the model's own matrix products by itself, between the steps."""
 
 
-def measure_quarter(name: str) -> SizeFigures:
+def measure_quarter(name: str, precision: Precision) -> SizeFigures:
     """Build a shape with random weights, train its upper quarter for some steps, and return what that took."""
-    case = case_of(name)
+    case = case_of(name, precision)
     model = case.build().requires_grad_(False)
-    plan, batch = plan_for(model, case, ("all",)), case.batch()
-    weight = model.get_parameter("model.layers.0.mlp.up_proj.weight").detach()
+    task, plan, batch = NoiseClassifier(model, case), plan_for(model, case, ("all",)), case.batch()
+    layer = model.get_submodule("model.layers.0.mlp.up_proj")
     release_unused()
     idle = resident_bytes()
     with PeakMeter() as preparing:
@@ -58,7 +59,7 @@ def measure_quarter(name: str) -> SizeFigures:
     with PeakMeter() as stepping:
         optimiser = make_optimiser(trained_parameters(model, plan), plan.training, 1)
         # In turn, so that whatever else the machine does slows both.
-        turns = [(_product_speed(weight), _time(lambda: take_step(model, optimiser, batch))) for _ in range(_STEPS)]
+        turns = [(_product_speed(layer), _time(lambda: take_step(task, optimiser, batch))) for _ in range(_STEPS)]
     return SizeFigures(
         idle_bytes=idle,
         prepare_peak_bytes=preparing.peak_bytes() - idle,
@@ -69,9 +70,10 @@ def measure_quarter(name: str) -> SizeFigures:
     )
 
 
-def _product_speed(weight: torch.Tensor) -> float:
-    x = torch.randn(TOKENS, weight.shape[1])
-    seconds = median(_time(lambda: linear(x, weight)) for _ in range(_PRODUCTS))
+def _product_speed(layer: nn.Module) -> float:
+    weight = layer.get_parameter("weight")
+    x = torch.randn(TOKENS, weight.shape[1], dtype=weight.dtype)
+    seconds = median(_time(lambda: layer(x)) for _ in range(_PRODUCTS))
     return 2 * x.numel() * weight.shape[0] / seconds
 
 
@@ -83,5 +85,5 @@ def _time(work: Callable[[], object]) -> float:
 
 if __name__ == "__main__":
     give_back_at_once()
-    torch.set_num_threads(int(sys.argv[2]))
-    print(json.dumps(asdict(measure_quarter(sys.argv[1]))))
+    torch.set_num_threads(int(sys.argv[3]))
+    print(json.dumps(asdict(measure_quarter(sys.argv[1], Precision(sys.argv[2])))))

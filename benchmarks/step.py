@@ -13,16 +13,16 @@ from statistics import median
 
 import click
 import torch
-from torch import nn
 from torch.optim import AdamW
 
 from benchmarks.results import publish, say
-from benchmarks.step_models import BERT_BASE, MINILM, MINILM_SHORT, QUERY_VALUE, Case, plan_for
+from benchmarks.step_models import BERT_BASE, MINILM, MINILM_SHORT, QUERY_VALUE, Case, NoiseClassifier, plan_for
 from benchmarks.step_rivals import FORMS, later_state, top_quarter
-from edge_agent.data.batches import Batch
 from edge_agent.training.lower_part import LowerPart, layers_below
 from edge_agent.training.trainer import take_step
 from ravan.adapters.model import inject
+from ravan.tasks.batch import Batch
+from ravan.tasks.task_model import TaskModel
 
 _ROOM = 1 << 30
 
@@ -44,21 +44,21 @@ class Variant:
         self.seconds.append(time.perf_counter() - started)
 
 
-def training(name: str, model: nn.Module, batch: Batch, lower: LowerPart | None = None) -> Variant:
+def training(name: str, task: TaskModel[Batch], batch: Batch, lower: LowerPart | None = None) -> Variant:
     """Return a variant that trains whatever in the model asks for gradients."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = [p for p in task.model.parameters() if p.requires_grad]
     optimiser = AdamW(parameters, lr=1e-4, weight_decay=0.0)
-    return Variant(name, lambda: take_step(model, optimiser, batch, lower=lower), sum(p.numel() for p in parameters))
+    return Variant(name, lambda: take_step(task, optimiser, batch, lower=lower), sum(p.numel() for p in parameters))
 
 
 def quarter_cached(case: Case) -> Variant:
     """Return the quarter as it trains from the second pass over the data on, with its lower layers' outputs at hand."""
     model = case.build()
-    plan = plan_for(model, case, QUERY_VALUE)
+    task, plan = NoiseClassifier(model, case), plan_for(model, case, QUERY_VALUE)
     trained = top_quarter(plan)
     inject(model, plan, later_state(plan), trained)
-    lower = LowerPart(model, layers_below(model, plan, trained), case.batch_size, _ROOM)
-    variant = training("quarter cached", model, case.batch(), lower)
+    lower = LowerPart(task, layers_below(model, plan, trained), case.batch_size, _ROOM)
+    variant = training("quarter cached", task, case.batch(), lower)
     variant.step()
     if lower.kept != case.batch_size:
         raise RuntimeError(f"{case.name}: the outputs of the lower layers depend on the batch, so none are kept.")
@@ -71,7 +71,7 @@ def forward_alone(case: Case) -> Variant:
 
     @torch.no_grad()
     def step() -> None:
-        model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+        model(**batch.inputs)
 
     return Variant("forward", step)
 
@@ -79,7 +79,7 @@ def forward_alone(case: Case) -> Variant:
 def variants(case: Case) -> list[Variant]:
     """Return all ways to train one case, and the forward pass alone."""
     batch = case.batch()
-    rivals = [training(name, form(case.build(), case), batch) for name, form in FORMS.items()]
+    rivals = [training(name, NoiseClassifier(form(case.build(), case), case), batch) for name, form in FORMS.items()]
     return [*rivals, quarter_cached(case), forward_alone(case)]
 
 

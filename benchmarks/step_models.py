@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from deploy.demo.work_orders import installed_model
-from edge_agent.data.batches import Batch, worst_case_batch
 from ravan.adapters.budget import rank_for_budget
 from ravan.adapters.model import find_linears
-from ravan.classifier import load_classifier
 from ravan.ids import Digest, JobId, RunId
 from ravan.manifest.plan import (
     AdapterSettings,
@@ -27,6 +26,10 @@ from ravan.manifest.plan import (
     Task,
     TrainingSettings,
 )
+from ravan.tasks.base_model import BaseModel, load_base_model
+from ravan.tasks.batch import Batch
+from ravan.tasks.task_model import EncodedExamples, TaskModel
+from ravan.tasks.texts import noisy_texts
 
 CLASSES: Final = 9
 VOCABULARY: Final = 30522
@@ -45,14 +48,47 @@ class Case:
     batch_size: int
     tokens: int
 
+    @property
+    def training(self) -> TrainingSettings:
+        """Return the settings of a job with such batches."""
+        return TrainingSettings(
+            task=Task.SEQUENCE_CLASSIFICATION,
+            data="bench",
+            labels=tuple(map(str, range(CLASSES))),
+            max_length=self.tokens,
+            batch_size=self.batch_size,
+            steps=1,
+            optimiser=Optimiser.ADAMW,
+            learning_rate=1e-4,
+            dense_learning_rate=1e-4,
+            weight_decay=0.0,
+        )
+
     def batch(self) -> Batch:
         """Return a full batch of random tokens."""
-        return worst_case_batch(self.batch_size, self.tokens, VOCABULARY, CLASSES)
+        return noisy_texts(self.batch_size, self.tokens, VOCABULARY, CLASSES)
+
+
+class NoiseClassifier(TaskModel[Batch]):
+    """A model in any form, PEFT's too, as the product's steps take it; there is nothing but noise to learn from."""
+
+    def __init__(self, model: nn.Module, case: Case) -> None:
+        super().__init__(BaseModel(model=model, new_parameters=(), folder=Path()), case.training)
+        self._case = case
+
+    def encode(self, examples: Batch) -> EncodedExamples:
+        """Refuse: no case has examples."""
+        raise NotImplementedError
+
+    def worst_case(self, batch_size: int, data: EncodedExamples) -> Batch:  # noqa: ARG002 - there is none
+        """Return random tokens."""
+        return noisy_texts(batch_size, self._case.tokens, VOCABULARY, CLASSES)
 
 
 def minilm() -> nn.Module:
     """Load MiniLM-L6 as the product does."""
-    return load_classifier(installed_model(), CLASSES).model
+    model: nn.Module = load_base_model(AutoModelForSequenceClassification, installed_model(), num_labels=CLASSES).model
+    return model
 
 
 def bert_base() -> nn.Module:
@@ -92,17 +128,6 @@ def plan_for(model: nn.Module, case: Case, targets: tuple[str, ...]) -> JobPlan:
             for i, (name, out, inputs) in enumerate(linears)
         ),
         dense=tuple(DenseParameter(ordinal=i, name=name, shape=shape) for i, (name, shape) in enumerate(dense)),
-        training=TrainingSettings(
-            task=Task.SEQUENCE_CLASSIFICATION,
-            data="bench",
-            labels=tuple(map(str, range(CLASSES))),
-            max_length=case.tokens,
-            batch_size=case.batch_size,
-            steps=1,
-            optimiser=Optimiser.ADAMW,
-            learning_rate=1e-4,
-            dense_learning_rate=1e-4,
-            weight_decay=0.0,
-        ),
+        training=case.training,
         denominator=Denominator.TRAINERS,
     )

@@ -53,11 +53,13 @@ def export_job(
     lineage: Lineage,
     base_model: str | None = None,
     base_folder: Path | None = None,
+    rank: int | None = None,
 ) -> tuple[Path, ...]:
     """Write one version, given as `encode_state`'s bytes, into `out_dir` and return the files, lineage last.
 
     `base_model` is where a reader of the adapter finds the base model; the plan's name for it unless given.
-    `base_folder` holds the base model's files, which a merged model is made from. Raise StateError ALREADY_EXISTS
+    `base_folder` holds the base model's files, which a merged model is made from. `rank` is the most that a matrix of
+    an adapter may have. Raise StateError ALREADY_EXISTS
     for a folder that is not empty, ConfigError for a format that cannot be had, ModelError for base files that are
     not the plan's, TransferError MALFORMED for a state that is not.
     """
@@ -68,6 +70,12 @@ def export_job(
             reason=ErrorReason.CONFIG_INVALID,
             next_step="Run `ravan-coordinator export`, which fetches them.",
         )
+    if rank is not None and export_format is not ExportFormat.PEFT:
+        raise ConfigError(
+            f"Only an adapter can be cut to a rank, not the format '{export_format}'.",
+            reason=ErrorReason.CONFIG_INVALID,
+            next_step="Leave --rank out, or export with --format peft.",
+        )
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
         raise StateError(
             f"{out_dir} exists and is not an empty folder.",
@@ -75,7 +83,7 @@ def export_job(
             next_step="Name a new folder with --out.",
         )
     write: Mapping[ExportFormat, Callable[[], object]] = {
-        ExportFormat.PEFT: lambda: export_peft(plan, blocks, out_dir, base_model or plan.model_name),
+        ExportFormat.PEFT: lambda: export_peft(plan, blocks, out_dir, base_model or plan.model_name, rank=rank),
         ExportFormat.HEADS: lambda: _write_heads(plan, state, out_dir),
         ExportFormat.MERGED: lambda: write_merged(plan, blocks, base_folder or out_dir, out_dir),
     }

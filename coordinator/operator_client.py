@@ -147,11 +147,7 @@ class OperatorClient:
         text = _read_job_text(path)
         data = evaluation_path(read_job_file(text, source=str(path)), path)
         if not data.is_file():
-            raise DataError(
-                f"The held-out file {data} of the job does not exist.",
-                reason=ErrorReason.DATA_UNREADABLE,
-                next_step=f"Correct `evaluation.data` in {path}; it is relative to the job file.",
-            )
+            raise _no_held_out(data, path)
         digest = _hash_file(data)
         await self._upload(data, digest, progress)
         request = wire.SubmitJobRequest(
@@ -232,6 +228,20 @@ def _named(progress: Progress | None, name: str) -> Callable[[int, int], None] |
 def _hash_file(path: Path) -> Digest:
     with path.open("rb") as file:
         return Digest(hashlib.file_digest(file, "sha256").digest())
+
+
+def _no_held_out(data: Path, job_file: Path) -> DataError:
+    if data.is_dir():
+        return DataError(
+            f"The held-out data {data} of the job is a folder, and only files are sent.",
+            reason=ErrorReason.DATA_UNREADABLE,
+            next_step=f"Pack it into a zip file and name that in `evaluation.data` in {job_file}.",
+        )
+    return DataError(
+        f"The held-out file {data} of the job does not exist.",
+        reason=ErrorReason.DATA_UNREADABLE,
+        next_step=f"Correct `evaluation.data` in {job_file}; it is relative to the job file.",
+    )
 
 
 def _read_job_text(path: Path) -> str:

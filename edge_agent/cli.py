@@ -147,10 +147,10 @@ def data() -> None:
 @_config_option
 @_json_option
 def data_check(config_path: Path, as_json: bool) -> None:
-    """Read all configured data files and count their rows by label; no text is shown."""
+    """Read all configured data and count the examples by label; none of them is shown."""
     import dataclasses
 
-    from edge_agent.data.site_data import report_file
+    from edge_agent.data.site_data import LACK, UNIT, report_data
 
     loaded = _load(config_path)
     if not loaded.data:
@@ -159,15 +159,15 @@ def data_check(config_path: Path, as_json: bool) -> None:
             reason=ErrorReason.CONFIG_INVALID,
             next_step="Add a [data.NAME] table; the comments in the file show how.",
         )
-    reports = {name: report_file(name, table) for name, table in loaded.data.items()}
+    reports = {name: report_data(name, table) for name, table in loaded.data.items()}
     if as_json:
         print_json({name: dataclasses.asdict(report) for name, report in reports.items()})
         return
     for name, report in reports.items():
-        blank = f", {report.rows_without_text} of them without text" if report.rows_without_text else ""
-        click.echo(f"{name}: {report.rows} rows{blank}")
-        for label, rows in report.rows_per_label.items():
-            click.echo(f"  {rows:7}  {label or '(no label)'}")
+        lack = f", {report.unusable} of them {LACK[report.kind]}" if report.unusable else ""
+        click.echo(f"{name}: {report.found} {UNIT[report.kind]}{lack}")
+        for label, count in report.per_label.items():
+            click.echo(f"  {count:7}  {label or '(no label)'}")
 
 
 @cli.group()

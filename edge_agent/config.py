@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, Field
 
 from ravan.configuration import STRICT, load_file, nearest_name
-from ravan.data.tables import TableFormat
+from ravan.data.source import DataKind, TableFormat
 from ravan.errors import DataError, ErrorReason
 from ravan.logs import LogTable
 from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP
@@ -70,17 +70,24 @@ class PolicyTable(BaseModel):
 
 
 class DataTable(BaseModel):
-    """One data file of the site."""
+    """One file or folder of examples."""
 
     model_config = STRICT
 
     path: Path
     """Relative to the configuration file."""
-    format: TableFormat
-    text: str = Field(min_length=1)
+    kind: DataKind = DataKind.TEXTS
+    """What one example is."""
+    format: TableFormat = TableFormat.CSV
+    """How a table is written."""
+    text: str = Field(default="text", min_length=1)
     """Name of the column that holds the texts."""
-    label: str = Field(min_length=1)
-    """Name of the column that holds the labels."""
+    label: str = Field(default="label", min_length=1)
+    """Name of the column that holds the labels or answers."""
+    group: str = ""
+    """Name of the column that tells series apart; empty where all rows are one series."""
+    columns: dict[str, str] = {}
+    """Names of the columns of a model's channels, where they are called otherwise than the channels."""
 
 
 class AgentFile(BaseModel):
@@ -99,7 +106,7 @@ class AgentFile(BaseModel):
             raise DataError(
                 f"A job asks for the data '{name}', but this site's configuration has no [data.{name}].",
                 reason=ErrorReason.DATA_MISSING,
-                next_step=f"Add such a table with path, format, text and label. {nearest_name(name, self.data)}",
+                next_step=f"Add such a table; the sample shows its keys. {nearest_name(name, self.data)}",
             )
         return self.data[name]
 
@@ -152,9 +159,16 @@ SAMPLE: Final = """\
 # The data of this site, one table for each name that jobs ask for. Files are read here and never leave the PC.
 # [data.work-orders]
 # path = "/path/to/work-orders.csv"
-# "csv" (comma-separated, UTF-8, with a header row) or "jsonl" (one JSON object a line).
+# "texts": a table with a text and a label in each row. "images": a folder, or a zip file of it, with one folder for
+# each label. "series": a table of sensor values in the order of time, with a label in each row.
+# kind = "texts"
+# Tables: "csv" (comma-separated, UTF-8, with a header row) or "jsonl" (one JSON object a line).
 # format = "csv"
-# Names of the columns.
+# Tables: names of the columns.
 # text = "description"
 # label = "subsystem"
+# Series: the column that tells them apart, such as one of the machine. Empty: all rows are one series.
+# group = ""
+# Series: by channel of the model, the column that holds it, where that is called otherwise.
+# columns = {}
 """

@@ -13,7 +13,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from edge_agent.config import AgentFile
-from edge_agent.data.site_data import report_file
+from edge_agent.data.site_data import UNIT, report_data
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.probe import HardwareProbe, free_bytes
 from edge_agent.identity.keystore import Identity, load_identity
@@ -158,11 +158,11 @@ def _check_data(config: AgentFile) -> Iterator[Finding]:
         )
     for name, table in config.data.items():
         try:
-            report = report_file(name, table)
+            report = report_data(name, table)
         except DataError as error:
             yield _bad(f"data {name}", error)
         else:
-            sentence = f"{report.rows} rows, {len(report.rows_per_label)} labels"
+            sentence = f"{report.found} {UNIT[report.kind]}, {len(report.per_label)} labels"
             yield Finding(name=f"data {name}", good=True, sentence=sentence)
 
 

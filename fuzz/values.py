@@ -89,6 +89,7 @@ ASSIGNMENT: Final = Assignment(
             site=SiteId(f"plant-{n}"),
             identity_key=digest(f"identity {n}"),
             tiles=(0, 1)[: n + 1],
+            scored_tiles=(0, 1)[n > 1 :],
             endorsement=SIGNATURE if n else b"",
         )
         for n in range(3)
@@ -107,7 +108,7 @@ ROSTER: Final = Roster(
     entries=ENTRIES,
     threshold=3,
     bundles=(
-        Bundle(bundle_id=0, blocks=(DENSE, HEADS[0]), members=(0, 1, 2), threshold=3, void=False),
+        Bundle(bundle_id=0, blocks=(DENSE, HEADS[0]), scored=(HEADS[1],), members=(0, 1, 2), threshold=3, void=False),
         Bundle(bundle_id=1, blocks=(HEADS[1],), members=(1, 2), threshold=3, void=True),
     ),
 )

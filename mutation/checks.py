@@ -39,6 +39,14 @@ _SITES: Final = "tests/coordinator/rounds/test_lying_sites.py::"
 
 COORDINATOR: Final = (
     Check(
+        attack="thin cells: cut through by what members score",
+        file="ravan/secagg/cells.py",
+        snippet="assignment.members[index].allotment, []",
+        removed="(assignment.members[index].tiles,), []",
+        test="tests/ravan/secagg/test_weighted_profile.py::"
+        "test_no_combination_of_released_weights_is_about_fewer_than_a_cell",
+    ),
+    Check(
         attack="both lists: another set than the signed one",
         file=_REVEAL,
         snippet="        _check_same(self.signed, request.survivor_set)\n        self._check_signatures(request)",
@@ -384,6 +392,13 @@ AGENTS: Final = (
         snippet="        if np.abs(values).max() > count * assignment.quantum_limit or clipped > count:\n",
         removed="        if False:\n",
         test=_SITES + "test_a_value_that_no_honest_site_sends_gives_no_version",
+    ),
+    Check(
+        attack="out of range: a score",
+        file="ravan/secagg/combine.py",
+        snippet="                if max(scores.values(), default=0) > count * limit:\n",
+        removed="                if False:\n",
+        test="tests/ravan/secagg/test_scores.py::test_a_score_that_honest_members_cannot_have_is_refused",
     ),
     Check(
         attack="masks that do not cancel",

@@ -53,6 +53,7 @@ FIRST: Final = {
         "test_unmask_faults",
     ),
     "rotation": ("test_rotation",),
+    "scores": ("test_scores",),
     "sealing": ("test_sealed_shares",),
     "shamir": ("test_shamir_sharing",),
     "statistics": ("test_statistics_limbs",),

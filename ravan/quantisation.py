@@ -22,7 +22,7 @@ from ravan.secagg.bundles import lay_out
 from ravan.secagg.packing import Elements
 from ravan.secagg.rotation import coordinate_bound, rotate, rotated_side
 from ravan.secagg.statistics import LocalStatistics
-from ravan.secagg.vectors import QuantisedBlock, assemble
+from ravan.secagg.vectors import NO_SCORES, QuantisedBlock, assemble
 
 _CHUNK: Final = 1 << 15
 """Values that are rounded at once, so that float64 copies stay in the cache."""
@@ -41,13 +41,14 @@ def quantise_update(
     generator: np.random.Generator,
     *,
     held_examples: int = 0,
+    scores: Mapping[BlockId, float] = NO_SCORES,
 ) -> dict[int, Elements]:
     """Return the uint32 vector of each of this member's `bundles` by bundle id.
 
-    `bundles` are `bundles_of(roster.bundles, index)`; `deltas` hold at least their blocks; `held_examples` give the
-    weight where the round has weights. Call once for one training result: a second rounding of it would be a
-    second update. Raise DataError for a delta that is not finite, ProtocolError for a block that is missing or
-    misshaped.
+    `bundles` are `bundles_of(roster.bundles, index)`; `deltas` hold at least their blocks, and `scores`, from 0 to 1,
+    their scored heads; `held_examples` give the weight where the round has weights. Call once for one training
+    result: a second rounding of it would be a second update. Raise DataError for a delta that is not finite,
+    ProtocolError for a block that is missing or misshaped or a score that is missing.
     """
     specs = {spec.block_id: spec for spec in assignment.blocks}
     weight = site_weight(assignment, held_examples)
@@ -58,7 +59,7 @@ def quantise_update(
             for block in bundle.blocks
             if block in deltas and deltas[block].size == specs[block].length
         }
-        return assemble(lay_out(assignment, bundle), blocks, statistics, weight)
+        return assemble(lay_out(assignment, bundle), blocks, statistics, weight, scores)
 
     return {bundle.bundle_id: vector(bundle) for bundle in bundles}
 

@@ -49,6 +49,8 @@ class PublishedBundle:
     bundle_id: int
     members: tuple[int, ...]
     """Cohort among the finishers, member indices; the sum is over its survivors."""
+    scored: tuple[BlockId, ...]
+    """Heads of which the vector holds a score, in its order; before the blocks."""
     blocks: tuple[PublishedBlock, ...]
     total: NDArray[np.uint32] | None
     """Sum modulo 2^ring_bits; None when it was withheld."""
@@ -81,6 +83,7 @@ class PublishedSums:
 
 _Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 _Hash = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+_Block = Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")]
 
 
 class _BlockFacts(BaseModel):
@@ -88,7 +91,7 @@ class _BlockFacts(BaseModel):
 
     model_config = STRICT
 
-    id: Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")]
+    id: _Block
     length: _Whole
     bound: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     signs: Annotated[str, StringConstraints(pattern="^([0-9a-f]{2})*$")]
@@ -101,6 +104,7 @@ class _BundleFacts(BaseModel):
 
     id: _Whole
     members: tuple[_Whole, ...]
+    scored: tuple[_Block, ...] = ()
     blocks: tuple[_BlockFacts, ...]
 
 
@@ -183,17 +187,23 @@ def _facts(works: Sequence[UnmaskJob]) -> dict[str, Any]:
 def _bundle_facts(assignment: Assignment, bundle: Bundle) -> dict[str, Any]:
     specs = {spec.block_id: spec for spec in assignment.blocks}
     blocks = [_block_facts(assignment, specs[block]) for block in bundle.blocks]
-    return {"id": bundle.bundle_id, "members": bundle.members, "blocks": blocks}
+    facts = {"id": bundle.bundle_id, "members": bundle.members, "blocks": blocks}
+    # Left out where there are none, as in blobs from before there were any.
+    return facts | ({"scored": [_block_name(head) for head in bundle.scored]} if bundle.scored else {})
 
 
 def _block_facts(assignment: Assignment, spec: BlockSpec) -> dict[str, Any]:
     rotated = rotated_side(assignment, spec) > 0
     return {
-        "id": f"{spec.block_id.pack():016x}",
+        "id": _block_name(spec.block_id),
         "length": spec.length,
         "bound": coordinate_bound(assignment, spec),
         "signs": sign_bits(assignment, spec).hex() if rotated else "",
     }
+
+
+def _block_name(block: BlockId) -> str:
+    return f"{block.pack():016x}"
 
 
 def _published(facts: _Facts, tensors: Mapping[str, NDArray[Any]]) -> PublishedSums:
@@ -223,6 +233,7 @@ def _published_bundle(group: int, facts: _BundleFacts, tensors: Mapping[str, NDA
     return PublishedBundle(
         bundle_id=facts.id,
         members=facts.members,
+        scored=tuple(BlockId.unpack(int(head, 16)) for head in facts.scored),
         blocks=tuple(
             PublishedBlock(
                 block_id=BlockId.unpack(int(block.id, 16)),

@@ -34,6 +34,8 @@ class AllocationPolicy(StrEnum):
     """Others in each round."""
     WEIGHT = "weight"
     """Those first that have moved furthest so far."""
+    GRADIENT = "gradient"
+    """Those first along which the sites' losses fell steepest in the round before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,8 +55,16 @@ def rank_by_weight(tiles: Sequence[Tile], norms: Mapping[BlockId, float]) -> Ran
 
     The paper's "weight" scores, of the global products instead of a client's own: no site chooses by its data.
     """
-    scores = [math.fsum(norms[block] for block in tile.blocks) / len(tile.blocks) for tile in tiles]
-    return lambda depth: sorted(range(depth), key=lambda tile: (-scores[tile], tile))
+    return _rank_by_mean(tiles, norms)
+
+
+def rank_by_gradient(tiles: Sequence[Tile], scores: Mapping[BlockId, float]) -> Ranking:
+    """Return the ranking by the mean score of a tile's heads, largest first; of equal ones the upper comes first.
+
+    The paper's "gradient" scores, each a mean over the sites that can hold the head: a sum would put heads that few can
+    hold behind all others. Tiles without scores come last, from the top; without any this is `rank_from_top`.
+    """
+    return _rank_by_mean(tiles, scores)
 
 
 def head_norms(state: ModelState) -> dict[BlockId, float]:
@@ -92,6 +100,13 @@ def choose_tiles(
             common = tile
         else:
             open_tiles -= {tile}
+
+
+def _rank_by_mean(tiles: Sequence[Tile], values: Mapping[BlockId, float]) -> Ranking:
+    """Rank by the mean of the heads' values, of which none is negative; a tile of which no head has one comes last."""
+    known = [[values[block] for block in tile.blocks if block in values] for tile in tiles]
+    means = [math.fsum(mine) / len(mine) if mine else -1.0 for mine in known]
+    return lambda depth: sorted(range(depth), key=lambda tile: (-means[tile], tile))
 
 
 def _order(ranked: Sequence[int], open_tiles: frozenset[int], common: int | None) -> list[int]:

@@ -74,6 +74,7 @@ def job_view(
         view.rounds[-1].awaited.extend(awaited)
     view.plan.CopyFrom(document_to_wire(job.plan))
     view.job_toml = job.job_toml
+    view.evaluation_digest = job.evaluation_digest
     return view
 
 
@@ -97,7 +98,10 @@ def round_view(record: RoundRecord) -> wire.Round:
             for drop in record.dropped
         ],
         sites=[_site_round_view(site) for site in record.sites],
-        cohorts=[wire.HeadCohort(block_id=block.pack(), survivors=n) for block, n in record.cohorts.items()],
+        cohorts=[
+            wire.HeadCohort(block_id=block.pack(), survivors=n, score=record.scores.get(block))
+            for block, n in record.cohorts.items()
+        ],
         withheld=[block.pack() for block in record.withheld],
         accuracy=record.accuracy,
         loss=record.loss,

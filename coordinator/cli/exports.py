@@ -34,20 +34,46 @@ if TYPE_CHECKING:
 @click.option(
     "--base", metavar="MODEL", help="Where readers of a PEFT adapter find the base model; else the model's name here."
 )
+@click.option(
+    "--rank",
+    type=click.IntRange(min=1),
+    help="Cut a PEFT adapter to this rank, and measure what that costs on the held-out data.",
+)
 @connection_options
-def export(connection: Connection, job: str, layout: str, out: Path, base: str | None) -> None:
+def export(connection: Connection, job: str, layout: str, out: Path, base: str | None, rank: int | None) -> None:
     """Write the newest version of JOB (id or name) into files."""
     from coordinator.exporting import ExportFormat, export_job
 
     merged = ExportFormat(layout) is ExportFormat.MERGED
     with tempfile.TemporaryDirectory() as scratch:
-        base_folder = Path(scratch) / "base" if merged else None
+        base_folder = Path(scratch) / "base" if merged or rank else None
         if base_folder is not None:
             base_folder.mkdir()
         found, plan, state = connection.call(lambda client: _fetch(client, job, Path(scratch), base_folder))
-        files = export_job(plan, state, out, ExportFormat(layout), _lineage(found), base, base_folder)
-    rounds = sum(bool(each.state_digest) for each in found.rounds)
-    click.echo(f"{found.name} after {rounds} rounds: {', '.join(file.name for file in files)} in {out}.")
+        files = export_job(plan, state, out, ExportFormat(layout), _lineage(found), base, base_folder, rank)
+        rounds = sum(bool(each.state_digest) for each in found.rounds)
+        click.echo(f"{found.name} after {rounds} rounds: {', '.join(file.name for file in files)} in {out}.")
+        if rank and base_folder is not None:
+            click.echo(f"Measuring rank {rank} on the held-out data ...")
+            click.echo(_compare(connection, found, plan, out, base_folder, rank))
+
+
+def _compare(connection: Connection, job: wire.Job, plan: JobPlan, adapter: Path, base: Path, rank: int) -> str:
+    """Return what an adapter that was cut to a rank is worth beside the job's newest version."""
+    from coordinator.evaluation.adapters import evaluate_adapter
+    from coordinator.jobs.jobfile import held_out_source, read_job_file
+    from ravan.adapters.export import full_rank
+
+    held_out = base.parent / "held-out"
+    connection.call(lambda client: client.download_blob(job.evaluation_digest, held_out))
+    source = held_out_source(read_job_file(job.job_toml, source="job.toml"), held_out)
+    found = evaluate_adapter(base, plan, adapter, source)
+    whole = max(full_rank(plan, matrix) for matrix in plan.matrices)
+    before = f" instead of {job.accuracy:.3f}" if job.HasField("accuracy") else ""
+    return (
+        f"Rank {min(rank, whole)} instead of {whole}: accuracy {found.accuracy:.3f}{before} on {found.examples}"
+        " held-out examples."
+    )
 
 
 def _lineage(found: wire.Job) -> Lineage:

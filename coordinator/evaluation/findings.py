@@ -1,11 +1,10 @@
-"""What goes into the evaluation process and comes out of it; imports no torch."""
+"""What comes out of the evaluation process; imports no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from ravan.data.tables import TableFormat
+from ravan.manifest.plan import TrainingSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,26 +18,13 @@ class Inventory:
     parameters: int
     """Numbers in the model as built for the task."""
     model_type: str
-    max_positions: int | None
-    """Longest text in tokens; None when the model has no bound."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOutFile:
-    """The held-out file as a job names it."""
-
-    path: Path
-    """Where its blob lies."""
-    name: str
-    """What the operator calls it."""
-    table_format: TableFormat
-    text_column: str
-    label_column: str
+    training: TrainingSettings
+    """The job's settings, with what the model decides filled in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How good a version is on the held-out texts."""
+    """How good a version is on the held-out examples."""
 
     accuracy: float
     """Share of right answers, 0 to 1."""

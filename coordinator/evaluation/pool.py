@@ -10,12 +10,13 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Final, TypeVar
 
-from coordinator.evaluation.findings import Evaluation, HeldOutFile, Inventory
+from coordinator.evaluation.findings import Evaluation, Inventory
 from coordinator.evaluation.folders import materialise_model
 from coordinator.evaluation.worker import evaluate_state, inspect_model, prepare_process
 from coordinator.store.blobs.base import BlobStore
+from ravan.data.source import DataSource
 from ravan.errors import ErrorReason, ResourceError
-from ravan.manifest.plan import JobPlan, ModelFile
+from ravan.manifest.plan import JobPlan, ModelFile, TrainingSettings
 
 Result = TypeVar("Result")
 
@@ -31,12 +32,14 @@ class ModelWorker:
         self._threads = threads
         self._pool: ProcessPoolExecutor | None = None
 
-    async def inspect(self, files: Sequence[ModelFile], classes: int, targets: tuple[str, ...]) -> Inventory:
+    async def inspect(
+        self, files: Sequence[ModelFile], training: TrainingSettings, targets: tuple[str, ...]
+    ) -> Inventory:
         """Tell what the model offers a job; raises what `worker.inspect_model` raises."""
         folder = await asyncio.to_thread(materialise_model, files, self._blobs, self._work_dir)
-        return await self.run(inspect_model, folder, classes, targets)
+        return await self.run(inspect_model, folder, training, targets)
 
-    async def evaluate(self, plan: JobPlan, state: bytes, held_out: HeldOutFile) -> Evaluation:
+    async def evaluate(self, plan: JobPlan, state: bytes, held_out: DataSource) -> Evaluation:
         """Score a version on the held-out file; raises what `worker.evaluate_state` raises."""
         folder = await asyncio.to_thread(materialise_model, plan.model_files, self._blobs, self._work_dir)
         return await self.run(evaluate_state, folder, plan, state, held_out)

@@ -1,4 +1,4 @@
-"""What runs inside the evaluation process. One model and one tokenised held-out file are kept between calls."""
+"""What runs inside the evaluation process. One model and its encoded held-out examples are kept between calls."""
 
 from __future__ import annotations
 
@@ -6,37 +6,31 @@ import multiprocessing
 import os
 import signal
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from coordinator.evaluation.findings import Evaluation, HeldOutFile, Inventory
-from ravan.classifier import Classifier, load_classifier, pad_batch, tokenise
-from ravan.data.tables import read_examples
+from coordinator.evaluation.findings import Evaluation, Inventory
+from ravan.data.examples import read_examples
+from ravan.data.source import DataSource
 from ravan.errors import ConfigError, ErrorReason
-from ravan.manifest.plan import JobPlan
+from ravan.manifest.plan import JobPlan, Precision, TrainingSettings
 
-BATCH: Final = 64
-"""Texts per forward pass; neighbours in length, so that little is padding."""
+if TYPE_CHECKING:
+    from ravan.tasks.task_model import EncodedExamples, TaskModel
 
 _NICENESS: Final = 5
 """The daemon answers heartbeats on the same cores, and comes first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _HeldOut:
-    token_ids: list[list[int]] = field(repr=False)
-    label_ids: tuple[int, ...] = field(repr=False)
 
 
 @dataclass(slots=True)
 class _Kept:
     """The last model and the last data; there is room for one of each."""
 
-    model_key: tuple[Path, int] | None = None
-    classifier: Classifier | None = None
+    model_key: tuple[Path, TrainingSettings, Precision] | None = None
+    task: TaskModel[Any] | None = None
     data_key: tuple[object, ...] | None = None
-    data: _HeldOut | None = None
+    data: EncodedExamples | None = None
 
 
 _KEPT: Final = _Kept()
@@ -55,18 +49,18 @@ def prepare_process(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def inspect_model(folder: Path, classes: int, targets: tuple[str, ...]) -> Inventory:
-    """Build the classifier and list what a job can adapt and must train whole.
+def inspect_model(folder: Path, training: TrainingSettings, targets: tuple[str, ...]) -> Inventory:
+    """Build the task's model and list what a job can adapt and must train whole.
 
-    No `targets` means dense blocks alone. Raise ModelError MODEL_INVALID for a folder that is no text model and
-    ConfigError CONFIG_INVALID for a target that matches nothing.
+    No `targets` means dense blocks alone. Raise ModelError MODEL_INVALID for a folder that is no model of the task's
+    kind and ConfigError CONFIG_INVALID for a target that matches nothing or settings that do not suit the model.
     """
     from ravan.adapters.model import find_linears, remove  # noqa: PLC0415 - imports torch
 
-    classifier = _classifier(folder, classes)
-    remove(classifier.model)
-    new_modules = {name.rpartition(".")[0] for name, _ in classifier.new_parameters}
-    linears = find_linears(classifier.model, targets, exclude=new_modules) if targets else []
+    task = _task_model(folder, training, Precision.FLOAT32)
+    remove(task.model)
+    new_modules = {name.rpartition(".")[0] for name, _ in task.new_parameters}
+    linears = find_linears(task.model, targets, exclude=new_modules) if targets else []
     if targets and not linears:
         raise ConfigError(
             f"[adapter] targets {', '.join(targets)} match only layers that are new and trained whole anyway.",
@@ -75,15 +69,15 @@ def inspect_model(folder: Path, classes: int, targets: tuple[str, ...]) -> Inven
         )
     return Inventory(
         linears=tuple(linears),
-        dense=classifier.new_parameters,
-        parameters=sum(parameter.numel() for parameter in classifier.model.parameters()),
-        model_type=classifier.model_type,
-        max_positions=classifier.max_positions,
+        dense=task.new_parameters,
+        parameters=sum(parameter.numel() for parameter in task.model.parameters()),
+        model_type=task.model_type,
+        training=task.training,
     )
 
 
-def evaluate_state(folder: Path, plan: JobPlan, state: bytes, held_out: HeldOutFile) -> Evaluation:
-    """Score one version, given as `encode_state`'s bytes, on the held-out file.
+def evaluate_state(folder: Path, plan: JobPlan, state: bytes, held_out: DataSource) -> Evaluation:
+    """Score one version, given as `encode_state`'s bytes, on the held-out examples.
 
     Raise TransferError MALFORMED for a state that is not the plan's, DataError for the file, ModelError for
     the folder.
@@ -94,48 +88,42 @@ def evaluate_state(folder: Path, plan: JobPlan, state: bytes, held_out: HeldOutF
     from ravan.adapters.state import decode_state  # noqa: PLC0415 - reads numbers only here
 
     blocks = decode_state(plan, state)
-    classifier = _classifier(folder, len(plan.training.labels))
-    data = _held_out(classifier, folder, plan, held_out)
+    task = _task_model(folder, plan.training, plan.precision)
+    data = _held_out(task, held_out)
     with torch.inference_mode():
-        inject(classifier.model, plan, blocks, frozenset())
-        right, loss = _score(classifier, data)
-    count = len(data.label_ids)
-    return Evaluation(accuracy=right / count, loss=loss / count, examples=count)
+        inject(task.model, plan, blocks, frozenset())
+        right, loss = score(task, data)
+    return Evaluation(accuracy=right / len(data), loss=loss / len(data), examples=len(data))
 
 
-def _score(classifier: Classifier, data: _HeldOut) -> tuple[int, float]:
+def score(task: TaskModel[Any], data: EncodedExamples) -> tuple[int, float]:
     """Return the number of right answers and the summed cross-entropy, the latter in float64."""
-    import torch  # noqa: PLC0415 - only this process may import it
-
-    order = sorted(range(len(data.token_ids)), key=lambda i: len(data.token_ids[i]))
+    # Neighbours in length, so that little is padding.
+    order = sorted(range(len(data)), key=data.lengths.tolist().__getitem__)
     right, loss = 0, 0.0
-    for start in range(0, len(order), BATCH):
-        rows = order[start : start + BATCH]
-        inputs: dict[str, Any] = pad_batch(classifier, [data.token_ids[i] for i in rows])
-        logits = classifier.model(**inputs).logits.double()  # (batch, classes)
-        wanted = torch.tensor([data.label_ids[i] for i in rows])
-        right += int((logits.argmax(1) == wanted).sum())
-        loss += float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"))
+    for start in range(0, len(order), task.evaluation_batch):
+        batch = data.gather(order[start : start + task.evaluation_batch])
+        logits = task.logits(batch).double()
+        right += task.count_correct(logits, batch)
+        loss += float(task.losses(logits, batch).sum())
     return right, loss
 
 
-def _classifier(folder: Path, classes: int) -> Classifier:
-    if _KEPT.classifier is None or _KEPT.model_key != (folder, classes):
+def _task_model(folder: Path, training: TrainingSettings, precision: Precision) -> TaskModel[Any]:
+    from ravan.tasks.loading import load_task_model  # noqa: PLC0415 - imports torch
+
+    key = (folder, training, precision)
+    if _KEPT.task is None or _KEPT.model_key != key:
         # The old model goes before the new one comes: one fits in memory, two may not.
-        _KEPT.classifier, _KEPT.data_key, _KEPT.data = None, None, None
-        _KEPT.classifier, _KEPT.model_key = load_classifier(folder, classes), (folder, classes)
-    return _KEPT.classifier
+        _KEPT.task, _KEPT.data_key, _KEPT.data = None, None, None
+        _KEPT.task, _KEPT.model_key = load_task_model(folder, training, precision), key
+    return _KEPT.task
 
 
-def _held_out(classifier: Classifier, folder: Path, plan: JobPlan, file: HeldOutFile) -> _HeldOut:
-    training = plan.training
-    key = (folder, file, training.labels, training.max_length)
+def _held_out(task: TaskModel[Any], source: DataSource) -> EncodedExamples:
+    key = (task, source.path, source.text, source.label, source.group, tuple(source.columns.items()))
     if _KEPT.data is None or _KEPT.data_key != key:
-        examples = read_examples(
-            file.path, file.table_format, file.text_column, file.label_column, training.labels, name=file.name
-        )
-        token_ids = tokenise(classifier, examples.texts, training.max_length)
-        _KEPT.data, _KEPT.data_key = _HeldOut(token_ids=token_ids, label_ids=examples.label_ids), key
+        _KEPT.data, _KEPT.data_key = task.encode(read_examples(source, task.training)), key
     return _KEPT.data
 
 

@@ -16,10 +16,10 @@ from coordinator.allocation.cells import least_cell
 from coordinator.allocation.policy import AllocationPolicy
 from ravan.codec import fields
 from ravan.configuration import STRICT, read_text
-from ravan.data.tables import TableFormat
+from ravan.data.source import DataSource, TableFormat
 from ravan.errors import ProtocolError
 from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP, MAX_MEMBERS, Suite, Weighting
-from ravan.manifest.plan import BasisKind, Denominator, Optimiser, Task
+from ravan.manifest.plan import TEXT_SLOT, BasisKind, Denominator, Optimiser, Precision, Task
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 
@@ -65,8 +65,18 @@ def _checked_text(value: str) -> str:
 
 
 def _checked_labels(value: tuple[str, ...]) -> tuple[str, ...]:
-    if len(value) < 2 or len(set(value)) < len(value) or any(label != label.strip() or not label for label in value):
+    if len(value) == 1 or len(set(value)) < len(value) or any(label != label.strip() or not label for label in value):
         raise ValueError("must be two or more different names without blanks at their ends")
+    return value
+
+
+def _checked_prompt(value: str) -> str:
+    try:
+        fields.text(value, "prompt", empty=True, lines=True)
+    except ProtocolError:
+        raise ValueError(f"must have at most {fields.TEXT_LIMIT} characters and no control characters") from None
+    if value and value.count(TEXT_SLOT) != 1:
+        raise ValueError(f"must have {TEXT_SLOT} in it once, where the example's text goes")
     return value
 
 
@@ -113,6 +123,8 @@ class ModelTable(_Table):
 
     name: Name
     """Name that `model add` gave it."""
+    precision: Precision = Precision.FLOAT32
+    """How its weights are held in memory, at the sites and for evaluation."""
 
 
 class AdapterTable(_Table):
@@ -141,12 +153,18 @@ class TrainingTable(_Table):
     """What the model is trained to do."""
     data: Name
     """Name of the `[data.NAME]` table in each site's own configuration."""
-    labels: Annotated[tuple[Text, ...], AfterValidator(_checked_labels)]
+    labels: Annotated[tuple[Text, ...], AfterValidator(_checked_labels)] = ()
     """Class names as they stand in the data; their order is the order of the model's outputs."""
     max_length: Count = 64
-    """Tokens per text; longer ones are cut."""
+    """Tokens per text; longer ones are cut. Windows of sensor values are as long as the model wants them."""
+    prompt: Annotated[str, AfterValidator(_checked_prompt)] = ""
+    """Causal language model: what stands before the answer, with `{text}` where the example's text goes."""
+    image_side: Annotated[int, Field(strict=True, ge=0, le=1 << 14)] = 0
+    """Images: pixels of both sides that each is scaled to; 0 takes what the base model was trained on."""
+    window_step: Count = 1
+    """Sensor values: rows from the start of one window to the next."""
     batch_size: Count = 32
-    """Texts per step."""
+    """Examples per step."""
     steps: Count = 40
     """Steps per round, the same for every site."""
     optimiser: Optimiser = Optimiser.ADAMW
@@ -159,6 +177,15 @@ class TrainingTable(_Table):
     """Decoupled weight decay."""
     learning_rate_decay: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
     """Factor on both learning rates from one round to the next; below 1, late rounds settle what early ones found."""
+
+    @model_validator(mode="after")
+    def _check_task(self) -> TrainingTable:
+        if self.task is Task.CAUSAL_LM:
+            if not self.prompt:
+                raise ValueError(f'prompt is missing, such as "Work order: {TEXT_SLOT}\\nSubsystem:"')
+        elif not self.labels:
+            raise ValueError("labels is missing: the names of the classes as they stand in the data")
+        return self
 
 
 class RoundTable(_Table):
@@ -215,20 +242,24 @@ class EvaluationTable(_Table):
     """`[evaluation]`: the held-out file at headquarters."""
 
     data: Text
-    """The file, relative to the job file; `job submit` sends it along. No site ever gets it."""
+    """The file, relative to the job file; `job submit` sends it along. No site ever gets it. Images: a zip file."""
     format: TableFormat = TableFormat.CSV
-    """How the file is written."""
+    """How a table is written."""
     text: Text = "text"
     """Column that holds the texts."""
     label: Text = "label"
-    """Column that holds the labels."""
+    """Column that holds the labels or answers."""
+    group: Annotated[str, StringConstraints(max_length=fields.TEXT_LIMIT)] = ""
+    """Column that tells series apart, such as one of the machine; empty where all rows are one series."""
+    columns: dict[Text, Text] = {}
+    """Columns of the model's channels, where they are called otherwise than the channels."""
 
 
 class AllocationTable(_Table):
     """`[allocation]`: who trains which heads."""
 
     policy: AllocationPolicy = AllocationPolicy.COVERAGE
-    """Which heads a site trains first: from the top layer down, `random` ones each round, or by their `weight`."""
+    """Which heads a site trains first: from the top layer down, at `random` each round, by `weight` or `gradient`."""
     share: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
     """Part of the heads that a site can hold which it trains; when left out, 1 for `coverage` and 0.5 otherwise."""
     spare_sites: Annotated[int, Field(strict=True, ge=0, le=MAX_GROUP)] = 0
@@ -298,6 +329,20 @@ class JobFile(_Table):
 def read_job_file(text: str, *, source: str) -> JobFile:
     """Read the TOML text of a job file, called `source` in sentences; raise ConfigError CONFIG_INVALID."""
     return read_text(JobFile, text, source=source)
+
+
+def held_out_source(job: JobFile, path: Path) -> DataSource:
+    """Return the held-out data as a job describes them; `path` is where they lie now."""
+    table = job.evaluation
+    return DataSource(
+        path=path,
+        name=Path(table.data).name,
+        format=table.format,
+        text=table.text,
+        label=table.label,
+        group=table.group,
+        columns=table.columns,
+    )
 
 
 def evaluation_path(job: JobFile, job_path: Path) -> Path:

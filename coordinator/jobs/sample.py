@@ -20,6 +20,7 @@ rounds = 12                 # rounds to run
 
 [model]
 name = "minilm"             # as given to `ravan-coordinator model add`
+precision = "float32"       # how its weights are held: or "bfloat16", half of that, or "int8"; default "float32"
 
 [adapter]
 heads = 4                   # heads per adapted matrix; 0 trains the new classifier alone; default 4
@@ -31,11 +32,14 @@ basis = "gram_schmidt"      # or "normal", "shared", "constant"; default "gram_s
 train_scales = true         # train each head's scale beside its core; default true
 
 [training]
-task = "sequence_classification" # default
+task = "sequence_classification" # or "image_classification", "series_classification", "causal_lm"; default
 data = "orders"             # the [data.orders] table in each site's own agent.toml
 labels = ["engine", "hydraulic", "electrical"] # as they stand in the data; order = the model's outputs
 max_length = 64             # tokens per text, longer ones are cut; default 64
-batch_size = 32             # texts per step; default 32
+prompt = ""                 # causal_lm: what comes before the answer, {text} in it stands for the text; default ""
+image_side = 0              # images: pixels that both sides are scaled to; default 0: what the model was trained on
+window_step = 1             # series: rows from the start of one window to the next; default 1
+batch_size = 32             # examples per step; default 32
 steps = 40                  # steps per round, the same for every site; default 40
 optimiser = "adamw"         # starts afresh in every round; default "adamw"
 learning_rate = 0.005       # for the heads; default 0.005
@@ -62,13 +66,15 @@ suite = "auto"              # keystream: or "aes-128-ctr", "aes-256-ctr", "chach
 clip = 8.0                  # L2 bound of a block's change in round 1, widened where sites clip; default 8.0
 
 [evaluation]
-data = "held-out.csv"       # held-out file, relative to this one; it is sent along and no site gets it
+data = "held-out.csv"       # held-out file, relative to this one; it is sent along, no site gets it; images: a zip file
 format = "csv"              # or "jsonl"; default "csv"
 text = "text"               # column with the texts; default "text"
-label = "label"             # column with the labels; default "label"
+label = "label"             # column with the labels or answers; default "label"
+group = ""                  # series: column that tells them apart, e.g. the machine; default "": all are one
+columns = {}                # series: columns called otherwise than the channels, { channel = "column" }; default {}
 
 [allocation]
-policy = "coverage"         # heads from the top first, or "random" ones, or by "weight"; default "coverage"
+policy = "coverage"         # heads from the top first, or at "random", by "weight", by "gradient"; default "coverage"
 share = 1.0                 # part of the heads that a site can hold; default: 1.0 for "coverage", 0.5 otherwise
 spare_sites = 0             # heads must have so many sites beyond bundle_threshold, to bear losing them; default 0
 """

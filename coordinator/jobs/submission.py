@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
-from coordinator.evaluation.findings import HeldOutFile, Inventory
+from coordinator.evaluation.findings import Inventory
 from coordinator.jobs.cohort import check_cohort, describe_cohort
 from coordinator.jobs.jobfile import AdapterTable, JobFile
 from coordinator.jobs.ranks import choose_ranks, describe_ranks
 from coordinator.store.records import ModelRecord
 from ravan.adapters.basis import basis_digest, check_fits, drawn_bases, encode_basis
 from ravan.adapters.state import encode_state, initial_state
-from ravan.data.tables import Examples, read_examples
+from ravan.data.examples import KIND_OF_TASK, Examples, read_examples
+from ravan.data.source import DataKind, DataSource
+from ravan.data.texts import AnswerExamples
 from ravan.errors import ConfigError, ErrorReason, ModelError
 from ravan.ids import Digest, JobId, RunId
 from ravan.manifest.plan import (
@@ -31,10 +33,19 @@ Entropy = Callable[[int], bytes]
 """Returns so many random bytes; `os.urandom` outside tests."""
 
 
+_LEFT_OUT: Final[Mapping[DataKind, str]] = {
+    DataKind.TEXTS: "rows without text are left out",
+    DataKind.IMAGES: "files that cannot be read as images are left out",
+    DataKind.SERIES: "series shorter than a window are left out",
+}
+
+
 class ModelInspector(Protocol):
     """Whoever looks into a base model; `ModelWorker` is one."""
 
-    async def inspect(self, files: Sequence[ModelFile], classes: int, targets: tuple[str, ...]) -> Inventory:
+    async def inspect(
+        self, files: Sequence[ModelFile], training: TrainingSettings, targets: tuple[str, ...]
+    ) -> Inventory:
         """Tell what the model offers a job."""
         ...
 
@@ -67,7 +78,7 @@ async def draft_job(
     job: JobFile,
     *,
     model: ModelRecord,
-    held_out: HeldOutFile,
+    held_out: DataSource,
     fleet_size: int,
     inspector: ModelInspector,
     entropy: Entropy,
@@ -78,10 +89,10 @@ async def draft_job(
     COHORT_UNREACHABLE), DataError or ModelError with the value that would work.
     """
     check_cohort(job, fleet_size)
-    examples = await asyncio.to_thread(_read_held_out, job, held_out)
     targets = job.adapter.targets if job.adapter.heads else ()
-    inventory = await inspector.inspect(model.files, len(job.training.labels), targets)
-    _check_length(job, inventory)
+    inventory = await inspector.inspect(model.files, TrainingSettings(**dict(job.training)), targets)
+    examples = await asyncio.to_thread(read_examples, held_out, inventory.training)
+    _check_trains(job, inventory)
     plan = await asyncio.to_thread(_draw_up, job, model, inventory, entropy)
     ranks = describe_ranks(plan, job.adapter)
     cohort = describe_cohort(job, fleet_size)
@@ -98,12 +109,6 @@ def basis_blob(plan: JobPlan, digest: Digest) -> bytes | None:
         if matrix.basis_digest == digest:
             return encode_basis(drawn_bases(plan.adapter)(matrix))
     return None
-
-
-def _read_held_out(job: JobFile, file: HeldOutFile) -> Examples:
-    return read_examples(
-        file.path, file.table_format, file.text_column, file.label_column, job.training.labels, name=file.name
-    )
 
 
 def _draw_up(job: JobFile, model: ModelRecord, inventory: Inventory, entropy: Entropy) -> JobPlan:
@@ -123,8 +128,9 @@ def _draw_up(job: JobFile, model: ModelRecord, inventory: Inventory, entropy: En
             for ordinal, (rank, linear) in enumerate(zip(ranks, inventory.linears, strict=True))
         ),
         dense=tuple(DenseParameter(ordinal=i, name=name, shape=s) for i, (name, s) in enumerate(inventory.dense)),
-        training=TrainingSettings(**dict(job.training)),
+        training=inventory.training,
         denominator=job.round.denominator,
+        precision=job.model.precision,
     )
 
 
@@ -152,13 +158,12 @@ def _matrix(
     return replace(matrix, basis_digest=basis_digest(drawn_bases(adapter)(matrix)))
 
 
-def _check_length(job: JobFile, inventory: Inventory) -> None:
-    bound = inventory.max_positions
-    if bound is not None and job.training.max_length > bound:
+def _check_trains(job: JobFile, inventory: Inventory) -> None:
+    if not job.adapter.heads and not inventory.dense:
         raise ConfigError(
-            f"[training] max_length = {job.training.max_length} is more tokens than the model can read.",
+            f"[adapter] heads = 0 leaves nothing to train: for {job.training.task} the model needs no new parameters.",
             reason=ErrorReason.CONFIG_INVALID,
-            next_step=f"Set it to {bound} or less.",
+            next_step="Set it to 1 or more.",
         )
 
 
@@ -175,11 +180,16 @@ def _describe_plan(plan: JobPlan) -> str:
     return f"Trains {heads} and {whole}."
 
 
+def _labels_of(job: JobFile, label_ids: Sequence[int]) -> set[str]:
+    return {job.training.labels[index] for index in label_ids}
+
+
 def _describe_examples(job: JobFile, examples: Examples) -> tuple[str, ...]:
-    absent = [label for i, label in enumerate(job.training.labels) if i not in set(examples.label_ids)]
     notes = []
-    if examples.rows_without_text:
-        notes.append(f"{job.evaluation.data}: {examples.rows_without_text} rows without text are left out.")
+    if examples.left_out:
+        notes.append(f"{job.evaluation.data}: {examples.left_out} {_LEFT_OUT[KIND_OF_TASK[job.training.task]]}.")
+    seen = set(examples.answers) if isinstance(examples, AnswerExamples) else _labels_of(job, examples.label_ids)
+    absent = [label for label in job.training.labels if label not in seen]
     if absent:
         notes.append(f"{job.evaluation.data} has no example of: {', '.join(absent)}.")
     return tuple(notes)

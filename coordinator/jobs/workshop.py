@@ -13,15 +13,15 @@ import structlog
 from coordinator.aggregation.committing import advance_state
 from coordinator.aggregation.unmasking import SummedPayloads, sum_payloads
 from coordinator.allocation.ranking import head_norms
-from coordinator.evaluation.findings import HeldOutFile
 from coordinator.evaluation.pool import ModelWorker
-from coordinator.jobs.jobfile import JobFile
+from coordinator.jobs.jobfile import JobFile, held_out_source
 from coordinator.jobs.submission import Entropy, draft_job
 from coordinator.rounds.ports import Job, PlannedJob
 from coordinator.rounds.results import Evaluation, SummedRound
 from coordinator.store.blobs.base import BlobStore
 from coordinator.store.records import ModelRecord
 from ravan.adapters.state import decode_state
+from ravan.data.source import DataSource
 from ravan.ids import BlockId, Digest
 from ravan.manifest.plan import JobPlan
 from ravan.secagg.combine import RoundSum
@@ -92,11 +92,5 @@ class LocalWorkshop:
     def _weigh(self, plan: JobPlan, state_digest: Digest) -> dict[BlockId, float]:
         return head_norms(decode_state(plan, self._blobs.read(state_digest)))
 
-    def _held_out(self, file: JobFile, digest: Digest) -> HeldOutFile:
-        return HeldOutFile(
-            path=self._blobs.path(digest),
-            name=Path(file.evaluation.data).name,
-            table_format=file.evaluation.format,
-            text_column=file.evaluation.text,
-            label_column=file.evaluation.label,
-        )
+    def _held_out(self, file: JobFile, digest: Digest) -> DataSource:
+        return held_out_source(file, self._blobs.path(digest))

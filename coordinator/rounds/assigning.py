@@ -45,6 +45,7 @@ def write_assignment(
                 identity_key=sites[site].identity_key,
                 tiles=selection.tiles_of[site],
                 endorsement=sites[site].endorsement,
+                scored_tiles=selection.scored_of[site],
             )
             for index, site in enumerate(selection.sites)
         ),

@@ -50,6 +50,7 @@ def record_round(machine: RoundMachine, notes: RoundNotes) -> RoundRecord:
         ),
         sites=_record_sites(assignment, notes),
         cohorts={} if total is None else head_cohorts(assignment, total),
+        scores={} if total is None else {head: summed.mean for head, summed in total.scores.items()},
         withheld=() if total is None else withheld_blocks(total),
         accuracy=None if evaluation is None else evaluation.accuracy,
         loss=None if evaluation is None else evaluation.loss,

@@ -8,7 +8,15 @@ from typing import Final
 
 from coordinator.allocation.coverage import CoverageRules, settle_depths
 from coordinator.allocation.policy import AllocationPolicy, Budget, Shortage, SiteCapacity, find_reach
-from coordinator.allocation.ranking import Ranking, choose_tiles, rank_at_random, rank_by_weight, rank_from_top
+from coordinator.allocation.ranking import (
+    Ranking,
+    Tiles,
+    choose_tiles,
+    rank_at_random,
+    rank_by_gradient,
+    rank_by_weight,
+    rank_from_top,
+)
 from coordinator.allocation.shortfall import describe_shortfall, find_shortfall
 from coordinator.allocation.tiles import form_tiles
 from coordinator.rounds.candidates import Lineup
@@ -29,7 +37,9 @@ class Selection:
     sites: tuple[SiteId, ...]
     """By name; the position is the member index."""
     tiles: tuple[Tile, ...]
-    tiles_of: Mapping[SiteId, tuple[int, ...]]
+    tiles_of: Mapping[SiteId, Tiles]
+    scored_of: Mapping[SiteId, Tiles]
+    """Tiles whose heads each site scores: all that it can hold, where the next round is ranked by them."""
     suite: Suite
     """Keystream that all their CPUs are quick at."""
     remark: str
@@ -67,14 +77,18 @@ def select(
     absent = {site: capacity for site, capacity in fleet.items() if site not in concerned}
     shortfall = find_shortfall(tiles, concerned, max(depths.values()), budget, rules, absent)
     remark = "" if shortfall is None else describe_shortfall(job.plan, shortfall, len(chosen))
-    if remark and not job.plan.dense and not any(depths.values()):
-        return Waiting(sentence=remark)
+    # Where heads are all that trains, a site without one has nothing to do.
+    able = chosen if job.plan.dense else tuple(site for site in chosen if depths[site])
+    if len(able) < needed:
+        return Waiting(sentence=remark or say_waiting(lineup, len(able), needed, reach.left_out))
+    scoring = _wants_scores(job, rounds)
     return Selection(
-        sites=chosen,
+        sites=able,
         tiles=tiles,
+        scored_of={site: tuple(range(depth)) if scoring else () for site, depth in depths.items()},
         tiles_of=choose_tiles(depths, rules, _ranking(job, tiles, rounds, norms), job.file.allocation.share_trained()),
         suite=job.file.secure_aggregation.suite.choose(
-            aes_everywhere=all(fleet[site].hardware.aes_instructions for site in chosen)
+            aes_everywhere=all(fleet[site].hardware.aes_instructions for site in able)
         ),
         remark=remark,
     )
@@ -103,7 +117,9 @@ def count_committed(rounds: Sequence[RoundRecord]) -> int:
 
 
 def _budget(job: Job) -> Budget:
-    return Budget(steps=job.plan.training.steps, training_deadline_s=job.file.round.training_deadline_s)
+    # Scoring the heads takes about a step.
+    scoring = job.file.allocation.policy is AllocationPolicy.GRADIENT
+    return Budget(steps=job.plan.training.steps + scoring, training_deadline_s=job.file.round.training_deadline_s)
 
 
 def _rules(job: Job) -> CoverageRules:
@@ -115,12 +131,28 @@ def _rules(job: Job) -> CoverageRules:
     )
 
 
+def _wants_scores(job: Job, rounds: Sequence[RoundRecord]) -> bool:
+    """Tell whether there will be a round after this one whose heads are ranked by scores."""
+    allocation = job.file.allocation
+    ranked = allocation.policy is AllocationPolicy.GRADIENT and allocation.share_trained() < 1
+    return ranked and count_committed(rounds) + 1 < job.file.job.rounds
+
+
+def _last_scores(rounds: Sequence[RoundRecord]) -> Mapping[BlockId, float]:
+    """Return the scores of the newest round that made a version: what came to nothing changes no ranking."""
+    committed = (record for record in reversed(rounds) if record.outcome is RoundOutcome.COMMITTED)
+    last = next(committed, None)
+    return {} if last is None else last.scores
+
+
 def _ranking(job: Job, tiles: Sequence[Tile], rounds: Sequence[RoundRecord], norms: Mapping[BlockId, float]) -> Ranking:
     match job.file.allocation.policy:
         case AllocationPolicy.RANDOM:
             return rank_at_random(job.plan.run_id, following_number(rounds))
         case AllocationPolicy.WEIGHT:
             return rank_by_weight(tiles, norms)
+        case AllocationPolicy.GRADIENT:
+            return rank_by_gradient(tiles, _last_scores(rounds))
         case AllocationPolicy.COVERAGE:
             return rank_from_top
 

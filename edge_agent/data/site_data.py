@@ -1,83 +1,87 @@
-"""The site's labelled texts as token ids, in two flat arrays that take little memory."""
+"""The examples that this site has under a name: read for a job, or counted for its owner."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge_agent.config import DataTable
-from ravan.classifier import Classifier, tokenise
-from ravan.data.tables import Examples, iterate_rows, no_examples, read_examples
+from ravan.data.examples import KIND_OF_TASK, Examples, read_examples
+from ravan.data.images import iterate_images
+from ravan.data.series import iterate_labels
+from ravan.data.source import DataKind, DataSource, nothing_to_learn
+from ravan.data.texts import iterate_texts
+from ravan.errors import DataError, ErrorReason
 from ravan.manifest.plan import TrainingSettings
 
-_TEXTS_AT_ONCE: Final = 512
+UNIT: Final[Mapping[DataKind, str]] = {
+    DataKind.TEXTS: "rows",
+    DataKind.IMAGES: "images",
+    DataKind.SERIES: "rows",
+}
+"""What is counted."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TokenisedTexts:
-    """All examples of one file, tokenised for one job."""
-
-    tokens: NDArray[np.int32] = field(repr=False)
-    """The token ids of all texts, one after the other."""
-    starts: NDArray[np.int64] = field(repr=False)
-    """Where each text starts in `tokens`; one more at the end."""
-    label_ids: NDArray[np.int64] = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.label_ids)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Return the tokens of each text."""
-        return np.diff(self.starts)
-
-    def text(self, index: int) -> NDArray[np.int32]:
-        """Return the token ids of one text."""
-        return self.tokens[self.starts[index] : self.starts[index + 1]]
+LACK: Final[Mapping[DataKind, str]] = {
+    DataKind.TEXTS: "without text",
+    DataKind.IMAGES: "that cannot be read",
+    DataKind.SERIES: "without label",
+}
+"""Why some are of no use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileReport:
-    """What `data check` may tell about a file: counts, never texts."""
+class DataReport:
+    """What `data check` may tell of a site's data: counts, never contents."""
 
-    rows: int
-    rows_without_text: int
-    rows_per_label: dict[str, int]
-
-
-def read_site_data(table: DataTable, training: TrainingSettings) -> Examples:
-    """Read the site's file with its own column names; raise DataError for whatever is wrong with it."""
-    return read_examples(table.path, table.format, table.text, table.label, training.labels)
-
-
-def tokenise_examples(classifier: Classifier, examples: Examples, max_length: int) -> TokenisedTexts:
-    """Turn texts into token ids, each cut to `max_length`."""
-    parts: list[NDArray[np.int32]] = []
-    lengths: list[int] = []
-    for start in range(0, len(examples.texts), _TEXTS_AT_ONCE):
-        rows = tokenise(classifier, examples.texts[start : start + _TEXTS_AT_ONCE], max_length)
-        lengths += [len(row) for row in rows]
-        parts.append(np.concatenate([np.asarray(row, np.int32) for row in rows]))
-    return TokenisedTexts(
-        tokens=np.concatenate(parts),
-        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        label_ids=np.asarray(examples.label_ids, np.int64),
-    )
+    kind: DataKind
+    found: int
+    """Rows or images."""
+    unusable: int
+    """Those that there is nothing to learn from."""
+    per_label: dict[str, int]
+    """The others."""
 
 
-def report_file(name: str, table: DataTable) -> FileReport:
-    """Count the rows of one configured file by label; raise DataError when it cannot be read or holds no text."""
+def read_site_data(name: str, table: DataTable, training: TrainingSettings) -> Examples:
+    """Read the site's examples with its own column names; raise DataError for whatever is wrong with them."""
+    wanted = KIND_OF_TASK[training.task]
+    if table.kind is not wanted:
+        raise DataError(
+            f"The job learns from {wanted}, but [data.{name}] holds {table.kind}.",
+            reason=ErrorReason.DATA_MISSING,
+            next_step=f'Set kind = "{wanted}" if that is what lies there, or ask HQ which name the job should use.',
+        )
+    return read_examples(_source(name, table), training)
+
+
+def report_data(name: str, table: DataTable) -> DataReport:
+    """Count the examples of one table by label; raise DataError when it cannot be read or nothing can be learnt."""
+    source = _source(name, table)
+    counters: Mapping[DataKind, Callable[[DataSource], Iterator[tuple[str, bool]]]] = {
+        DataKind.TEXTS: lambda source: ((label, bool(text.strip())) for _, text, label in iterate_texts(source)),
+        DataKind.IMAGES: iterate_images,
+        DataKind.SERIES: lambda source: ((label, bool(label)) for label in iterate_labels(source)),
+    }
     labels: Counter[str] = Counter()
-    rows = blank = 0
-    shown = f"[data.{name}] {table.path}"
-    for _, text, label in iterate_rows(table.path, table.format, table.text, table.label, name=shown):
-        rows += 1
-        blank += not text.strip()
-        labels[label] += bool(text.strip())
-    if rows == blank:
-        raise no_examples(shown)
-    return FileReport(rows=rows, rows_without_text=blank, rows_per_label=dict(sorted(labels.items())))
+    found = 0
+    for label, usable in counters[table.kind](source):
+        found += 1
+        labels[label] += usable
+    if not labels.total():
+        raise nothing_to_learn(source.name, f"{UNIT[table.kind]} to learn from")
+    per_label = {label: count for label, count in sorted(labels.items()) if count}
+    return DataReport(kind=table.kind, found=found, unusable=found - labels.total(), per_label=per_label)
+
+
+def _source(name: str, table: DataTable) -> DataSource:
+    return DataSource(
+        path=table.path,
+        name=f"[data.{name}] {table.path}",
+        format=table.format,
+        text=table.text,
+        label=table.label,
+        group=table.group,
+        columns=table.columns,
+    )

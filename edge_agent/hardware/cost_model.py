@@ -2,7 +2,8 @@
 
 Over the loaded model a PC holds for a whole round: a folded weight for each matrix that does not train, and bases,
 cores, gradients and moments for each that does. Over that a step peaks either in the forward pass of a frozen layer,
-or where the backward pass begins, with all kept activations and some room to work. Pure.
+or where the backward pass begins, with all kept activations and some room to work. Beside weights in bfloat16 or int8
+nothing is folded: bases are held for all matrices, and the measured steps have them. Pure.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from typing import Final
 from edge_agent.hardware.kept import Kept
 from ravan.adapters.arithmetic import Path, Shape, choose_path
 from ravan.ids import Digest
-from ravan.manifest.plan import JobPlan, Matrix
+from ravan.manifest.plan import JobPlan, Matrix, Precision
 from ravan.manifest.profile import JobProfile
 
 _NUMBER: Final = 4
 """Bytes of a float32."""
+
+_NARROW_NUMBER: Final = 2
+"""Bytes of a bfloat16."""
 
 _COPIES: Final = 4
 """A trained number has a gradient and AdamW's two moments beside it."""
@@ -42,8 +46,10 @@ class StepCost:
 class Measured:
     """What steps took on this PC."""
 
+    least: int
+    """How many matrices from the top `floor` trains: 0, or 1 where all that trains is heads."""
     floor: StepCost
-    """Of a step that trains the dense blocks alone, with no head folded."""
+    """Of a step that trains the dense blocks alone or nearly so, with no head folded."""
     matrices: int
     """How many from the top `reached` trains."""
     reached: StepCost
@@ -61,10 +67,13 @@ class CostModel:
         # All by how many matrices from the top; bytes.
         self._activations = [0, *itertools.accumulate(activations, max)]
         shapes = [_shape_of(plan, matrix, batch_size * kept.rows[matrix.ordinal]) for matrix in downwards]
-        self._weights = _running(_NUMBER * matrix.out_features * matrix.in_features for matrix in downwards)
-        self._bases = _running(_NUMBER * shape.width * (shape.out_features + shape.in_features) for shape in shapes)
+        wide, none = plan.precision is Precision.FLOAT32, [0] * (len(shapes) + 1)
+        self._weights = _running(_NUMBER * each.out_features * each.in_features for each in shapes) if wide else none
+        self._merged = _running(_merged_bytes(shape) for shape in shapes) if wide else none
         self._cores = _running(_NUMBER * _COPIES * shape.heads * (shape.rank**2 + 1) for shape in shapes)
-        self._merged = _running(_merged_bytes(shape) for shape in shapes)
+        bases = _running(shape.width * (shape.out_features + shape.in_features) for shape in shapes)
+        self._bases = [_NUMBER * numbers for numbers in bases] if wide else none
+        self._resting_bases = 0 if wide else _NARROW_NUMBER * bases[-1]
 
     def working_bytes(self, extra_bytes: int, matrices: int) -> int:
         """Return the room to work in that a measured step of the top `matrices` took beside what it held."""
@@ -102,12 +111,14 @@ class CostModel:
             working = self.working_bytes(measured.reached.extra_bytes, measured.matrices)
             peak = max(peak, self.reached_bytes(matrices, working))
         # Bases are drawn for folding too, the last when nearly everything else is in place.
-        return folded + max(peak, self._bases[matrices] + measured.preparing_bytes)
+        drawing = self._resting_bases + self._bases[matrices] + measured.preparing_bytes
+        return folded + max(peak, drawing)
 
     def _seconds(self, matrices: int, measured: Measured) -> float:
         """Return the time of a step: gradients pass through what keeps activations, and that takes their share."""
-        full = self._activations[measured.matrices]
-        share = self._activations[matrices] / full if full else 0.0
+        least = self._activations[measured.least]
+        full = self._activations[measured.matrices] - least
+        share = max(0, self._activations[matrices] - least) / full if full else 0.0
         return measured.floor.seconds + share * max(0.0, measured.reached.seconds - measured.floor.seconds)
 
 

@@ -1,11 +1,10 @@
-"""Keep a round's training within the memory limit: it is given up before the kernel ends the agent."""
+"""Give a round's training up where it takes more memory than predicted, and more than the limit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edge_agent.hardware.ceiling import memory_ceiling, ran_out_of_memory
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.memory import release_unused, resident_bytes
 from ravan.errors import ErrorReason, ResourceError
@@ -34,23 +33,24 @@ class MemoryGuard:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Raise OutgrownError where an allocation in the block would go over the limit."""
-        limit = self._limits.read().limit_bytes
+        """Raise OutgrownError where an allocation in the block fails, as under a limit that a person set by ulimit."""
         release_unused()
         self._idle_bytes = resident_bytes()
         try:
-            with memory_ceiling(limit):
-                yield
+            yield
         except Exception as error:
             if not ran_out_of_memory(error):
                 raise
+            limit = self._limits.read().limit_bytes
             raise OutgrownError(limit, limit) from error
 
     def check(self, extra_peak_bytes: int) -> None:
-        """Raise OutgrownError where the peak so far, over what was resident before, is over the limit of now.
-
-        For a limit that came down meanwhile, and for systems on which no allocation fails.
-        """
+        """Raise OutgrownError where the peak so far, over what was resident before, is over the limit of now."""
         seen, limit = self._idle_bytes + extra_peak_bytes, self._limits.read().limit_bytes
         if seen > limit:
             raise OutgrownError(seen, limit)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an allocation failed: MemoryError in Python, RuntimeError with its own text in torch."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)

@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from edge_agent.data.batches import Batch
-from edge_agent.training.lower_part import logits_of
 from ravan.adapters.arithmetic import Path
 from ravan.adapters.basis import Basis
 from ravan.adapters.layer import RavanLinear
 from ravan.adapters.model import inject, remove
 from ravan.adapters.state import initial_state
 from ravan.manifest.plan import JobPlan, Matrix
+from ravan.tasks.batch import Batch
+from ravan.tasks.task_model import TaskModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,15 +36,15 @@ class Kept:
     """Vectors that go through this matrix: a text's tokens, an image's patches."""
 
 
-def count_kept(model: nn.Module, plan: JobPlan, batch_of: Callable[[int], Batch]) -> Kept:
+def count_kept(task: TaskModel[Any], plan: JobPlan, batch_of: Callable[[int], Batch]) -> Kept:
     """Count on the loaded model, which is afterwards as before; memory for two examples is enough.
 
     `batch_of` returns a batch of so many examples, each as large as one can be.
     """
-    slight = _slight(plan)
+    slight, model = _slight(plan), task.model
     inject(model, slight, initial_state(slight), frozenset({*slight.head_ids(), *slight.dense_ids()}), _zeros)
     try:
-        one, two = (_count_pass(model, slight, batch_of(examples)) for examples in (1, 2))
+        one, two = (_count_pass(task, slight, batch_of(examples)) for examples in (1, 2))
     finally:
         remove(model)
     # What does not grow with the batch is no activation.
@@ -62,8 +63,8 @@ def _zeros(matrix: Matrix) -> Basis:
     )
 
 
-def _count_pass(model: nn.Module, plan: JobPlan, batch: Batch) -> Kept:
-    ledger = _Ledger(model)
+def _count_pass(task: TaskModel[Any], plan: JobPlan, batch: Batch) -> Kept:
+    ledger = _Ledger(task.model)
     before: dict[int, int] = {}
     rows: dict[int, int] = {}
     with ExitStack() as undo:
@@ -74,14 +75,14 @@ def _count_pass(model: nn.Module, plan: JobPlan, batch: Batch) -> Kept:
                 before.setdefault(ordinal, ledger.total - ledger.share_of(inputs[0]))
                 rows[ordinal] = rows.get(ordinal, 0) + inputs[0].numel() // inputs[0].shape[-1]
 
-            layer = model.get_submodule(matrix.name)
+            layer = task.model.get_submodule(matrix.name)
             if isinstance(layer, RavanLinear):
                 # The other path keeps a weight, which no batch changes; see `cost_model`.
                 undo.callback(setattr, layer, "path", layer.path)
                 layer.path = Path.PER_TOKEN
             undo.callback(layer.register_forward_pre_hook(note).remove)
         undo.enter_context(saved_tensors_hooks(ledger.keep, lambda tensor: tensor))
-        logits = logits_of(model, batch)
+        logits = task.logits(batch)
     del logits
     ordinals = [matrix.ordinal for matrix in plan.matrices]
     return Kept(

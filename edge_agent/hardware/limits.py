@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge_agent.hardware.ceiling import without_ceiling
 from ravan.manifest.profile import LimitSource
 
 _UNLIMITED: Final = 1 << 60
@@ -29,9 +28,10 @@ def soft_resource_limits() -> Iterator[int]:
         return
     import resource  # noqa: PLC0415 - Unix only
 
-    data, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    space, _ = resource.getrlimit(resource.RLIMIT_AS)
-    yield from (soft for soft in (without_ceiling(data), space) if soft != resource.RLIM_INFINITY)
+    for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS):
+        soft, _ = resource.getrlimit(kind)
+        if soft != resource.RLIM_INFINITY:
+            yield soft
 
 
 class LimitReader:

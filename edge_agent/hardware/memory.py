@@ -37,11 +37,6 @@ def lifetime_peak_bytes() -> int:
     return _status_bytes("VmHWM") or _psutil_resident()
 
 
-def private_bytes() -> int:
-    """Return the private memory that was asked for, resident or not; 0 where the kernel does not say."""
-    return _status_bytes("VmData")
-
-
 def release_unused() -> None:
     """Give freed memory back to the system, so that what is resident is what is in use."""
     gc.collect()

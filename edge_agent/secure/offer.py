@@ -7,11 +7,14 @@ After its first masking an update is consumed, and never comes here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from edge_agent.data.site_data import TokenisedTexts
 from edge_agent.training.outcome import TrainingOutcome
 from ravan.ids import BlockId, Digest
 from ravan.manifest.assignment import Assignment
+
+if TYPE_CHECKING:
+    from ravan.tasks.task_model import EncodedExamples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -21,14 +24,15 @@ class UnmaskedUpdate:
     plan_digest: Digest
     state_digest: Digest
     trained: frozenset[BlockId]
-    data: TokenisedTexts = field(repr=False)
+    data: EncodedExamples = field(repr=False)
     outcome: TrainingOutcome = field(repr=False)
 
-    def serves(self, assignment: Assignment, index: int, data: TokenisedTexts) -> bool:
-        """Tell whether member `index` would train the same again: same plan, version, blocks and data."""
+    def serves(self, assignment: Assignment, index: int, data: EncodedExamples) -> bool:
+        """Tell whether member `index` would do the same again: same plan, version, blocks, scored heads and data."""
         return (
             self.plan_digest == assignment.plan_digest
             and self.state_digest == assignment.state_digest
             and self.trained == assignment.blocks_of(index)
+            and self.outcome.scores.keys() == assignment.scored_by(index)
             and self.data is data
         )

@@ -124,6 +124,7 @@ class SecureRound:
             update.statistics,
             rounding_source(),
             held_examples=update.held_examples,
+            scores=update.scores,
         )
         if self._keeper is not None:
             self._keeper.keep(self._assignment, self._assignment_digest, bundles, update, vectors)

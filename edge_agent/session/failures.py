@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_agent.hardware.ceiling import ran_out_of_memory
+from edge_agent.hardware.guard import ran_out_of_memory
 from edge_agent.session.events import RoundFailed
 from ravan.errors import DataError, ErrorReason, IdentityError, ModelError, ProtocolError, RavanError
 from ravan.ids import Digest

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from edge_agent.config import AgentFile, DataTable
-from edge_agent.data.site_data import TokenisedTexts, read_site_data, tokenise_examples
+from edge_agent.data.site_data import read_site_data
 from edge_agent.hardware.correction import correct_profile
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.memory import resident_bytes
@@ -16,17 +17,19 @@ from edge_agent.hardware.profile_cache import MeasuredJob, ProfileCache
 from edge_agent.session.activity import ActivityBoard
 from edge_agent.session.lane import Lane
 from edge_agent.session.transfer import Downloads
-from ravan.classifier import Classifier
-from ravan.data.tables import Examples
+from ravan.data.examples import Examples
 from ravan.errors import DataError, ErrorReason, ResourceError
 from ravan.ids import Digest
 from ravan.manifest.phases import AgentActivity
 from ravan.manifest.plan import JobPlan
 from ravan.manifest.profile import JobProfile
 
+if TYPE_CHECKING:
+    from ravan.tasks.task_model import EncodedExamples, TaskModel
+
 log = structlog.stdlib.get_logger(__name__)
 
-_DataStamp = tuple[int, int]
+_DataStamp = tuple[int, int, int]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,9 +42,9 @@ class PreparedJob:
     bases: dict[int, Path]
     """Files of bases that this machine draws differently, by matrix ordinal."""
     profile: JobProfile
-    data: TokenisedTexts
+    data: EncodedExamples
     data_stamp: _DataStamp
-    """Modification time and size of the data file that `data` came from."""
+    """Of the file or folder that `data` came from."""
 
 
 class JobDesk:
@@ -74,8 +77,8 @@ class JobDesk:
         log.info("preparing", job=plan.job_name, model=plan.model_name)
         table = self._config.data_table(plan.training.data)
         stamp = _stamp(table)
-        examples = await self._lane.in_thread(lambda _: read_site_data(table, plan.training))
-        log.info("data read", job=plan.job_name, examples=len(examples.texts), without_text=examples.rows_without_text)
+        examples = await self._lane.in_thread(lambda _: read_site_data(plan.training.data, table, plan.training))
+        log.info("data read", job=plan.job_name, examples=len(examples), left_out=examples.left_out)
         with self._board.doing(AgentActivity.DOWNLOADING):
             blobs = await self._fetch_model(plan)
         bases = await self._fetch_bases(plan)
@@ -105,19 +108,19 @@ class JobDesk:
         if self._jobs.pop(digest, None) is not None:
             self._slot.drop()
 
-    def model_of(self, job: PreparedJob) -> Classifier:
+    def model_of(self, job: PreparedJob) -> TaskModel[Any]:
         """Return the job's model, loaded if another one was used meanwhile. Blocks."""
         return self._slot.load(job.folder, job.plan)
 
-    def refresh_data(self, job: PreparedJob) -> TokenisedTexts:
+    def refresh_data(self, job: PreparedJob) -> EncodedExamples:
         """Return the job's data, read again if the file has changed; raise DataError. Blocks."""
         table = self._config.data_table(job.plan.training.data)
         stamp = _stamp(table)
         if stamp != job.data_stamp:
-            examples = read_site_data(table, job.plan.training)
-            job.data = tokenise_examples(self.model_of(job), examples, job.plan.training.max_length)
+            examples = read_site_data(job.plan.training.data, table, job.plan.training)
+            job.data = self.model_of(job).encode(examples)
             job.data_stamp = stamp
-            log.info("data read again", job=job.plan.job_name, examples=len(examples.texts))
+            log.info("data read again", job=job.plan.job_name, examples=len(examples))
         return job.data
 
     async def _fetch_model(self, plan: JobPlan) -> dict[str, Path]:
@@ -151,7 +154,7 @@ class JobDesk:
         examples: Examples,
         stamp: _DataStamp,
     ) -> PreparedJob:
-        """Load, tokenise, measure. Blocks."""
+        """Load, encode, measure. Blocks."""
         import torch  # noqa: PLC0415 - slow to import, and not needed before a job comes
 
         from edge_agent.training.base_model import assemble_model_folder  # noqa: PLC0415 - imports torch
@@ -159,17 +162,20 @@ class JobDesk:
         torch.set_num_threads(self._threads)
         self._check_room(plan)
         folder = assemble_model_folder(plan, blobs, self._config.agent.cache_dir / "models")
-        classifier = self._slot.load(folder, plan)
+        task = self._slot.load(folder, plan)
+        data = task.encode(examples)
         return PreparedJob(
             plan=plan,
             folder=folder,
             bases=bases,
-            data=tokenise_examples(classifier, examples, plan.training.max_length),
+            data=data,
             data_stamp=stamp,
-            profile=self._measured(plan, digest, classifier, bases),
+            profile=self._measured(plan, digest, task, data, bases),
         )
 
-    def _measured(self, plan: JobPlan, digest: Digest, classifier: Classifier, bases: dict[int, Path]) -> JobProfile:
+    def _measured(
+        self, plan: JobPlan, digest: Digest, task: TaskModel[Any], data: EncodedExamples, bases: dict[int, Path]
+    ) -> JobProfile:
         known = self._profiles.find(digest, self._threads)
         if known is not None:
             return known
@@ -177,10 +183,10 @@ class JobDesk:
         from edge_agent.training.bases import planned_bases  # noqa: PLC0415 - imports torch
 
         profile = measure_job(
-            classifier.model,
+            task,
             plan,
             digest,
-            vocabulary=len(classifier.tokenizer),
+            data=data,
             bases=planned_bases(plan, bases),
             limit_bytes=self._limits.read().limit_bytes,
             on_progress=lambda done, total: self._board.progress(done, total, job=plan.job_name),
@@ -233,11 +239,12 @@ def _figures(profile: JobProfile) -> dict[str, int]:
 
 def _stamp(table: DataTable) -> _DataStamp:
     try:
-        status = table.path.stat()
+        inside = sorted(table.path.rglob("*")) if table.path.is_dir() else []
+        states = [path.stat() for path in (table.path, *inside)]
     except OSError as error:
         raise DataError(
             f"{table.path} cannot be opened: {error.strerror}.",
             reason=ErrorReason.DATA_UNREADABLE,
             next_step="Check the path in agent.toml, and that the agent's user may read the file.",
         ) from error
-    return status.st_mtime_ns, status.st_size
+    return len(states), max(state.st_mtime_ns for state in states), sum(state.st_size for state in states)

@@ -92,8 +92,8 @@ class RoundDesk:
         assignment, number = effect.assignment, effect.assignment.round_number
         offer, self._offer = self._offer, None
         job = self._jobs.job(assignment.plan_digest)
-        trained = assignment.blocks_of(effect.index)
-        check_memory(job.plan, job.profile, trained, self._limits.read().limit_bytes)
+        trained, scored = assignment.blocks_of(effect.index), assignment.scored_by(effect.index)
+        check_memory(job.plan, job.profile, trained | scored, self._limits.read().limit_bytes)
         self._board.forget_cost()
         secure = SecureRound(
             assignment=assignment,
@@ -116,7 +116,7 @@ class RoundDesk:
                     lambda cancelled: self._train(job, version, effect, offer, cancelled)
                 )
             except OutgrownError as error:
-                self._jobs.correct(job, job.plan.matrices_reached(trained), error.seen_bytes)
+                self._jobs.correct(job, job.plan.matrices_reached(trained | scored), error.seen_bytes)
                 raise
         log.info("trained", round=number, seconds=round(time.monotonic() - started, 1))
         advertisement = secure.finish_training(current.update.outcome)
@@ -193,9 +193,9 @@ class RoundDesk:
         if offer is not None and offer.serves(assignment, effect.index, data):
             log.info("offers the update of a round that ended before it was masked", round=assignment.round_number)
             return offer
-        classifier = self._jobs.model_of(job)
+        task = self._jobs.model_of(job)
         room, lengths = self._spare_bytes(job, trained), data.lengths
-        keeping = is_worth_keeping(classifier.model, job.plan, trained, lengths, room)
+        keeping = is_worth_keeping(task.model, job.plan, trained, lengths, room)
         order = TrainingOrder(
             plan=job.plan,
             round_number=assignment.round_number,
@@ -204,13 +204,13 @@ class RoundDesk:
             bases=planned_bases(job.plan, job.bases),
             held_examples=len(data),
             room_bytes=room if keeping else 0,
+            scored=assignment.scored_by(effect.index),
         )
-        pad_id = int(classifier.tokenizer.pad_token_id)
         # What is kept of one batch serves in another only where both are padded alike.
         length = int(lengths.max()) if keeping else 0
-        batches = deal_batches(data, job.plan.training.batch_size, pad_id, local_seed(), length=length)
+        batches = deal_batches(data, job.plan.training.batch_size, local_seed(), length=length)
         with guard.watching():
-            outcome = train(classifier.model, order, batches, on_step=tell, cancelled=cancelled)
+            outcome = train(task, order, batches, on_step=tell, cancelled=cancelled)
         return UnmaskedUpdate(
             plan_digest=assignment.plan_digest,
             state_digest=assignment.state_digest,

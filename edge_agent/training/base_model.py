@@ -7,11 +7,13 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from edge_agent.hardware.memory import release_unused
-from ravan.classifier import Classifier, load_classifier
 from ravan.codec.documents import model_digest
-from ravan.manifest.plan import JobPlan
+from ravan.manifest.plan import JobPlan, Precision, TrainingSettings
+from ravan.tasks.loading import load_task_model
+from ravan.tasks.task_model import TaskModel
 
 
 def assemble_model_folder(plan: JobPlan, blobs: Mapping[str, Path], root: Path) -> Path:
@@ -48,24 +50,24 @@ class ModelSlot:
     """Keep the last model that was used; old PCs have no room for two."""
 
     def __init__(self) -> None:
-        self._key: tuple[Path, int] | None = None
-        self._classifier: Classifier | None = None
+        self._key: tuple[Path, TrainingSettings, Precision] | None = None
+        self._task: TaskModel[Any] | None = None
 
     @property
     def loaded(self) -> bool:
         """Tell whether a model is in memory."""
-        return self._classifier is not None
+        return self._task is not None
 
-    def load(self, folder: Path, plan: JobPlan) -> Classifier:
-        """Return the job's model, loaded unless it is the one that is here; raise ModelError."""
-        key = (folder, len(plan.training.labels))
-        if self._classifier is None or self._key != key:
+    def load(self, folder: Path, plan: JobPlan) -> TaskModel[Any]:
+        """Return the job's model, loaded unless it is the one that is here; raise ModelError or ConfigError."""
+        key = (folder, plan.training, plan.precision)
+        if self._task is None or self._key != key:
             self.drop()
-            self._classifier, self._key = load_classifier(folder, key[1]), key
+            self._task, self._key = load_task_model(*key), key
             release_unused()
-        return self._classifier
+        return self._task
 
     def drop(self) -> None:
         """Forget the model."""
-        self._classifier, self._key = None, None
+        self._task, self._key = None, None
         release_unused()

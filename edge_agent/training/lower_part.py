@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge_agent.data.batches import Batch
 from ravan.ids import BlockId, BlockKind
 from ravan.manifest.plan import JobPlan, TrainingSettings
+from ravan.tasks.batch import Batch
+from ravan.tasks.task_model import TaskModel
 
 
 def layers_below(model: nn.Module, plan: JobPlan, trained: frozenset[BlockId]) -> tuple[nn.Module, ...]:
@@ -33,7 +35,7 @@ def is_worth_keeping(
 ) -> bool:
     """Tell whether a round comes back to its examples, the outputs for all are expected to fit, and they save time.
 
-    `lengths` are the tokens of each of the site's texts.
+    `lengths` are the tokens of each of the site's examples.
     """
     width = max((matrix.in_features for matrix in plan.matrices), default=0)
     layers, below = _split_layers(model, plan, trained)
@@ -79,13 +81,15 @@ def _usual_longest(lengths: NDArray[np.int64], batch_size: int) -> float:
 class LowerPart:
     """Keep the lower layers' outputs by example; use them where a batch of the same shape would give the same bits."""
 
-    def __init__(self, model: nn.Module, layers: Sequence[nn.Module], examples: int, room_bytes: int) -> None:
+    def __init__(self, task: TaskModel[Any], layers: Sequence[nn.Module], examples: int, room_bytes: int) -> None:
         """Take the model as injected, its `layers_below`, and the room for outputs."""
-        self._model = model
+        self._task = task
         self._layers = layers
         self._room = room_bytes
         self._usable = bool(layers)
         self._kept: Tensor | None = None  # (examples, tokens, hidden)
+        self._shape = torch.Size()
+        """Of one example as the model takes it, in the batches that are kept."""
         self._known = torch.full((examples,), -1, dtype=torch.int8)
         """-1 for nothing, else whether the batch was without padding: a model may leave the mask out of such a one."""
 
@@ -97,11 +101,11 @@ class LowerPart:
     def logits(self, batch: Batch) -> Tensor:
         """Return the model's logits, bit for bit those without this cache."""
         if not self._usable:
-            return logits_of(self._model, batch)
-        unpadded = int(batch.attention_mask.all())
+            return self._task.logits(batch)
+        unpadded = int(not batch.is_padded)
         if self._kept is not None and self._matches(batch) and bool((self._known[batch.rows] == unpadded).all()):
             with self._answering(self._kept[batch.rows]):
-                return logits_of(self._model, batch)
+                return self._task.logits(batch)
         logits, outputs = self._observed(batch)
         if outputs is None or not self._have_room(batch, outputs, logits):
             self._usable, self._kept = False, None
@@ -111,21 +115,21 @@ class LowerPart:
         return logits
 
     def _matches(self, batch: Batch) -> bool:
-        return self._kept is not None and self._kept.shape[1] == batch.input_ids.shape[1]
+        return self._shape == batch.shape
 
     def _observed(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return the logits and what the lower layers gave, None where that is nothing to keep."""
         seen: list[object] = []
         handle = self._layers[-1].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
         try:
-            logits = logits_of(self._model, batch)
+            logits = self._task.logits(batch)
         finally:
             handle.remove()
         if len(seen) != 1 or not isinstance(seen[0], Tensor):
             return logits, None
         outputs = seen[0]
         # A gradient means that something below is trained after all.
-        as_expected = outputs.shape[:2] == batch.input_ids.shape and outputs.ndim == 3 and not outputs.requires_grad
+        as_expected = len(outputs) == len(batch) and outputs.ndim > 1 and not outputs.requires_grad
         return logits, outputs if as_expected else None
 
     def _have_room(self, batch: Batch, outputs: Tensor, logits: Tensor) -> bool:
@@ -137,20 +141,14 @@ class LowerPart:
             batch, outputs, logits
         ):
             return False
-        self._kept = torch.empty(shape, dtype=outputs.dtype)
+        self._kept, self._shape = torch.empty(shape, dtype=outputs.dtype), batch.shape
         return True
 
     @torch.no_grad()
     def _same_bits(self, batch: Batch, outputs: Tensor, logits: Tensor) -> bool:
         with self._answering(outputs):
-            answered = logits_of(self._model, batch)
-        turned = Batch(
-            input_ids=batch.input_ids.flip(0),
-            attention_mask=batch.attention_mask.flip(0),
-            labels=batch.labels.flip(0),
-            rows=batch.rows.flip(0),
-        )
-        _, again = self._observed(turned)
+            answered = self._task.logits(batch)
+        _, again = self._observed(batch.flip())
         return torch.equal(answered, logits) and again is not None and torch.equal(again.flip(0), outputs)
 
     @contextmanager
@@ -163,9 +161,3 @@ class LowerPart:
         finally:
             for layer in self._layers:
                 del layer.forward
-
-
-def logits_of(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the model's logits, (batch, classes)."""
-    logits: Tensor = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-    return logits

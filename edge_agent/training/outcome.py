@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ravan.adapters.state import FloatArray
+from ravan.errors import DataError, ErrorReason
 from ravan.ids import BlockId
 from ravan.secagg.statistics import LocalStatistics
 
@@ -29,4 +30,15 @@ class TrainingOutcome:
     statistics: LocalStatistics = field(repr=False)
     held_examples: int = field(repr=False)
     """Examples in the site's data; where the round has weights, they become one."""
+    scores: Mapping[BlockId, float] = field(default_factory=dict, repr=False)
+    """Of the heads that the round wants scored, from 0 to 1."""
     cost: TrainingCost
+
+
+def not_finite() -> DataError:
+    """Return the error for a loss or gradient that is NaN or infinite."""
+    return DataError(
+        "Training gave a number that is not finite.",
+        reason=ErrorReason.MALFORMED,
+        next_step="Lower the job's learning rates, or look for broken rows in the site's data.",
+    )

@@ -11,23 +11,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 from torch.optim import AdamW
 
-from edge_agent.data.batches import Batch
 from edge_agent.hardware.memory import PeakMeter, release_unused, resident_bytes
-from edge_agent.training.lower_part import LowerPart, layers_below, logits_of
-from edge_agent.training.outcome import TrainingCost, TrainingOutcome
+from edge_agent.training.lower_part import LowerPart, layers_below
+from edge_agent.training.outcome import TrainingCost, TrainingOutcome, not_finite
+from edge_agent.training.scoring import score_heads
 from ravan.adapters.basis import BasisSource
 from ravan.adapters.model import TrainedParameters, inject, local_deltas, remove, trained_parameters
 from ravan.adapters.state import ModelState
-from ravan.errors import DataError, ErrorReason
 from ravan.ids import BlockId
 from ravan.manifest.plan import JobPlan, TrainingSettings
 from ravan.secagg.statistics import LocalStatistics
+from ravan.tasks.batch import Batch
+from ravan.tasks.task_model import TaskModel
 
 
 class TrainingCancelledError(Exception):
@@ -56,6 +57,8 @@ class TrainingOrder:
     """Examples in the site's data."""
     room_bytes: int = 0
     """Memory for the outputs of frozen lower layers; 0 where they are not worth keeping."""
+    scored: frozenset[BlockId] = frozenset()
+    """Heads to score before the first step, on a batch that no step sees."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,7 +70,7 @@ class _Tally:
 
 
 def train(
-    model: nn.Module,
+    task: TaskModel[Any],
     order: TrainingOrder,
     batches: Iterator[Batch],
     *,
@@ -79,7 +82,7 @@ def train(
     Blocks for as long as it takes. Raise TrainingCancelledError between steps once `cancelled` is set,
     DataError when a loss or gradient is not finite.
     """
-    plan = order.plan
+    plan, model = order.plan, task.model
     release_unused()
     idle = resident_bytes()
     tally = _Tally()
@@ -93,28 +96,33 @@ def train(
             return cost
 
         try:
+            scores = {}
+            if order.scored:
+                scores = score_heads(task, plan, order.state, order.scored, order.bases, next(batches))
             inject(model, plan, order.state, order.trained, order.bases)
             optimiser = make_optimiser(trained_parameters(model, plan), plan.training, order.round_number)
-            lower = _lower_part(model, order)
+            lower = _lower_part(task, order)
             cost = report(0)
             for step in range(plan.training.steps):
                 if cancelled.is_set():
                     raise TrainingCancelledError
-                take_step(model, optimiser, next(batches), tally, lower)
+                take_step(task, optimiser, next(batches), tally, lower)
                 cost = report(step + 1)
             deltas = local_deltas(model, plan, order.state, order.trained)
         finally:
             remove(model)
             model.zero_grad(set_to_none=True)
     statistics = LocalStatistics(examples=tally.examples, loss_sum=tally.loss_sum, correct=tally.correct)
-    return TrainingOutcome(deltas=deltas, statistics=statistics, held_examples=order.held_examples, cost=cost)
+    return TrainingOutcome(
+        deltas=deltas, statistics=statistics, held_examples=order.held_examples, scores=scores, cost=cost
+    )
 
 
-def _lower_part(model: nn.Module, order: TrainingOrder) -> LowerPart | None:
+def _lower_part(task: TaskModel[Any], order: TrainingOrder) -> LowerPart | None:
     if not order.room_bytes:
         return None
-    layers = layers_below(model, order.plan, order.trained)
-    return LowerPart(model, layers, order.held_examples, order.room_bytes)
+    layers = layers_below(task.model, order.plan, order.trained)
+    return LowerPart(task, layers, order.held_examples, order.room_bytes)
 
 
 def make_optimiser(parameters: TrainedParameters, training: TrainingSettings, round_number: int) -> AdamW:
@@ -126,27 +134,26 @@ def make_optimiser(parameters: TrainedParameters, training: TrainingSettings, ro
 
 
 def take_step(
-    model: nn.Module, optimiser: AdamW, batch: Batch, tally: _Tally | None = None, lower: LowerPart | None = None
+    task: TaskModel[Any],
+    optimiser: AdamW,
+    batch: Batch,
+    tally: _Tally | None = None,
+    lower: LowerPart | None = None,
 ) -> None:
     """Do one step of training; raise DataError when it meets NaN or infinity, with nothing applied."""
     started = _cpu_seconds()
-    logits = logits_of(model, batch) if lower is None else lower.logits(batch)  # (batch, classes)
-    loss = cross_entropy(logits, batch.labels)
+    logits: Tensor = task.logits(batch) if lower is None else lower.logits(batch)
+    loss = task.losses(logits, batch).mean()
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     value = float(loss.detach())
     if not math.isfinite(value) or not _gradients_finite(optimiser):
-        raise DataError(
-            "Training gave a number that is not finite.",
-            reason=ErrorReason.MALFORMED,
-            next_step="Lower the job's learning rates, or look for broken rows in the site's data.",
-        )
+        raise not_finite()
     optimiser.step()
     if tally is not None:
-        size = len(batch.labels)
-        tally.examples += size
-        tally.loss_sum += value * size
-        tally.correct += int((logits.detach().argmax(1) == batch.labels).sum())
+        tally.examples += len(batch)
+        tally.loss_sum += value * len(batch)
+        tally.correct += task.count_correct(logits.detach(), batch)
         tally.cpu_s += _cpu_seconds() - started
 
 

@@ -10,6 +10,7 @@ from fuzz.targets.arrays import MODEL_STATE
 from fuzz.targets.chunks import CHUNKS
 from fuzz.targets.errors import ERROR_DETAILS
 from fuzz.targets.identity import IDENTITY
+from fuzz.targets.images import IMAGES
 from fuzz.targets.jobs import JOB_FILE
 from fuzz.targets.messages import AGENT_MESSAGES, DOCUMENTS, INSTRUCTIONS
 from fuzz.targets.models import MODEL_FILES
@@ -31,6 +32,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         JOB_FILE,
         MODEL_FILES,
         TABLES,
+        IMAGES,
         OPERATOR_VIEWS,
     )
 }

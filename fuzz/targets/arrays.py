@@ -27,6 +27,7 @@ _WORDS: Final = (
         "groups",
         "survivors",
         "members",
+        "scored",
         "blocks",
         "bound",
         "signs",
@@ -91,7 +92,7 @@ def _sums() -> Iterable[bytes]:
                 "roster_digest": digest("roster").hex(),
                 "survivors": [0, 1],
                 "bundles": [
-                    {"id": 0, "members": [0, 1], "blocks": [_block(DENSE, 3, "")]},
+                    {"id": 0, "members": [0, 1], "scored": [_name(HEADS[1])], "blocks": [_block(DENSE, 3, "")]},
                     {"id": 1, "members": [1], "blocks": [_block(HEADS[0], 4, "a0")]},
                 ],
             }
@@ -101,8 +102,12 @@ def _sums() -> Iterable[bytes]:
     yield save({"facts": words, "group.0.bundle.0": np.arange(5, dtype="<u4")})
 
 
+def _name(block: BlockId) -> str:
+    return f"{block.pack():016x}"
+
+
 def _block(block: BlockId, length: int, signs: str) -> Mapping[str, Any]:
-    return {"id": f"{block.pack():016x}", "length": length, "bound": 8.0, "signs": signs}
+    return {"id": _name(block), "length": length, "bound": 8.0, "signs": signs}
 
 
 MODEL_STATE: Final = Target(

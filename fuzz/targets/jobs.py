@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from coordinator.evaluation.findings import HeldOutFile, Inventory
+from coordinator.evaluation.findings import Inventory
 from coordinator.jobs.jobfile import JobFile, read_job_file
 from coordinator.jobs.sample import write_sample
 from coordinator.jobs.submission import DraftedJob, draft_job
@@ -17,19 +17,13 @@ from coordinator.store.records import ModelRecord
 from fuzz.target import Format, Target, require
 from fuzz.values import PLAN, digest
 from ravan.codec.plans import decode_plan, encode_plan
+from ravan.data.source import DataSource
 from ravan.errors import ConfigError, DataError, ErrorReason
-from ravan.manifest.plan import ModelFile
+from ravan.manifest.plan import ModelFile, TrainingSettings
 from ravan.wire.v1 import operator_service_pb2
 
 _MODEL: Final = ModelRecord(
     name="tiny", files=PLAN.model_files, digest=digest("model"), model_type="bert", parameters=100, added_at=0.0
-)
-_INVENTORY: Final = Inventory(
-    linears=(("layer.0.query", 4, 6),),
-    dense=(("classifier.bias", (3,)),),
-    parameters=100,
-    model_type="bert",
-    max_positions=None,
 )
 _ROWS: Final = "text,label\nthe hose leaks,{label}\n"
 
@@ -60,8 +54,19 @@ data = "x.csv"
 class _Inspector:
     """Knows what the model offers without looking."""
 
-    async def inspect(self, files: Sequence[ModelFile], classes: int, targets: tuple[str, ...]) -> Inventory:  # noqa: ARG002
-        return _INVENTORY if targets else replace(_INVENTORY, linears=())
+    async def inspect(
+        self,
+        files: Sequence[ModelFile],  # noqa: ARG002
+        training: TrainingSettings,
+        targets: tuple[str, ...],
+    ) -> Inventory:
+        return Inventory(
+            linears=(("layer.0.query", 4, 6),) if targets else (),
+            dense=(("classifier.bias", (3,)),),
+            parameters=100,
+            model_type="bert",
+            training=replace(training, image_side=training.image_side or 14, channels=("oil",)),
+        )
 
 
 def _read(data: bytes) -> None:
@@ -69,7 +74,7 @@ def _read(data: bytes) -> None:
     job = read_job_file(data.decode(errors="replace"), source="job.toml")
     with tempfile.TemporaryDirectory() as folder:
         held_out = Path(folder) / "held-out.csv"
-        held_out.write_text(_ROWS.format(label=job.training.labels[0]), encoding="utf-8")
+        held_out.write_text(_ROWS.format(label=next(iter(job.training.labels), "any")), encoding="utf-8")
         drafted = asyncio.run(_draft(job, held_out))
     require(decode_plan(encode_plan(drafted.plan)) == drafted.plan, "a job's plan does not survive its encoding")
     operator_service_pb2.Job(rounds_planned=job.job.rounds)
@@ -79,12 +84,14 @@ async def _draft(job: JobFile, held_out: Path) -> DraftedJob:
     return await draft_job(
         job,
         model=_MODEL,
-        held_out=HeldOutFile(
+        held_out=DataSource(
             path=held_out,
             name=job.evaluation.data,
-            table_format=job.evaluation.format,
-            text_column=job.evaluation.text,
-            label_column=job.evaluation.label,
+            format=job.evaluation.format,
+            text=job.evaluation.text,
+            label=job.evaluation.label,
+            group=job.evaluation.group,
+            columns=job.evaluation.columns,
         ),
         fleet_size=8,
         inspector=_Inspector(),

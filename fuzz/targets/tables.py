@@ -7,8 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from fuzz.target import Format, Target, require
-from ravan.data.tables import TableFormat, read_examples
+from ravan.data.series import read_series
+from ravan.data.source import DataSource, TableFormat
+from ravan.data.texts import read_texts
 from ravan.errors import DataError, ErrorReason
 
 _LABELS: Final = ("pump", "engine", "cab")
@@ -19,11 +23,25 @@ def _read(table_format: TableFormat, data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "orders"
         path.write_bytes(data)
-        examples = read_examples(path, table_format, "text", "label", _LABELS)
+        examples = read_texts(DataSource(path=path, name="orders", format=table_format), _LABELS)
     require(0 < len(examples.texts) == len(examples.label_ids), "texts and labels do not pair")
     require(all(0 <= label < len(_LABELS) for label in examples.label_ids), "a label is out of range")
     for text in examples.texts:
         text.encode()  # tokenizers take nothing else
+
+
+def _read_series(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log"
+        path.write_bytes(data)
+        examples = read_series(DataSource(path=path, name="log", group="machine"), _LABELS, ("oil", "rpm"), 2, 1)
+    require(0 < len(examples.starts) == len(examples.label_ids), "windows and labels do not pair")
+    require(bool((examples.starts + 2 <= len(examples.values)).all()), "a window goes beyond the rows")
+    require(bool(np.isfinite(examples.values).all()), "a value is not finite")
+
+
+def _logs() -> Iterable[bytes]:
+    yield b"machine,oil,rpm,label\na,1,900,pump\nb,2.5,1e3,cab\na,-1,0,engine\n"
 
 
 def _tables() -> Iterable[bytes]:
@@ -41,6 +59,7 @@ TABLES: Final = Target(
     formats=(
         Format(name="csv", read=lambda data: _read(TableFormat.CSV, data), seeds=_tables),
         Format(name="jsonl", read=lambda data: _read(TableFormat.JSONL, data), seeds=_lines, words=_WORDS),
+        Format(name="series", read=_read_series, seeds=_logs),
     ),
     refusals={DataError: frozenset({ErrorReason.DATA_UNREADABLE, ErrorReason.DATA_UNKNOWN_LABEL})},
 )

@@ -77,7 +77,7 @@ def _job_views() -> Iterable[Message]:
                 reason=enums.DROP_REASON.to_wire(DropReason.DATA),
             )
         ],
-        cohorts=[operator_service_pb2.HeadCohort(block_id=HEADS[0].pack(), survivors=3)],
+        cohorts=[operator_service_pb2.HeadCohort(block_id=HEADS[0].pack(), survivors=3, score=0.25)],
         withheld=[DENSE.pack()],
         accuracy=0.5,
         loss=1.5,

@@ -130,7 +130,7 @@ class _PerToken(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight, columns, rows, products)
         ctx.shape = products.shape
-        return linear(x, weight, bias) + linear(_turn(linear(x, rows), products), columns)
+        return linear(x, weight, bias) + linear(turn(linear(x, rows), products), columns)
 
     @staticmethod
     @once_differentiable
@@ -138,7 +138,7 @@ class _PerToken(torch.autograd.Function):
         x, weight, columns, rows, products = ctx.saved_tensors
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = gradient @ weight + _turn(gradient @ columns, products.transpose(1, 2)) @ rows
+            grad_x = gradient @ weight + turn(gradient @ columns, products.transpose(1, 2)) @ rows
         return grad_x, None, *_other_gradients(ctx, gradient, x, columns, rows)
 
 
@@ -148,16 +148,16 @@ def _shape_of(x: Tensor, columns: Tensor, rows: Tensor, cores: torch.Size) -> Sh
 
 def _merge(weight: Tensor, columns: Tensor, rows: Tensor, products: Tensor) -> Tensor:
     """Return W + sum_i B_i P_i A_i, shape (out, in)."""
-    return torch.addmm(weight, columns, _turned_rows(rows, products))
+    return torch.addmm(weight, columns, turned_rows(rows, products))
 
 
-def _turned_rows(rows: Tensor, products: Tensor) -> Tensor:
+def turned_rows(rows: Tensor, products: Tensor) -> Tensor:
     """Return the P_i A_i below each other, shape (h r, in)."""
     heads, rank, _ = products.shape
     return torch.bmm(products, rows.view(heads, rank, -1)).flatten(0, 1)
 
 
-def _turn(down: Tensor, products: Tensor) -> Tensor:
+def turn(down: Tensor, products: Tensor) -> Tensor:
     """Apply P_i to the i-th rank's part of `down` (..., h r)."""
     heads, rank, _ = products.shape
     parts = down.reshape(-1, heads, rank).transpose(0, 1)  # (h, tokens, r)
@@ -171,11 +171,11 @@ def _other_gradients(
     grad_bias = flat.sum(0) if ctx.needs_input_grad[2] else None
     grad_products = None
     if ctx.needs_input_grad[5]:
-        grad_products = _core_gradient(ctx.shape, flat, x.reshape(-1, x.shape[-1]), columns, rows)
+        grad_products = core_gradient(ctx.shape, flat, x.reshape(-1, x.shape[-1]), columns, rows)
     return grad_bias, None, None, grad_products
 
 
-def _core_gradient(shape: torch.Size, gradient: Tensor, x: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
+def core_gradient(shape: torch.Size, gradient: Tensor, x: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
     """Return dL/dP_i = B_i^T G A_i^T with G = sum over tokens of g x^T, in the cheaper of two orders."""
     heads, rank, _ = shape
     cost = _shape_of(x, columns, rows, shape)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import nn
 
 from ravan.adapters.basis import BasisSource, drawn_bases
-from ravan.adapters.layer import RavanLinear
+from ravan.adapters.int8 import Int8Linear
+from ravan.adapters.layer import BaseLinear, RavanLinear
+from ravan.adapters.narrow import Bfloat16Linear
 from ravan.adapters.state import FloatArray, ModelState
 from ravan.adapters.targets import match_targets
 from ravan.errors import ErrorReason, ModelError
 from ravan.ids import BlockId, BlockKind
 from ravan.manifest.plan import JobPlan, Matrix
+
+_PLAIN: Final = (nn.Linear, Bfloat16Linear, Int8Linear)
+"""Other kinds of linear layers may compute something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +34,12 @@ class TrainedParameters:
 def find_linears(
     model: nn.Module, targets: Collection[str], exclude: Collection[str] = ()
 ) -> list[tuple[str, int, int]]:
-    """Return (name, out, in) of every plain `nn.Linear` that a target means, bottom to top.
+    """Return (name, out, in) of every plain linear layer that a target means, bottom to top.
 
     A target is the end of a dotted name or a role (`targets.Role`). `exclude` names modules to leave out, such as a
     classifier that is trained whole. Raise ConfigError when a target matches nothing.
     """
-    linears = {name: module for name, module in model.named_modules() if type(module) is nn.Linear}
+    linears = {name: module for name, module in model.named_modules() if type(module) in _PLAIN}
     wanted = match_targets(linears, _model_type(model), targets) - set(exclude)
     return [(name, m.out_features, m.in_features) for name, m in linears.items() if name in wanted]
 
@@ -48,7 +54,7 @@ def inject(
     """Put the model into `state`, ready to train the blocks in `trained`; everything else is frozen.
 
     Heads of an earlier injection are replaced, and all s_i are 1. With no head in `trained` every head is
-    folded: the form for evaluation. Bases are built one matrix at a time, and only where they are needed.
+    put to rest: the form for evaluation. Bases are built one matrix at a time, and only where they are needed.
     Raise ModelError when the plan's names and shapes are not the model's.
     """
     remove(model)
@@ -69,15 +75,14 @@ def remove(model: nn.Module) -> None:
 
 
 def merge_heads(model: nn.Module, plan: JobPlan, state: ModelState, bases: BasisSource | None = None) -> None:
-    """Fold all heads into the layers' own weights for good, so that a plain model in this state is left.
+    """Put all heads into the layers' own weights for good, in float32, so that plain layers are left.
 
     Raise ModelError when the plan's names and shapes are not the model's.
     """
     inject(model, plan, state, frozenset(), bases)
-    for module in model.modules():
+    for name, module in list(model.named_modules()):
         if isinstance(module, RavanLinear):
-            module.base.weight = nn.Parameter(module.weight.detach().clone(), requires_grad=False)
-    remove(model)
+            model.set_submodule(name, module.merged())
 
 
 def trained_parameters(model: nn.Module, plan: JobPlan) -> TrainedParameters:
@@ -96,13 +101,21 @@ def local_deltas(
     return {block: now[block] - state[block] for block in sorted(trained)}
 
 
+def trained_cores(model: nn.Module, plan: JobPlan) -> dict[tuple[BlockId, ...], nn.Parameter]:
+    """Return the cores (k, r, r) of each layer with trained heads, by the ids of these k heads, bottom to top."""
+    return {heads: layer.cores for heads, layer in _trained_layers(model, plan) if layer.cores is not None}
+
+
 def _products(model: nn.Module, plan: JobPlan) -> Iterator[tuple[BlockId, FloatArray]]:
+    for heads, layer in _trained_layers(model, plan):
+        yield from zip(heads, layer.products.detach().numpy(), strict=True)
+
+
+def _trained_layers(model: nn.Module, plan: JobPlan) -> Iterator[tuple[tuple[BlockId, ...], RavanLinear]]:
     for matrix in plan.matrices:
         layer = model.get_submodule(matrix.name)
         if isinstance(layer, RavanLinear) and layer.trained:
-            arrays = layer.products.detach().numpy()
-            for position, head in enumerate(layer.trained):
-                yield BlockId(BlockKind.HEAD, plan.adapter.epoch, matrix.ordinal, head), arrays[position]
+            yield tuple(BlockId(BlockKind.HEAD, plan.adapter.epoch, matrix.ordinal, i) for i in layer.trained), layer
 
 
 def _inject_matrix(
@@ -122,12 +135,13 @@ def _inject_matrix(
     model.set_submodule(matrix.name, layer)
 
 
-def _linear_of(model: nn.Module, matrix: Matrix) -> nn.Linear:
+def _linear_of(model: nn.Module, matrix: Matrix) -> BaseLinear:
     try:
         module = model.get_submodule(matrix.name)
     except AttributeError:
         raise _not_the_model(matrix.name) from None
-    if not isinstance(module, nn.Linear) or tuple(module.weight.shape) != (matrix.out_features, matrix.in_features):
+    shape = (matrix.out_features, matrix.in_features)
+    if not isinstance(module, BaseLinear) or (module.out_features, module.in_features) != shape:
         raise _not_the_model(matrix.name)
     return module
 

@@ -103,13 +103,17 @@ def share(value: float, what: str) -> float:
     return value
 
 
-def text(value: str, what: str, *, empty: bool = False) -> str:
-    """Return a text of at most 1000 characters, none of them a control character."""
+def text(value: str, what: str, *, empty: bool = False, lines: bool = False) -> str:
+    """Return a text of at most 1000 characters, control characters excluded but line feeds where `lines`."""
     if not value and not empty:
         raise malformed(f"The {what} is empty.")
-    if len(value) > TEXT_LIMIT or any(ord(character) < 32 or ord(character) == 127 for character in value):
+    if len(value) > TEXT_LIMIT or any(map(_is_control, value.replace("\n", "") if lines else value)):
         raise malformed(f"The {what} is longer than {TEXT_LIMIT} characters or holds control characters.")
     return value
+
+
+def _is_control(character: str) -> bool:
+    return ord(character) < 32 or ord(character) == 127
 
 
 def site(value: str) -> SiteId:

@@ -7,12 +7,22 @@ import itertools
 from ravan.codec import enums, fields
 from ravan.codec.references import file_from_wire, file_to_wire
 from ravan.ids import JobId
-from ravan.manifest.plan import AdapterSettings, DenseParameter, JobPlan, Matrix, TrainingSettings
+from ravan.manifest.plan import (
+    TEXT_SLOT,
+    AdapterSettings,
+    DenseParameter,
+    JobPlan,
+    Matrix,
+    Precision,
+    Task,
+    TrainingSettings,
+)
 from ravan.version import PROTOCOL_VERSION
 from ravan.wire.v1 import round_pb2
 
 _DIMENSION = (1 << 31) - 1
 _MATRICES = (1 << 24) - 1
+_IMAGE_SIDE = 1 << 14
 
 
 def encode_plan(plan: JobPlan) -> bytes:
@@ -29,6 +39,8 @@ def encode_plan(plan: JobPlan) -> bytes:
         dense=(round_pb2.DenseParameter(ordinal=p.ordinal, name=p.name, shape=p.shape) for p in plan.dense),
         training=_training_to_wire(plan.training),
         denominator=enums.DENOMINATOR.to_wire(plan.denominator),
+        # Plans from before there was a choice have no such field, and keep their bytes.
+        precision=enums.PRECISION.to_wire(None if plan.precision is Precision.FLOAT32 else plan.precision),
     )
     return wire.SerializeToString(deterministic=True)
 
@@ -48,6 +60,7 @@ def decode_plan(payload: bytes) -> JobPlan:
         dense=tuple(map(_dense_from_wire, wire.dense)),
         training=_training_from_wire(wire.training),
         denominator=enums.DENOMINATOR.from_wire(wire.denominator),
+        precision=enums.PRECISION.from_wire(wire.precision),
     )
     _check_lists(plan)
     return plan
@@ -144,11 +157,15 @@ def _training_to_wire(value: TrainingSettings) -> round_pb2.TrainingSettings:
         dense_learning_rate=value.dense_learning_rate,
         weight_decay=value.weight_decay,
         learning_rate_decay=value.learning_rate_decay,
+        prompt=value.prompt,
+        image_side=value.image_side,
+        channels=value.channels,
+        window_step=value.window_step,
     )
 
 
 def _training_from_wire(wire: round_pb2.TrainingSettings) -> TrainingSettings:
-    return TrainingSettings(
+    training = TrainingSettings(
         task=enums.TASK.from_wire(wire.task),
         data=fields.text(wire.data, "name of the data"),
         labels=fields.unique(tuple(fields.text(label, "label") for label in wire.labels), "labels"),
@@ -160,4 +177,22 @@ def _training_from_wire(wire: round_pb2.TrainingSettings) -> TrainingSettings:
         dense_learning_rate=fields.number(wire.dense_learning_rate, "learning rate of dense blocks"),
         weight_decay=fields.number(wire.weight_decay, "weight decay"),
         learning_rate_decay=fields.share(wire.learning_rate_decay, "learning rate decay"),
+        prompt=fields.text(wire.prompt, "prompt", empty=True, lines=True),
+        image_side=fields.ranged(wire.image_side, 0, _IMAGE_SIDE, "side of an image"),
+        channels=fields.unique(tuple(fields.text(name, "channel") for name in wire.channels), "channels"),
+        window_step=fields.ranged(wire.window_step, 0, _DIMENSION, "step of windows"),
     )
+    _check_inputs(training)
+    return training
+
+
+def _check_inputs(training: TrainingSettings) -> None:
+    """Raise unless the settings say what the task's examples look like."""
+    complete = {
+        Task.SEQUENCE_CLASSIFICATION: True,
+        Task.IMAGE_CLASSIFICATION: training.image_side > 0,
+        Task.SERIES_CLASSIFICATION: bool(training.channels) and training.window_step > 0,
+        Task.CAUSAL_LM: training.prompt.count(TEXT_SLOT) == 1,
+    }
+    if not complete[training.task]:
+        raise fields.malformed(f"The plan does not say what the examples of {training.task} look like.")

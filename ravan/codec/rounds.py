@@ -41,7 +41,12 @@ def encode_assignment(value: Assignment) -> bytes:
         tiles=(round_pb2.Tile(tile_id=t.tile_id, block_ids=[b.pack() for b in t.blocks]) for t in value.tiles),
         members=(
             round_pb2.Member(
-                index=m.index, site=m.site, identity_key=m.identity_key, tiles=m.tiles, endorsement=m.endorsement
+                index=m.index,
+                site=m.site,
+                identity_key=m.identity_key,
+                tiles=m.tiles,
+                endorsement=m.endorsement,
+                scored_tiles=m.scored_tiles,
             )
             for m in value.members
         ),
@@ -101,6 +106,7 @@ def decode_roster(payload: bytes) -> Roster:
     bundles = tuple(_bundle_from_wire(bundle, finishers) for bundle in wire.bundles)
     fields.ascending([bundle.bundle_id for bundle in bundles], "bundles")
     fields.unique(tuple(block for bundle in bundles for block in bundle.blocks), "blocks of all bundles")
+    fields.unique(tuple(block for bundle in bundles for block in bundle.scored), "scored heads of all bundles")
     return Roster(
         assignment_digest=fields.digest(wire.assignment_digest, "assignment digest"),
         entries=entries,
@@ -151,6 +157,7 @@ def _member_from_wire(wire: round_pb2.Member) -> Member:
         site=fields.site(wire.site),
         identity_key=fields.fixed(wire.identity_key, fields.KEY_BYTES, "identity key"),
         tiles=fields.ascending(wire.tiles, "member's tiles"),
+        scored_tiles=fields.ascending(wire.scored_tiles, "tiles that a member scores"),
         endorsement=fields.fixed(wire.endorsement, fields.SIGNATURE_BYTES, "endorsement") if wire.endorsement else b"",
     )
 
@@ -178,14 +185,15 @@ def _check_members(assignment: Assignment) -> None:
     fields.unique(tuple(member.site for member in members), "sites")
     fields.unique(tuple(member.identity_key for member in members), "identity keys")
     known = {tile.tile_id for tile in assignment.tiles}
-    if any(not known.issuperset(member.tiles) for member in members):
-        raise fields.malformed("A member trains a tile that is not in the round.")
+    if any(not known.issuperset((*member.tiles, *member.scored_tiles)) for member in members):
+        raise fields.malformed("A member trains or scores a tile that is not in the round.")
 
 
 def _bundle_to_wire(value: Bundle) -> round_pb2.Bundle:
     return round_pb2.Bundle(
         bundle_id=value.bundle_id,
         block_ids=[block.pack() for block in value.blocks],
+        scored_block_ids=[block.pack() for block in value.scored],
         members=value.members,
         threshold=value.threshold,
         is_void=value.void,
@@ -199,6 +207,7 @@ def _bundle_from_wire(wire: round_pb2.Bundle, finishers: Sequence[int]) -> Bundl
     return Bundle(
         bundle_id=fields.index(wire.bundle_id, "bundle id"),
         blocks=fields.blocks(wire.block_ids),
+        scored=fields.blocks(wire.scored_block_ids),
         members=members,
         threshold=fields.ranged(wire.threshold, 1, MAX_GROUP, "bundle's threshold"),
         void=wire.is_void,

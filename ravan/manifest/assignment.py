@@ -63,8 +63,15 @@ class Member:
     """Ed25519 public key proved at enrolment, 32 bytes."""
     tiles: tuple[int, ...]
     """Ids of the tiles that this site trains, ascending; dense blocks are trained by all."""
+    scored_tiles: tuple[int, ...] = ()
+    """Ids of the tiles whose heads this site scores before it trains, ascending; empty where no scores are wanted."""
     endorsement: bytes = b""
     """The owner's signature under site and identity key, 64 bytes; empty when there is none."""
+
+    @property
+    def allotment(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return what puts members into one class: the tiles that they train, and those that they score."""
+        return self.tiles, self.scored_tiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +132,12 @@ class Assignment:
 
     def blocks_of(self, index: int) -> frozenset[BlockId]:
         """Return the blocks that member `index` trains, dense ones included."""
-        mine = set(self.members[index].tiles)
-        heads = {b for tile in self.tiles if tile.tile_id in mine for b in tile.blocks}
         dense = {b.block_id for b in self.blocks if b.block_id.kind is BlockKind.DENSE}
-        return frozenset(heads | dense)
+        return self._heads_in(self.members[index].tiles) | dense
+
+    def scored_by(self, index: int) -> frozenset[BlockId]:
+        """Return the heads that member `index` scores."""
+        return self._heads_in(self.members[index].scored_tiles)
+
+    def _heads_in(self, tiles: tuple[int, ...]) -> frozenset[BlockId]:
+        return frozenset(block for tile in self.tiles if tile.tile_id in tiles for block in tile.blocks)

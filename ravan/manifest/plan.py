@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 from ravan.ids import BlockId, BlockKind, Digest, JobId, RunId
 
@@ -13,6 +14,17 @@ class Task(StrEnum):
     """What the model is trained to do."""
 
     SEQUENCE_CLASSIFICATION = "sequence_classification"
+    """Tell the label of a text."""
+    IMAGE_CLASSIFICATION = "image_classification"
+    """Tell the label of an image."""
+    SERIES_CLASSIFICATION = "series_classification"
+    """Tell the label of a window of sensor values."""
+    CAUSAL_LM = "causal_lm"
+    """Go on after a prompt with the answer; what stands before the answer is not learnt."""
+
+
+TEXT_SLOT: Final = "{text}"
+"""Where a prompt takes in the example's text."""
 
 
 class BasisKind(StrEnum):
@@ -37,6 +49,16 @@ class Denominator(StrEnum):
     """Survivors that trained the head: the paper's equation 8."""
     COHORT = "cohort"
     """All survivors of the round."""
+
+
+class Precision(StrEnum):
+    """How the base model's weights are held in memory; heads and dense blocks are float32 throughout."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    """All weights, and what layers pass on."""
+    INT8 = "int8"
+    """Weights of linear layers, with one scale per output; everything else as under `bfloat16`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +127,9 @@ class TrainingSettings:
     data: str
     """Name of the `[data.NAME]` table that the site's own configuration holds."""
     labels: tuple[str, ...]
-    """Class names; the position is the class index."""
+    """Class names; the position is the class index. Empty for a language model whose answers are free."""
     max_length: int
-    """Tokens per text; longer ones are cut."""
+    """Tokens per text, longer ones are cut; rows of a window of sensor values."""
     batch_size: int
     steps: int
     """Mini-batch steps per round, the same for every site."""
@@ -119,6 +141,14 @@ class TrainingSettings:
     weight_decay: float
     learning_rate_decay: float = 1.0
     """Factor on both learning rates from one round to the next."""
+    prompt: str = ""
+    """Causal language model: what stands before an answer, with `TEXT_SLOT` in it once."""
+    image_side: int = 0
+    """Images: pixels of both sides that each image is scaled to."""
+    channels: tuple[str, ...] = ()
+    """Sensor values: names of the model's inputs, in its order."""
+    window_step: int = 0
+    """Sensor values: rows from the start of one window to the next; means nothing elsewhere."""
 
     def rates_in(self, round_number: int) -> tuple[float, float]:
         """Return the learning rates of heads and of dense blocks in a round; rounds count from 1."""
@@ -143,6 +173,8 @@ class JobPlan:
     """In ordinal order."""
     training: TrainingSettings
     denominator: Denominator
+    precision: Precision = Precision.FLOAT32
+    """How sites and headquarters hold the base model's weights."""
 
     def head_ids(self) -> tuple[BlockId, ...]:
         """Return the id of every head, by matrix, then index."""

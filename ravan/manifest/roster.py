@@ -23,12 +23,14 @@ class RosterEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """All blocks with one and the same cohort among the finishers."""
+    """All blocks with one and the same cohort among the finishers, and the scores of heads with that cohort."""
 
     bundle_id: int
     """0 carries canaries, counts and the dense blocks; heads follow from 1."""
     blocks: tuple[BlockId, ...]
     """In the order of the assignment's block list."""
+    scored: tuple[BlockId, ...] = ()
+    """Heads that exactly its members score, in that order too; those that all finishers score are in bundle 0."""
     members: tuple[int, ...]
     """Cohort: member indices, ascending."""
     threshold: int

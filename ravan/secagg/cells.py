@@ -26,14 +26,14 @@ Cell = tuple[int, ...]
 def draw_cells(assignment: Assignment) -> tuple[Cell, ...]:
     """Return the cells, members ascending in each; none in the uniform profile.
 
-    Members with the same tiles form a class. Each class is put in an order that identity keys and the period of
+    Members with the same allotment form a class. Each class is put in an order that identity keys and the period of
     rounds decide, and cut into as many cells as it fills with `cell_minimum` members or more.
     """
     if assignment.weighting is None:
         return ()
-    classes: dict[tuple[int, ...], list[int]] = {}
+    classes: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for index in _drawn_order(assignment):
-        classes.setdefault(assignment.members[index].tiles, []).append(index)
+        classes.setdefault(assignment.members[index].allotment, []).append(index)
     least = assignment.weighting.cell_minimum
     return tuple(cell for _, members in sorted(classes.items()) for cell in _cut(members, least))
 

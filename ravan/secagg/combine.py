@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,9 +17,10 @@ from ravan.manifest.roster import Bundle
 from ravan.secagg.bundles import COMMON_BUNDLE, lay_out
 from ravan.secagg.refusals import malformed, violation
 from ravan.secagg.rotation import coordinate_bound, rotate_back, rotated_side
+from ravan.secagg.scores import score_limit
 from ravan.secagg.statistics import NOTHING, LocalStatistics, add_statistics
 from ravan.secagg.unmask import Unmasked
-from ravan.secagg.vectors import read_block, read_flag, read_statistics, read_weight
+from ravan.secagg.vectors import read_block, read_flag, read_scores, read_statistics, read_weight
 
 
 class WithheldReason(StrEnum):
@@ -59,6 +61,18 @@ class BlockSum:
     """Mean delta: total x bound / (quantum limit x summed share of the weight limit), one division, rotated back."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreSum:
+    """The exact sum of one head's scores over all groups, and its mean."""
+
+    total: int
+    """Sum of the survivors' scores in steps of 1 / score_limit."""
+    count: int
+    """Survivors that scored the head; each counts the same, also in the weighted profile."""
+    mean: float
+    """From 0 to 1."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RoundSum:
     """Everything that one round's secure aggregation gives."""
@@ -68,6 +82,8 @@ class RoundSum:
     """Totals over the survivors of all groups whose bundle 0 was released."""
     blocks: Mapping[BlockId, BlockSum]
     """Released blocks, in the order of the assignment."""
+    scores: Mapping[BlockId, ScoreSum]
+    """Heads whose scores were released, in the order of the assignment."""
     withheld: tuple[Withheld, ...]
     """By group; another group may have released the same block."""
     untrained: tuple[BlockId, ...]
@@ -107,6 +123,7 @@ def decode_sums(assignment: Assignment, groups: Sequence[Unmasked], denominator:
             for spec in assignment.blocks
             if (tally := tallies[spec.block_id]).count
         },
+        scores=_scores(assignment, groups),
         withheld=tuple(
             _withheld(bundle, group)
             for group in groups
@@ -157,6 +174,26 @@ def _statistics(assignment: Assignment, group: Unmasked) -> LocalStatistics:
     if total is None:
         return NOTHING
     return read_statistics(lay_out(assignment, group.roster.bundles[COMMON_BUNDLE]), total)
+
+
+def _scores(assignment: Assignment, groups: Sequence[Unmasked]) -> dict[BlockId, ScoreSum]:
+    limit = score_limit(assignment.ring_bits)
+    totals: Counter[BlockId] = Counter()
+    counts: Counter[BlockId] = Counter()
+    for group in groups:
+        for bundle in group.roster.bundles:
+            if bundle.bundle_id in group.sums:
+                count = _survivors_of(bundle, group)
+                scores = read_scores(lay_out(assignment, bundle), group.sums[bundle.bundle_id])
+                if max(scores.values(), default=0) > count * limit:
+                    raise violation(f"A score in bundle {bundle.bundle_id} is none that {count} honest sites can have.")
+                totals.update(scores)
+                counts.update(dict.fromkeys(scores, count))
+    heads = (spec.block_id for spec in assignment.blocks if spec.block_id in counts)
+    return {
+        head: ScoreSum(total=totals[head], count=counts[head], mean=totals[head] / (limit * counts[head]))
+        for head in heads
+    }
 
 
 def _survivors_of(bundle: Bundle, group: Unmasked) -> int:

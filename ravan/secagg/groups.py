@@ -16,7 +16,7 @@ from ravan.secagg.cells import draw_cells
 def form_groups(assignment: Assignment, finishers: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """Divide the finishers (ascending) into groups of at most 128, members ascending in each.
 
-    Sites with the same tiles stay together as far as possible: their heads then have large cohorts. A group never
+    Sites with the same allotment stay together as far as possible: their heads then have large cohorts. A group never
     ends with so few of a class that the heads of that class alone could not be released; cells are never divided.
     """
     if len(finishers) <= MAX_GROUP:
@@ -37,7 +37,7 @@ def _order(assignment: Assignment, finishers: Sequence[int]) -> tuple[list[int],
         for cell in draw_cells(assignment) or ((index,) for index in finishers)
         if (unit := sorted(present.intersection(cell)))
     ]
-    units.sort(key=lambda unit: (assignment.members[unit[0]].tiles, unit))
+    units.sort(key=lambda unit: (assignment.members[unit[0]].allotment, unit))
     ordered = [index for unit in units for index in unit]
     starts, position = [], 0
     for unit in units:
@@ -49,6 +49,6 @@ def _order(assignment: Assignment, finishers: Sequence[int]) -> tuple[list[int],
 def _edge(assignment: Assignment, ordered: Sequence[int], starts: Sequence[int], wished: int) -> int:
     """Return where the next group begins: at `wished` or, to keep units and slivers of a class together, before it."""
     edge = max(start for start in starts if start <= wished)
-    tiles = assignment.members[ordered[edge]].tiles
-    began = next(start for start in starts if assignment.members[ordered[start]].tiles == tiles)
+    allotment = assignment.members[ordered[edge]].allotment
+    began = next(start for start in starts if assignment.members[ordered[start]].allotment == allotment)
     return began if assignment.weighting is None and edge - began < assignment.bundle_threshold else edge

@@ -97,21 +97,23 @@ def _check_members(assignment: Assignment) -> None:
     if len({member.identity_key for member in members}) != len(members):
         raise violation("Two members of the assignment have the same identity key.")
     tiles = {tile.tile_id for tile in assignment.tiles}
-    if any(not is_ascending(member.tiles) or not tiles.issuperset(member.tiles) for member in members):
-        raise violation("A member of the assignment trains a tile that is unknown or listed twice.")
+    listed = [tiles_of for member in members for tiles_of in (member.tiles, member.scored_tiles)]
+    if any(not is_ascending(mine) or not tiles.issuperset(mine) for mine in listed):
+        raise violation("A member of the assignment trains or scores a tile that is unknown or listed twice.")
 
 
 def _check_ring(assignment: Assignment) -> None:
     """Raise unless no sum over a whole group of honest members can wrap: nothing is left to be checked at run time.
 
-    Blocks cannot: quantum_limit is made for that. Canaries and clip flags count members, limbs and weights have bounds.
+    Blocks cannot: quantum_limit is made for that. Canaries and clip flags count members; limbs, of which a score is
+    one, and weights have bounds.
     """
     bits, members = assignment.ring_bits, assignment.group_size
     if bits not in RING_WIDTHS:
         raise violation(f"The round asks for a ring of {bits} bits; there are {', '.join(map(str, RING_WIDTHS))}.")
     weight = 1 if assignment.weighting is None else assignment.weighting.limit
     if members * max((1 << limb_bits(bits)) - 1, weight) >= 1 << bits:
-        raise violation(f"Statistics or weights of {members} members do not fit a ring of {bits} bits.")
+        raise violation(f"Statistics, scores or weights of {members} members do not fit a ring of {bits} bits.")
 
 
 def _check_weighting(assignment: Assignment, weighting: Weighting, floor: int) -> None:

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from job_plans import plan_of
 from peft import PeftModel
+from tiny_task_models import DINOV2_SIDE, write_tiny_dinov2, write_tiny_llama
 from tiny_text_model import HIDDEN, write_tiny_model
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from coordinator.exporting import LINEAGE_FILE, ExportFormat, Lineage, export_job
 from ravan.adapters.model import inject
 from ravan.adapters.state import block_shapes, decode_state, encode_state
-from ravan.classifier import load_classifier
 from ravan.codec.documents import model_digest
 from ravan.errors import ConfigError, ErrorReason, StateError, TransferError
-from ravan.manifest.plan import JobPlan, Matrix
+from ravan.ids import Digest
+from ravan.manifest.plan import DenseParameter, JobPlan, Matrix, ModelFile, Precision, Task
+from ravan.tasks.loading import load_task_model
 
 LINEAGE = Lineage(rounds=12, accuracy=0.79, exported_at=1_700_000_000.0)
 
@@ -64,7 +74,7 @@ def test_the_adapter_gives_the_versions_logits_in_peft(tmp_path: Path, plan: Job
     base = write_tiny_model(tmp_path / "base")
     files = export_job(plan, state, tmp_path / "out", ExportFormat.PEFT, LINEAGE, base_model=str(base))
     assert [path.name for path in files] == ["adapter_config.json", "adapter_model.safetensors", LINEAGE_FILE]
-    ours = load_classifier(base, 3).model
+    ours = load_task_model(base, plan.training).model
     plain = logits(ours)
     inject(ours, plan, decode_state(plan, state), frozenset())
     fresh = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
@@ -76,10 +86,11 @@ def test_the_adapter_gives_the_versions_logits_in_peft(tmp_path: Path, plan: Job
 def test_the_merged_model_gives_the_versions_logits_by_itself(tmp_path: Path, plan: JobPlan, state: bytes) -> None:
     base, out = write_tiny_model(tmp_path / "base"), tmp_path / "out"
     before = {path.name: path.read_bytes() for path in base.iterdir()}
+    plan = replace(plan, model_files=files_of(base))
     files = export_job(plan, state, out, ExportFormat.MERGED, LINEAGE, base_folder=base)
     assert {"config.json", "model.safetensors", LINEAGE_FILE} <= {path.name for path in files}
     assert {path.name: path.read_bytes() for path in base.iterdir()} == before
-    ours = load_classifier(base, 3).model
+    ours = load_task_model(base, plan.training).model
     inject(ours, plan, decode_state(plan, state), frozenset())
     merged, report = AutoModelForSequenceClassification.from_pretrained(out, output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -87,6 +98,90 @@ def test_the_merged_model_gives_the_versions_logits_by_itself(tmp_path: Path, pl
     assert merged.config.id2label == dict(enumerate(plan.training.labels))
     tokens = AutoTokenizer.from_pretrained(out)("hose burst")["input_ids"]
     assert tokens == AutoTokenizer.from_pretrained(base)("hose burst")["input_ids"]
+
+
+def files_of(base: Path) -> tuple[ModelFile, ...]:
+    return tuple(ModelFile(path=p.name, sha256=Digest(bytes(32)), size_bytes=1) for p in sorted(base.iterdir()))
+
+
+def plan_for(task: Task, base: Path) -> JobPlan:
+    """Return a plan that adapts the first linear layer of each of two blocks and trains whatever is new."""
+    plan = plan_of(2, heads=2, rank=3, width=HIDDEN)
+    prompt = "{text} :" if task is Task.CAUSAL_LM else ""
+    training = replace(plan.training, task=task, image_side=DINOV2_SIDE, prompt=prompt)
+    built = load_task_model(base, training)
+    names = [name for name, _ in built.model.named_modules() if name.endswith(("attention.query", "q_proj"))]
+    matrices = (replace(matrix, name=name) for matrix, name in zip(plan.matrices, names, strict=True))
+    dense = (DenseParameter(ordinal=i, name=n, shape=s) for i, (n, s) in enumerate(built.new_parameters))
+    return replace(plan, training=training, matrices=tuple(matrices), dense=tuple(dense), model_files=files_of(base))
+
+
+@pytest.mark.parametrize(
+    ("task", "write", "loader", "inputs", "prepares"),
+    [
+        (
+            Task.IMAGE_CLASSIFICATION,
+            write_tiny_dinov2,
+            AutoModelForImageClassification,
+            {"pixel_values": torch.linspace(-1, 1, 2 * 3 * DINOV2_SIDE**2).view(2, 3, DINOV2_SIDE, DINOV2_SIDE)},
+            {"preprocessor_config.json"},
+        ),
+        (
+            Task.CAUSAL_LM,
+            write_tiny_llama,
+            AutoModelForCausalLM,
+            {"input_ids": torch.tensor([[2, 5, 6, 7, 3], [2, 9, 10, 11, 3]])},
+            {"vocab.txt", "tokenizer_config.json"},
+        ),
+    ],
+    ids=["images", "answers"],
+)
+def test_merged_models_of_other_tasks_give_the_versions_outputs_by_themselves(
+    tmp_path: Path,
+    task: Task,
+    write: Callable[[Path], Path],
+    loader: Any,
+    inputs: dict[str, torch.Tensor],
+    prepares: set[str],
+) -> None:
+    base, out = write(tmp_path / "base"), tmp_path / "out"
+    plan = plan_for(task, base)
+    generator = np.random.default_rng(4)
+    blocks = {b: generator.normal(0, 1.0, s).astype(np.float32) for b, s in block_shapes(plan).items()}
+    export_job(plan, encode_state(plan, blocks), out, ExportFormat.MERGED, LINEAGE, base_folder=base)
+    ours: Any = load_task_model(base, plan.training).model
+    with torch.no_grad():
+        plain = ours(**inputs).logits
+        inject(ours, plan, blocks, frozenset())
+        wanted = ours(**inputs).logits
+        merged, report = loader.from_pretrained(out, output_loading_info=True)
+        assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+        torch.testing.assert_close(merged.eval()(**inputs).logits, wanted, atol=1e-4, rtol=1e-4)
+    assert (wanted - plain).abs().max() > 0.1
+    for name in prepares:
+        assert (out / name).read_bytes() == (base / name).read_bytes()
+    named = "pump" in merged.config.label2id
+    assert named is (task is Task.IMAGE_CLASSIFICATION)
+
+
+@pytest.mark.parametrize("precision", [Precision.BFLOAT16, Precision.INT8])
+def test_a_narrow_job_merges_into_the_weights_that_it_was_trained_beside(
+    tmp_path: Path, plan: JobPlan, state: bytes, precision: Precision
+) -> None:
+    base, plan = write_tiny_model(tmp_path / "base"), replace(plan, precision=precision)
+    export_job(plan, state, tmp_path / "out", ExportFormat.MERGED, LINEAGE, base_folder=base)
+    ours = load_task_model(base, plan.training, precision).model
+    inject(ours, plan, decode_state(plan, state), frozenset())
+    merged, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert {parameter.dtype for parameter in merged.parameters()} == {torch.float32}
+    # What the narrow model passes on is rounded to eight bits some thirty times.
+    found, expected = logits(merged.eval()), logits(ours)
+    assert (found - expected).norm() <= 0.05 * expected.norm()
+    query = "bert.encoder.layer.0.attention.self.key.weight"  # of a layer without heads
+    original = load_task_model(base, plan.training).model.get_parameter(query)
+    rounding = original.abs().amax() / 254 if precision is Precision.INT8 else original.abs().amax() * 2.0**-8
+    assert 0 < (merged.get_parameter(query) - original).abs().max() <= 1.001 * rounding
 
 
 def test_heads_are_the_state_itself_with_a_readable_plan(tmp_path: Path, plan: JobPlan, state: bytes) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from secagg_driver import Federation, make_assignment, statistics_of
+from secagg_driver import Federation, make_assignment, scores_of, statistics_of
 from test_quantised_updates import run_updates
 
 from coordinator.aggregation.sums import publish_sums
@@ -27,6 +27,7 @@ MODES: dict[str, dict[str, Any]] = {
     "narrow ring, rotated": {"ring_bits": 16, "rotate": True},
     "wide ring": {"ring_bits": 32},
     "weighted": {"weighting": WEIGHTS},
+    "scored": {"scored": [(0, 1)] * 6},
     "all at once": {"weighting": WEIGHTS, "rotate": True, "ring_bits": 16},
 }
 
@@ -63,6 +64,7 @@ class KeptRound:
                 outcome.statistics,
                 np.random.default_rng(index),
                 held_examples=outcome.held_examples,
+                scores=scores_of(assignment, index),
             )
             keeper = QuantisedKeeper(folder / "kept" / f"site-{index}")
             keeper.keep(assignment, self.federation.digest, bundles, outcome, vectors)

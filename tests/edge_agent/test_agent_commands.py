@@ -121,7 +121,7 @@ def test_data_check_counts(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[0] == "orders: 16 rows"
     assert "hose" not in done.stdout
     report = json.loads(run("data", "check", "--config", config, "--json").stdout)
-    assert report["orders"]["rows_per_label"] == {"cab": 4, "engine": 4, "pump": 8}
+    assert report["orders"]["per_label"] == {"cab": 4, "engine": 4, "pump": 8}
 
 
 def test_data_check_of_a_missing_file(tmp_path: Path) -> None:

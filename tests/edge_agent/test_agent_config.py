@@ -12,7 +12,7 @@ from edge_agent.app import site_terms
 from edge_agent.config import SAMPLE, AgentFile, load_config
 from edge_agent.identity.keystore import Identity
 from edge_agent.session.acceptance import SiteTerms
-from ravan.data.tables import TableFormat
+from ravan.data.source import TableFormat
 from ravan.errors import ConfigError, DataError, ErrorReason
 from ravan.identity.join import CoordinatorAddress
 from ravan.ids import SiteId

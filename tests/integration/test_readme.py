@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo.example import lay_out
+from deploy.examples.__main__ import lay_out
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```sh ?(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -136,7 +136,7 @@ def operator_in(folder: Path, programs: Path) -> Iterator[Operator]:
 
 @pytest.mark.timeout(600)
 def test_an_operator_gets_from_nothing_to_an_adapter_with_the_readme_alone(tmp_path: Path, programs: Path) -> None:
-    lay_out(tmp_path / "example")
+    lay_out("texts", tmp_path / "example")
     outputs: list[str] = []
     with operator_in(tmp_path, programs) as operator:
         for kind, commands in read_blocks():

@@ -55,15 +55,15 @@ def run(program: str, *arguments: str | Path, **environment: str) -> Done:
     )
 
 
-def await_true(look: Callable[[], Found | None], what: str) -> Found:
+def await_true(look: Callable[[], Found | None], what: str, within_s: float = DEADLINE_S) -> Found:
     """Look until there is something; what other processes do cannot be awaited."""
-    end = time.monotonic() + DEADLINE_S
+    end = time.monotonic() + within_s
     while time.monotonic() < end:
         found = look()
         if found:
             return found
         time.sleep(0.3)
-    raise AssertionError(f"waited {DEADLINE_S} s in vain for {what}")
+    raise AssertionError(f"waited {within_s} s in vain for {what}")
 
 
 def job_text(**changes: object) -> str:
@@ -113,12 +113,13 @@ class Fleet:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def enrol(self, name: str) -> None:
+    def enrol(self, name: str, data: str = "") -> None:
+        """Enrol a site with the tiny job's rows, or with these tables of data."""
         done = run("edge_agent", "enroll", self.token(name), "--dir", self.folder / name)
         assert done.returncode == 0, done.stderr
-        data = write_rows(self.folder / f"{name}.csv")
+        rows = write_rows(self.folder / f"{name}.csv")
         with self.config(name).open("a", encoding="utf-8") as file:
-            file.write(f'\n[data.orders]\npath = "{data}"\nformat = "csv"\ntext = "text"\nlabel = "label"\n')
+            file.write("\n" + (data or f'[data.orders]\npath = "{rows}"\n'))
 
     def start(self, name: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -142,18 +143,18 @@ class Fleet:
         path.write_text(job_text(**changes), encoding="utf-8")
         return self.hq("job", "submit", path)
 
-    def job(self) -> str:
+    def job(self, name: str = "tiny") -> str:
         """Return what an operator sees of the newest job, without line breaks."""
-        return " ".join(self.hq("job", "show", "tiny").stdout.split())
+        return " ".join(self.hq("job", "show", name).stdout.split())
 
-    def await_job(self, *texts: str) -> str:
+    def await_job(self, *texts: str, name: str = "tiny", within_s: float = DEADLINE_S) -> str:
         """Wait until the picture holds all these texts."""
 
         def look() -> str | None:
-            picture = self.job()
+            picture = self.job(name)
             return picture if all(text in picture for text in texts) else None
 
-        return await_true(look, f"{texts} in:\n{self.job()}")
+        return await_true(look, f"{texts} in:\n{self.job(name)}", within_s)
 
 
 def _choose_ports(plant: Plant) -> None:

@@ -79,7 +79,12 @@ def identity_key(index: int) -> Ed25519PrivateKey:
 
 
 def tiny_assignment(
-    plan: JobPlan, tiles_of: tuple[tuple[int, ...], ...], *, round_number: int = 1, clip: float = 4.0
+    plan: JobPlan,
+    tiles_of: tuple[tuple[int, ...], ...],
+    *,
+    scored_of: tuple[tuple[int, ...], ...] = (),
+    round_number: int = 1,
+    clip: float = 4.0,
 ) -> Assignment:
     """Tile 0 is the uppermost matrix; one member per entry of `tiles_of`, called site-0 and so on."""
     shapes = block_shapes(plan)
@@ -107,6 +112,7 @@ def tiny_assignment(
                 site=SiteId(f"site-{i}"),
                 identity_key=identity_key(i).public_key().public_bytes_raw(),
                 tiles=tiles,
+                scored_tiles=scored_of[i] if scored_of else (),
             )
             for i, tiles in enumerate(tiles_of)
         ),

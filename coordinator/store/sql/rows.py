@@ -123,6 +123,7 @@ def round_to_row(record: RoundRecord) -> Row:
         "dropped": [[d.site, d.phase, d.reason] for d in record.dropped],
         "sites": [asdict(site) for site in record.sites],
         "cohorts": [[block.pack(), count] for block, count in record.cohorts.items()],
+        "scores": [[block.pack(), score] for block, score in record.scores.items()],
         "withheld": [block.pack() for block in record.withheld],
         "clips": [[block.pack(), clip] for block, clip in record.clips.items()],
     }
@@ -145,6 +146,8 @@ def round_from_row(row: Row) -> RoundRecord:
         ),
         sites=tuple(SiteRoundRecord(**site) for site in details["sites"]),
         cohorts={BlockId.unpack(block): count for block, count in details["cohorts"]},
+        # Rounds of an older release have none.
+        scores={BlockId.unpack(block): score for block, score in details.get("scores", [])},
         withheld=tuple(map(BlockId.unpack, details["withheld"])),
         clips={BlockId.unpack(block): clip for block, clip in details["clips"]},
     )

@@ -697,21 +697,27 @@ class HeadCohort(_message.Message):
 
     BLOCK_ID_FIELD_NUMBER: _builtins.int
     SURVIVORS_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
     block_id: _builtins.int
     """Packed block id. Set by the coordinator."""
     survivors: _builtins.int
     """Survivors in the sum. 0 when the head was withheld."""
+    score: _builtins.float
+    """Mean of the survivors' scores, 0 to 1. Absent where no scores were wanted or too few sites gave one."""
     def __init__(
         self,
         *,
         block_id: _builtins.int = ...,
         survivors: _builtins.int = ...,
+        score: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_id", b"block_id", "survivors", b"survivors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "block_id", b"block_id", "score", b"score", "survivors", b"survivors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
 
 Global___HeadCohort: _TypeAlias = HeadCohort  # noqa: Y015
 
@@ -860,6 +866,7 @@ class Job(_message.Message):
     STATE_DIGEST_FIELD_NUMBER: _builtins.int
     READY_SITES_FIELD_NUMBER: _builtins.int
     JOB_TOML_FIELD_NUMBER: _builtins.int
+    EVALUATION_DIGEST_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Id. Set by the coordinator."""
     name: _builtins.str
@@ -882,6 +889,8 @@ class Job(_message.Message):
     """SHA-256 of the newest version, 32 bytes. Set by the coordinator."""
     job_toml: _builtins.str
     """The job file as submitted. Empty in a list."""
+    evaluation_digest: _builtins.bytes
+    """SHA-256 of the held-out data, 32 bytes. Empty in a list."""
     @_builtins.property
     def rounds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Round]:
         """Rounds so far, by number. Empty in a list."""
@@ -911,10 +920,11 @@ class Job(_message.Message):
         state_digest: _builtins.bytes = ...,
         ready_sites: _abc.Iterable[_builtins.str] | None = ...,
         job_toml: _builtins.str = ...,
+        evaluation_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_accuracy_before", b"_accuracy_before", "accuracy", b"accuracy", "accuracy_before", b"accuracy_before", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_accuracy_before", b"_accuracy_before", "accuracy", b"accuracy", "accuracy_before", b"accuracy_before", "job_id", b"job_id", "job_toml", b"job_toml", "message", b"message", "model", b"model", "name", b"name", "plan", b"plan", "ready_sites", b"ready_sites", "rounds", b"rounds", "rounds_planned", b"rounds_planned", "state", b"state", "state_digest", b"state_digest", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_accuracy_before", b"_accuracy_before", "accuracy", b"accuracy", "accuracy_before", b"accuracy_before", "evaluation_digest", b"evaluation_digest", "job_id", b"job_id", "job_toml", b"job_toml", "message", b"message", "model", b"model", "name", b"name", "plan", b"plan", "ready_sites", b"ready_sites", "rounds", b"rounds", "rounds_planned", b"rounds_planned", "state", b"state", "state_digest", b"state_digest", "submitted_at", b"submitted_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015

@@ -30,6 +30,12 @@ class _TaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Task.ValueType],
     """Not set; refused."""
     TASK_SEQUENCE_CLASSIFICATION: _Task.ValueType  # 1
     """One label out of a fixed list for each text."""
+    TASK_IMAGE_CLASSIFICATION: _Task.ValueType  # 2
+    """One label out of a fixed list for each image."""
+    TASK_SERIES_CLASSIFICATION: _Task.ValueType  # 3
+    """One label out of a fixed list for each window of sensor values."""
+    TASK_CAUSAL_LM: _Task.ValueType  # 4
+    """An answer in words after a prompt."""
 
 class Task(_Task, metaclass=_TaskEnumTypeWrapper):
     """What the model is trained to do."""
@@ -38,6 +44,12 @@ TASK_UNSPECIFIED: Task.ValueType  # 0
 """Not set; refused."""
 TASK_SEQUENCE_CLASSIFICATION: Task.ValueType  # 1
 """One label out of a fixed list for each text."""
+TASK_IMAGE_CLASSIFICATION: Task.ValueType  # 2
+"""One label out of a fixed list for each image."""
+TASK_SERIES_CLASSIFICATION: Task.ValueType  # 3
+"""One label out of a fixed list for each window of sensor values."""
+TASK_CAUSAL_LM: Task.ValueType  # 4
+"""An answer in words after a prompt."""
 Global___Task: _TypeAlias = Task  # noqa: Y015
 
 class _BasisKind:
@@ -115,6 +127,34 @@ DENOMINATOR_TRAINERS: Denominator.ValueType  # 1
 DENOMINATOR_COHORT: Denominator.ValueType  # 2
 """All survivors of the round."""
 Global___Denominator: _TypeAlias = Denominator  # noqa: Y015
+
+class _Precision:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
+    """Not set: float32, which is never sent."""
+    PRECISION_FLOAT32: _Precision.ValueType  # 1
+    """Single precision."""
+    PRECISION_BFLOAT16: _Precision.ValueType  # 2
+    """All weights in the upper half of a float32."""
+    PRECISION_INT8: _Precision.ValueType  # 3
+    """Weights of linear layers in whole numbers of eight bits, all others as in PRECISION_BFLOAT16."""
+
+class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
+    """How the base model's weights are held in memory."""
+
+PRECISION_UNSPECIFIED: Precision.ValueType  # 0
+"""Not set: float32, which is never sent."""
+PRECISION_FLOAT32: Precision.ValueType  # 1
+"""Single precision."""
+PRECISION_BFLOAT16: Precision.ValueType  # 2
+"""All weights in the upper half of a float32."""
+PRECISION_INT8: Precision.ValueType  # 3
+"""Weights of linear layers in whole numbers of eight bits, all others as in PRECISION_BFLOAT16."""
+Global___Precision: _TypeAlias = Precision  # noqa: Y015
 
 class _Suite:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -465,12 +505,16 @@ class TrainingSettings(_message.Message):
     DENSE_LEARNING_RATE_FIELD_NUMBER: _builtins.int
     WEIGHT_DECAY_FIELD_NUMBER: _builtins.int
     LEARNING_RATE_DECAY_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    IMAGE_SIDE_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    WINDOW_STEP_FIELD_NUMBER: _builtins.int
     task: Global___Task.ValueType
     """What the model is trained to do. Set by the coordinator."""
     data: _builtins.str
     """Name of the data table in the site's own configuration. Set by the coordinator."""
     max_length: _builtins.int
-    """Tokens per text. Set by the coordinator."""
+    """Tokens per text, or rows of a window. Set by the coordinator."""
     batch_size: _builtins.int
     """Examples per step. Set by the coordinator."""
     steps: _builtins.int
@@ -485,9 +529,19 @@ class TrainingSettings(_message.Message):
     """Decoupled weight decay. 0 means none."""
     learning_rate_decay: _builtins.float
     """Factor on both learning rates from one round to the next, above 0 and at most 1. Set by the coordinator."""
+    prompt: _builtins.str
+    """What stands before an answer, with {text} in it once. Empty for other tasks than causal language modelling."""
+    image_side: _builtins.int
+    """Pixels of both sides of an image. 0 for other tasks."""
+    window_step: _builtins.int
+    """Rows from one window of a series to the next. Means nothing for other tasks."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Class names; the position is the class index. Set by the coordinator."""
+        """Class names; the position is the class index. Empty only where answers are free."""
+
+    @_builtins.property
+    def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of a series' channels, in the model's order. Empty for other tasks."""
 
     def __init__(
         self,
@@ -503,10 +557,14 @@ class TrainingSettings(_message.Message):
         dense_learning_rate: _builtins.float = ...,
         weight_decay: _builtins.float = ...,
         learning_rate_decay: _builtins.float = ...,
+        prompt: _builtins.str = ...,
+        image_side: _builtins.int = ...,
+        channels: _abc.Iterable[_builtins.str] | None = ...,
+        window_step: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "data", b"data", "dense_learning_rate", b"dense_learning_rate", "labels", b"labels", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "max_length", b"max_length", "optimiser", b"optimiser", "steps", b"steps", "task", b"task", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "channels", b"channels", "data", b"data", "dense_learning_rate", b"dense_learning_rate", "image_side", b"image_side", "labels", b"labels", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "max_length", b"max_length", "optimiser", b"optimiser", "prompt", b"prompt", "steps", b"steps", "task", b"task", "weight_decay", b"weight_decay", "window_step", b"window_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -529,6 +587,7 @@ class JobPlan(_message.Message):
     DENSE_FIELD_NUMBER: _builtins.int
     TRAINING_FIELD_NUMBER: _builtins.int
     DENOMINATOR_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol. Set by the coordinator; agents refuse another."""
     run_id: _builtins.bytes
@@ -541,6 +600,8 @@ class JobPlan(_message.Message):
     """Name of the base model. Set by the coordinator."""
     denominator: Global___Denominator.ValueType
     """What sums are divided by. Set by the coordinator."""
+    precision: Global___Precision.ValueType
+    """How sites and headquarters hold the base model's weights. Absent: float32."""
     @_builtins.property
     def model_files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FileRef]:
         """Files of the base model, by path. Set by the coordinator."""
@@ -575,10 +636,11 @@ class JobPlan(_message.Message):
         dense: _abc.Iterable[Global___DenseParameter] | None = ...,
         training: Global___TrainingSettings | None = ...,
         denominator: Global___Denominator.ValueType = ...,
+        precision: Global___Precision.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "denominator", b"denominator", "dense", b"dense", "job_id", b"job_id", "job_name", b"job_name", "matrices", b"matrices", "model_files", b"model_files", "model_name", b"model_name", "protocol_version", b"protocol_version", "run_id", b"run_id", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "denominator", b"denominator", "dense", b"dense", "job_id", b"job_id", "job_name", b"job_name", "matrices", b"matrices", "model_files", b"model_files", "model_name", b"model_name", "precision", b"precision", "protocol_version", b"protocol_version", "run_id", b"run_id", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -653,6 +715,7 @@ class Member(_message.Message):
     IDENTITY_KEY_FIELD_NUMBER: _builtins.int
     TILES_FIELD_NUMBER: _builtins.int
     ENDORSEMENT_FIELD_NUMBER: _builtins.int
+    SCORED_TILES_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Position in this round, from 0. Set by the coordinator."""
     site: _builtins.str
@@ -667,6 +730,10 @@ class Member(_message.Message):
     def tiles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tiles that the site trains, ascending. May be empty: the site then trains the dense blocks alone."""
 
+    @_builtins.property
+    def scored_tiles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Tiles whose heads the site scores before it trains, ascending. Empty where no scores are wanted."""
+
     def __init__(
         self,
         *,
@@ -675,10 +742,11 @@ class Member(_message.Message):
         identity_key: _builtins.bytes = ...,
         tiles: _abc.Iterable[_builtins.int] | None = ...,
         endorsement: _builtins.bytes = ...,
+        scored_tiles: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endorsement", b"endorsement", "identity_key", b"identity_key", "index", b"index", "site", b"site", "tiles", b"tiles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endorsement", b"endorsement", "identity_key", b"identity_key", "index", b"index", "scored_tiles", b"scored_tiles", "site", b"site", "tiles", b"tiles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -849,6 +917,7 @@ class Bundle(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     IS_VOID_FIELD_NUMBER: _builtins.int
+    SCORED_BLOCK_IDS_FIELD_NUMBER: _builtins.int
     bundle_id: _builtins.int
     """Id; 0 carries counts and dense blocks. Set by the coordinator."""
     threshold: _builtins.int
@@ -863,6 +932,10 @@ class Bundle(_message.Message):
     def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Member indices, ascending. Set by the coordinator."""
 
+    @_builtins.property
+    def scored_block_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Packed ids of the heads whose scores it carries, in vector order. May be empty."""
+
     def __init__(
         self,
         *,
@@ -871,10 +944,11 @@ class Bundle(_message.Message):
         members: _abc.Iterable[_builtins.int] | None = ...,
         threshold: _builtins.int = ...,
         is_void: _builtins.bool = ...,
+        scored_block_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_ids", b"block_ids", "bundle_id", b"bundle_id", "is_void", b"is_void", "members", b"members", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_ids", b"block_ids", "bundle_id", b"bundle_id", "is_void", b"is_void", "members", b"members", "scored_block_ids", b"scored_block_ids", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,6 +23,7 @@ from coordinator.allocation.ranking import (
     choose_tiles,
     head_norms,
     rank_at_random,
+    rank_by_gradient,
     rank_by_weight,
     rank_from_top,
 )
@@ -80,6 +81,15 @@ def test_weight_ranking_is_by_mean_norm_and_from_the_top_among_equals() -> None:
     assert list(rank_by_weight(tiles, dict.fromkeys(heads, 0.0))(3)) == [0, 1, 2]
 
 
+def test_gradient_ranking_is_by_mean_score_and_what_has_none_comes_last_from_the_top() -> None:
+    heads = plan_of(5, heads=2).head_ids()
+    tiles = tuple(Tile(tile_id=i, blocks=heads[2 * i : 2 * i + 2]) for i in range(5))
+    scores = dict(zip(heads[2:8], (0.2, 0.4, 0.0, 0.0, 1.0, 0.3), strict=True))
+    assert list(rank_by_gradient(tiles, scores)(5)) == [3, 1, 2, 0, 4]
+    assert list(rank_by_gradient(tiles, scores)(2)) == [1, 0]
+    assert list(rank_by_gradient(tiles, {})(5)) == [0, 1, 2, 3, 4]
+
+
 def test_norms_are_those_of_the_heads_and_of_nothing_else() -> None:
     plan = plan_of(2, heads=2, rank=3)
     rng = np.random.default_rng(5)
@@ -118,11 +128,17 @@ def test_classes_of_the_weighted_profile_do_not_merge() -> None:
     assert chosen(rank_from_top, 0.5, *depths, rules=weighted(4)) == [(0, 1, 2)] * 4 + [(0, 1)] * 4
 
 
+SINGLES = plan_of(MAX_TILES, heads=1).head_ids()
+"""One head for each tile."""
+
 rankings = st.one_of(
     st.just(rank_from_top),
     st.just(bottom_first),
     st.integers(1, 1 << 40).map(lambda number: rank_at_random(RUN, number)),
     st.permutations(range(MAX_TILES)).map(lambda order: lambda depth: [tile for tile in order if tile < depth]),
+    st.dictionaries(st.sampled_from(SINGLES), st.floats(0, 1)).map(
+        lambda scores: rank_by_gradient([Tile(tile_id=i, blocks=(head,)) for i, head in enumerate(SINGLES)], scores)
+    ),
 )
 shares = st.integers(1, 100).map(lambda percent: percent / 100)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,16 +17,17 @@ import pytest_asyncio
 from job_plans import plan_of
 from memory_blobs import FolderBlobs
 
-from coordinator.evaluation.findings import HeldOutFile
 from coordinator.evaluation.folders import materialise_model
 from coordinator.evaluation.pool import ModelWorker
 from coordinator.jobs.models import collect_model_folder
 from deploy.demo.work_orders import LABELS, installed_model, installed_table, is_held_out, read_work_orders
 from ravan.adapters.state import encode_state, initial_state
-from ravan.data.tables import TableFormat
+from ravan.data.source import DataSource
 from ravan.errors import ErrorReason, ResourceError, TransferError
 from ravan.ids import Digest
 from ravan.manifest.plan import JobPlan, ModelFile
+
+SETTINGS = replace(plan_of(0).training, labels=LABELS)
 
 
 @pytest.fixture
@@ -50,24 +52,20 @@ async def worker(blobs: FolderBlobs, tmp_path: Path) -> AsyncIterator[ModelWorke
 
 def minilm_plan(files: tuple[ModelFile, ...], dense: tuple[tuple[str, tuple[int, ...]], ...]) -> JobPlan:
     plan = plan_of(0, heads=0, dense=dense)
-    training = {name: getattr(plan.training, name) for name in plan.training.__slots__} | {"labels": LABELS}
-    changes = {"model_files": files, "training": type(plan.training)(**training)}
-    return JobPlan(**{name: getattr(plan, name) for name in plan.__slots__} | changes)
+    return replace(plan, model_files=files, training=SETTINGS)
 
 
-def write_held_out(path: Path, count: int) -> HeldOutFile:
+def write_held_out(path: Path, count: int) -> DataSource:
     orders = [order for order in read_work_orders(installed_table()) if is_held_out(order.text)][:count]
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([("text", "subsystem"), *((o.text, o.subsystem) for o in orders)])
-    return HeldOutFile(
-        path=path, name=path.name, table_format=TableFormat.CSV, text_column="text", label_column="subsystem"
-    )
+    return DataSource(path=path, name=path.name, label="subsystem")
 
 
 async def test_minilm_is_inspected_and_scored_and_a_killed_process_is_replaced(
     worker: ModelWorker, minilm: tuple[ModelFile, ...], tmp_path: Path
 ) -> None:
-    inventory = await worker.inspect(minilm, len(LABELS), ("query", "value"))
+    inventory = await worker.inspect(minilm, SETTINGS, ("query", "value"))
     assert len(inventory.linears) == 12
     assert {(out, inputs) for _, out, inputs in inventory.linears} == {(384, 384)}
     assert inventory.dense == (("classifier.weight", (9, 384)), ("classifier.bias", (9,)))
@@ -95,8 +93,8 @@ async def test_errors_come_out_of_the_process_whole(
     worker: ModelWorker, minilm: tuple[ModelFile, ...], blobs: FolderBlobs
 ) -> None:
     broken = tuple(file for file in minilm if file.path != "config.json")
-    with pytest.raises(Exception, match="cannot be used as a text classifier") as caught:
-        await worker.inspect(broken, 3, ())
+    with pytest.raises(Exception, match="cannot be used for this task") as caught:
+        await worker.inspect(broken, SETTINGS, ())
     assert getattr(caught.value, "reason", None) is ErrorReason.MODEL_INVALID
 
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from image_files import plain_image, write_zip
 from memory_blobs import FolderBlobs
+from tiny_task_models import DINOV2_SIDE, WINDOW, write_tiny_dinov2, write_tiny_llama, write_tiny_patchtst
 from tiny_text_model import write_tiny_model
 
-from coordinator.evaluation.findings import HeldOutFile, Inventory
+from coordinator.evaluation.findings import Inventory
 from coordinator.evaluation.folders import materialise_model
 from coordinator.evaluation.worker import inspect_model
 from coordinator.jobs.jobfile import read_job_file
@@ -22,10 +24,10 @@ from coordinator.store.records import ModelRecord
 from ravan.adapters.basis import decode_basis
 from ravan.adapters.state import block_shapes, decode_state
 from ravan.codec.plans import decode_plan, encode_plan
-from ravan.data.tables import TableFormat
+from ravan.data.source import DataSource
 from ravan.errors import ConfigError, DataError, ErrorReason, ModelError, RavanError
 from ravan.ids import BlockKind, Digest
-from ravan.manifest.plan import BasisKind, Denominator, ModelFile
+from ravan.manifest.plan import BasisKind, Denominator, ModelFile, Task, TrainingSettings
 
 NO_HASH = Digest(bytes(32))
 
@@ -37,18 +39,23 @@ class HereInspector:
     blobs: FolderBlobs
     work_dir: Path
 
-    async def inspect(self, files: Sequence[ModelFile], classes: int, targets: tuple[str, ...]) -> Inventory:
-        return inspect_model(materialise_model(files, self.blobs, self.work_dir), classes, targets)
+    async def inspect(
+        self, files: Sequence[ModelFile], training: TrainingSettings, targets: tuple[str, ...]
+    ) -> Inventory:
+        return inspect_model(materialise_model(files, self.blobs, self.work_dir), training, targets)
 
 
 @dataclass
 class FixedInspector:
-    """Claims to have looked."""
+    """Claims to have looked, and to have found these linear layers."""
 
-    inventory: Inventory
+    linears: tuple[tuple[str, int, int], ...]
 
-    async def inspect(self, files: Sequence[ModelFile], classes: int, targets: tuple[str, ...]) -> Inventory:
-        return self.inventory
+    async def inspect(
+        self, files: Sequence[ModelFile], training: TrainingSettings, targets: tuple[str, ...]
+    ) -> Inventory:
+        linears = self.linears if targets else ()
+        return Inventory(linears=linears, dense=(), parameters=1, model_type="bert", training=training)
 
 
 class Counter:
@@ -70,13 +77,16 @@ class Desk:
 
     def __post_init__(self) -> None:
         self.blobs = FolderBlobs(self.folder / "blobs")
-        files = [
-            ModelFile(path=p.name, sha256=self.blobs.put(p.read_bytes()), size_bytes=p.stat().st_size)
-            for p in write_tiny_model(self.folder / "model").iterdir()
-        ]
-        self.model = record_model("minilm", files, self.blobs, 1.0)
+        self.take_model(write_tiny_model(self.folder / "model"))
         self.inspector = HereInspector(self.blobs, self.folder / "work")
         self.write_held_out("text,label\nthe hose,pump\n,cab\nengine,engine\n")
+
+    def take_model(self, folder: Path) -> None:
+        files = [
+            ModelFile(path=p.name, sha256=self.blobs.put(p.read_bytes()), size_bytes=p.stat().st_size)
+            for p in folder.iterdir()
+        ]
+        self.model = record_model("minilm", files, self.blobs, 1.0)
 
     def write_held_out(self, content: str) -> None:
         (self.folder / "f00d").write_text(content)
@@ -89,12 +99,15 @@ class Desk:
         **tables: dict[str, object],
     ) -> DraftedJob:
         job = read_job_file(job_text(**tables), source="job.toml")
-        held_out = HeldOutFile(
+        table = job.evaluation
+        held_out = DataSource(
             path=self.folder / "f00d",
             name="held-out.csv",
-            table_format=TableFormat.CSV,
-            text_column=job.evaluation.text,
-            label_column=job.evaluation.label,
+            format=table.format,
+            text=table.text,
+            label=table.label,
+            group=table.group,
+            columns=table.columns,
         )
         drafting = draft_job(
             job,
@@ -138,9 +151,15 @@ def job_text(**changes: dict[str, object]) -> str:
     for name, change in changes.items():
         tables[name] = tables[name] | change
     return "".join(
-        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+        f"[{name}]\n" + "".join(f"{key} = {toml_value(value)}\n" for key, value in table.items())
         for name, table in tables.items()
     )
+
+
+def toml_value(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml_value(each)}" for key, each in value.items()) + " }"
+    return json.dumps(value)
 
 
 def test_the_plan_of_a_small_job(desk: Desk) -> None:
@@ -226,9 +245,8 @@ def test_automatic_ranks(
     desk: Desk, sizes: list[tuple[int, int]], heads: int, lora_rank: int, basis: str, ranks: list[int]
 ) -> None:
     linears = tuple((f"l{i}.query", out, inputs) for i, (out, inputs) in enumerate(sizes))
-    inventory = Inventory(linears=linears, dense=(), parameters=1, model_type="bert", max_positions=None)
     adapter: dict[str, object] = {"heads": heads, "rank": "auto", "lora_rank": lora_rank, "basis": basis}
-    plan = desk.draft(inspector=FixedInspector(inventory), adapter=adapter).plan
+    plan = desk.draft(inspector=FixedInspector(linears), adapter=adapter).plan
     heads_of = {block: shape for block, shape in block_shapes(plan).items() if block.index == 0}
     assert list(heads_of.values()) == [(rank, rank) for rank in ranks]
     assert decode_plan(encode_plan(plan)) == plan
@@ -242,9 +260,8 @@ def test_automatic_ranks(
 
 def test_notes_show_what_automatic_ranks_cost_against_lora(desk: Desk) -> None:
     linears = (("l0.query", 384, 384), ("l0.up", 1536, 384), ("l1.key", 384, 384), ("l1.query", 384, 384))
-    inventory = Inventory(linears=linears, dense=(), parameters=1, model_type="bert", max_positions=None)
     adapter: dict[str, object] = {"heads": 4, "rank": "auto", "lora_rank": 8}
-    notes = desk.draft(inspector=FixedInspector(inventory), adapter=adapter).notes
+    notes = desk.draft(inspector=FixedInspector(linears), adapter=adapter).notes
     assert notes[:3] == (
         "Trains 4 heads of ranks 39 to 61 in each of 4 matrices (33,136 numbers) and nothing whole (0 numbers).",
         "1536 x 384 (up; 1): rank 61, so 14,884 numbers each; LoRA of rank 8 has 15,360.",
@@ -254,11 +271,8 @@ def test_notes_show_what_automatic_ranks_cost_against_lora(desk: Desk) -> None:
 
 def test_refusal_names_the_matrix_that_is_too_small(desk: Desk) -> None:
     linears = (("l0.query", 16, 16), ("l0.key", 3, 16))
-    inventory = Inventory(linears=linears, dense=(), parameters=1, model_type="bert", max_positions=None)
     adapter = {"heads": 4, "rank": "auto", "lora_rank": 8}
-    error = desk.refusal(
-        ConfigError, ErrorReason.ADAPTER_TOO_LARGE, inspector=FixedInspector(inventory), adapter=adapter
-    )
+    error = desk.refusal(ConfigError, ErrorReason.ADAPTER_TOO_LARGE, inspector=FixedInspector(linears), adapter=adapter)
     assert "l0.key is 3 x 16" in str(error)
     assert "heads to at most 3" in error.next_step
 
@@ -279,6 +293,67 @@ def test_texts_longer_than_the_model_reads_are_refused(desk: Desk) -> None:
     error = desk.refusal(ConfigError, ErrorReason.CONFIG_INVALID, training={"max_length": 33})
     assert "32 or less" in error.next_step
     assert desk.draft(training={"max_length": 32}).plan.training.max_length == 32
+
+
+def test_a_job_with_nothing_to_train_is_refused(desk: Desk) -> None:
+    error = desk.refusal(
+        ConfigError, ErrorReason.CONFIG_INVALID, inspector=FixedInspector((("l0.query", 16, 16),)), adapter={"heads": 0}
+    )
+    assert "heads = 0 leaves nothing to train" in str(error)
+    assert error.next_step == "Set it to 1 or more."
+
+
+def test_a_job_for_images_takes_their_size_from_the_model(desk: Desk) -> None:
+    desk.take_model(write_tiny_dinov2(desk.folder / "dinov2"))
+    write_zip(
+        desk.folder / "f00d",
+        {"engine/a.png": plain_image((255, 0, 0)), "pump/b.png": plain_image((0, 0, 255)), "cab/c.png": b"broken"},
+    )
+    task: dict[str, object] = {"task": "image_classification"}
+    adapter: dict[str, object] = {"targets": ["q_proj"]}
+    draft = desk.draft(training=task, adapter=adapter)
+    assert draft.plan.training.image_side == DINOV2_SIDE
+    assert [(p.name, p.shape) for p in draft.plan.dense] == [("classifier.weight", (3, 32)), ("classifier.bias", (3,))]
+    assert draft.notes[-2:] == (
+        "files/held-out.csv: 1 files that cannot be read as images are left out.",
+        "files/held-out.csv has no example of: cab.",
+    )
+    assert decode_plan(encode_plan(draft.plan)) == draft.plan
+    assert desk.draft(training=task | {"image_side": 28}, adapter=adapter).plan.training.image_side == 28
+    error = desk.refusal(ConfigError, ErrorReason.CONFIG_INVALID, training=task | {"image_side": 30})
+    assert "patches of 14 pixels" in str(error)
+    assert error.next_step == "Set it to 28."
+
+
+def test_a_job_for_series_takes_channels_and_window_from_the_model(desk: Desk) -> None:
+    desk.take_model(write_tiny_patchtst(desk.folder / "patchtst"))
+    rows = "".join(f"{machine},{i},{i * 10},engine\n" for machine, count in (("a", 9), ("b", 3)) for i in range(count))
+    desk.write_held_out("machine,Oil,rpm,label\n" + rows)
+    draft = desk.draft(
+        training={"task": "series_classification", "max_length": 5, "window_step": 2},
+        adapter={"targets": ["q_proj"]},
+        evaluation={"group": "machine", "columns": {"oil": "Oil"}},
+    )
+    training = draft.plan.training
+    assert (training.channels, training.max_length, training.window_step) == (("oil", "rpm"), WINDOW, 2)
+    assert draft.notes[-2:] == (
+        "files/held-out.csv: 1 series shorter than a window are left out.",
+        "files/held-out.csv has no example of: pump, cab.",
+    )
+    assert decode_plan(encode_plan(draft.plan)) == draft.plan
+
+
+def test_a_job_for_answers_trains_heads_alone(desk: Desk) -> None:
+    desk.take_model(write_tiny_llama(desk.folder / "llama"))
+    desk.write_held_out("text,label\nthe hose,pump\n")
+    task: dict[str, object] = {"task": "causal_lm", "prompt": "{text}\n:", "labels": ["pump", "cab"]}
+    draft = desk.draft(training=task, adapter={"targets": ["q_proj"]}, evaluation={})
+    assert (draft.plan.dense, len(draft.plan.matrices)) == ((), 2)
+    assert draft.plan.training.task is Task.CAUSAL_LM
+    assert draft.notes[-1] == "files/held-out.csv has no example of: cab."
+    assert decode_plan(encode_plan(draft.plan)) == draft.plan
+    error = desk.refusal(ConfigError, ErrorReason.CONFIG_INVALID, training=task, adapter={"heads": 0})
+    assert "for causal_lm the model needs no new parameters" in str(error)
 
 
 def test_a_cohort_beyond_the_fleet_is_refused_first(desk: Desk) -> None:

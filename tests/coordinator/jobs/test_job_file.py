@@ -87,6 +87,15 @@ def test_defaults_of_a_minimal_file() -> None:
         ("rounds = 3", "rounds = true", "`job.rounds` should be a whole number, but is True", ""),
         ('"orders"\nrounds', '"Work Orders"\nrounds', "`job.name`: must be 1 to 63 lower-case letters", ""),
         ('["engine", "pump"]', '["engine", "engine"]', "`training.labels`: must be two or more different names", ""),
+        ('labels = ["engine", "pump"]', "", "labels is missing: the names of the classes", ""),
+        ('["engine", "pump"]', '["engine"]', "`training.labels`: must be two or more different names", ""),
+        ("labels =", 'task = "causal_lm"\nlabels =', "prompt is missing", ""),
+        ("labels =", 'prompt = "Order:"\nlabels =', "`training.prompt`: must have {text} in it once", ""),
+        ("labels =", 'prompt = "{text}{text}"\nlabels =', "`training.prompt`: must have {text} in it once", ""),
+        ("labels =", 'prompt = "{text}\\t"\nlabels =', "and no control characters", ""),
+        ("labels =", "image_side = 16385\nlabels =", "`training.image_side` should be less than or equal", ""),
+        ("labels =", "window_step = 0\nlabels =", "`training.window_step` should be greater than or equal", ""),
+        ("labels =", 'task = "regression"\nlabels =', "`training.task` should be 'sequence_classification'", ""),
         ("labels =", "learning_rate = nan\nlabels =", "`training.learning_rate` should be", ""),
         ("labels =", "learning_rate = -1.0\nlabels =", "`training.learning_rate` should be greater than 0", ""),
         ("[evaluation]", '[adapter]\nrank = "big"\n[evaluation]', '`adapter.rank`: must be "auto" or a whole num', ""),
@@ -107,7 +116,12 @@ def test_defaults_of_a_minimal_file() -> None:
             "",
         ),
         ("[evaluation]", "[allocation]\nshare = 0.0\n[evaluation]", "`allocation.share` should be greater than 0", ""),
-        ("[evaluation]", '[allocation]\npolicy = "best"\n[evaluation]', "'coverage', 'random' or 'weight'", ""),
+        (
+            "[evaluation]",
+            '[allocation]\npolicy = "best"\n[evaluation]',
+            "'coverage', 'random', 'weight' or 'gradient'",
+            "",
+        ),
         ("[evaluation]", "[round]\nminimum_sites = 5\n[evaluation]", "minimum_sites = 5 starts rounds in which", ""),
     ],
 )
@@ -118,6 +132,21 @@ def test_wrong_keys_are_refused_with_key_and_remedy(old: str, new: str, sentence
     assert str(error).startswith("job.toml")
 
 
+@pytest.mark.parametrize("task", ["sequence_classification", "image_classification", "series_classification"])
+def test_a_job_that_tells_labels_needs_them_and_nothing_more(task: str) -> None:
+    text = MINIMAL.replace("[evaluation]", f'task = "{task}"\n[evaluation]')
+    assert read_job_file(text, source="job.toml").training.task == task
+    assert "labels is missing" in str(refusal(text.replace('labels = ["engine", "pump"]', "")))
+
+
+@pytest.mark.parametrize("labels", ['labels = ["engine", "pump"]', ""])
+def test_a_job_for_answers_needs_a_prompt_and_may_list_them(labels: str) -> None:
+    prompt = 'task = "causal_lm"\nprompt = "Order: {text}\\nSubsystem:"'
+    job = read_job_file(MINIMAL.replace('labels = ["engine", "pump"]', f"{labels}\n{prompt}"), source="job.toml")
+    assert job.training.prompt == "Order: {text}\nSubsystem:"
+    assert job.training.labels == (("engine", "pump") if labels else ())
+
+
 @pytest.mark.parametrize(
     ("table", "share"),
     [
@@ -125,6 +154,7 @@ def test_wrong_keys_are_refused_with_key_and_remedy(old: str, new: str, sentence
         ('policy = "coverage"', 1.0),
         ('policy = "random"', 0.5),
         ('policy = "weight"', 0.5),
+        ('policy = "gradient"', 0.5),
         ('policy = "weight"\nshare = 1', 1.0),
         ("share = 0.25", 0.25),
     ],

@@ -66,6 +66,8 @@ MATRICES = 3
 HEADS = 2
 FULL_RAM = 1000
 """Bytes that the model and all of its three matrices need, in these tests' small numbers."""
+SCORES = (1.0, 0.0, 0.2)
+"""What every site says of the heads of each matrix; multiples of 1 / 65535, so nothing is rounded."""
 
 
 def digest_of(text: str) -> Digest:
@@ -491,8 +493,9 @@ class Site:
             for spec in self.assignment.blocks
         }
         statistics = LocalStatistics(examples=10, loss_sum=5.0, correct=4)
+        scores = {head: SCORES[head.matrix] for head in self.assignment.scored_by(self.index)}
         return {
-            bundle.bundle_id: assemble(lay_out(self.assignment, bundle), blocks, statistics)
+            bundle.bundle_id: assemble(lay_out(self.assignment, bundle), blocks, statistics, scores=scores)
             for bundle in bundles_of(self._roster.bundles, self.index)
         }
 

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from plant import EVALUATION, FULL_RAM, HEADS, MATRICES, Plant, digest_of, job_toml
+from plant import EVALUATION, FULL_RAM, HEADS, MATRICES, SCORES, Plant, digest_of, job_toml
 from rich.console import Console
 
 from coordinator.api.views import job_view
@@ -402,6 +402,27 @@ async def test_heads_are_weighed_anew_for_every_version(tmp_path: Path) -> None:
         trained = {head.matrix for head, count in detail.rounds[0].cohorts.items() if count}
         assert trained == {0, 1}
         assert detail.record.message == ""
+
+
+async def test_heads_are_ranked_by_the_scores_of_the_round_before_also_after_a_restart(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        plant.sites[0].mute = {Reveal}
+        await plant.connect_all()
+        job_id = await plant.submit(rounds=3, policy="gradient")
+        await plant.until(job_id, lambda _: _awaits_only(plant, job_id, "site-0"))
+        await plant.conductor.pause_job("orders")
+        plant.sites[0].mute = set()
+        await plant.conductor.left(SiteId("site-0"), job_id, 1, DropReason.INTERNAL)
+        await plant.until_ended(job_id, 1)
+        await plant.restart_daemon()
+        await plant.conductor.resume_job("orders")
+        detail = await plant.until(job_id, ended)
+        trained = [{head.matrix for head, count in record.cohorts.items() if count} for record in detail.rounds]
+        # Two of three tiles: from the top, then by score. After the last round there is none to rank.
+        assert trained == [{1, 2}, {0, 2}, {0, 2}]
+        scores = {head: SCORES[head.matrix] for head in detail.rounds[0].cohorts}
+        assert [record.scores for record in detail.rounds] == [scores, scores, {}]
+        assert plant.workbench.weighed == []
 
 
 async def test_another_site_s_index_is_refused_and_drops_nobody(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ SUMMED = SummedRound(
     total=RoundSum(
         survivors=(0, 1, 2, 3, 4),
         statistics=LocalStatistics(examples=1, loss_sum=0.0, correct=1),
+        scores={},
         blocks={},
         withheld=(),
         untrained=(),

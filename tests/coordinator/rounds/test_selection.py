@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from plant import FULL_RAM, draw_plan, job_toml
 
-from coordinator.allocation.policy import AllocationPolicy, SiteCapacity
+from coordinator.allocation.policy import DEADLINE_SHARE, AllocationPolicy, SiteCapacity
 from coordinator.allocation.ranking import rank_at_random
 from coordinator.jobs.jobfile import AllocationTable, Profile, SecureAggregationTable, SuiteName, read_job_file
 from coordinator.rounds.candidates import Candidates, Lineup
@@ -82,14 +83,14 @@ def lineup(*ready: SiteId) -> Lineup:
     return Lineup(ready=ready, preparing=(), busy=(), barred=())
 
 
-def a_round(number: int, completed: tuple[SiteId, ...]) -> RoundRecord:
+def a_round(number: int, completed: Sequence[SiteId]) -> RoundRecord:
     return RoundRecord(
         job_id=JOB,
         number=number,
         phase=RoundPhase.ENDED,
         outcome=RoundOutcome.COMMITTED,
         started_at=0.0,
-        completed=completed,
+        completed=tuple(completed),
     )
 
 
@@ -157,6 +158,75 @@ def test_heads_are_ranked_by_the_norms_of_the_version() -> None:
     assert selection.tiles_of == dict.fromkeys((A, B, C), (1, 2))
 
 
+def gradient_job(**settings: Any) -> Job:
+    return with_allocation(AllocationTable(policy=AllocationPolicy.GRADIENT, **settings))
+
+
+def test_sites_score_all_that_they_can_hold_while_a_round_is_to_come() -> None:
+    strong = [SiteId(f"d{i}") for i in range(3)]
+    fleet = {A: capacity(600), B: capacity(450), C: capacity(600), **dict.fromkeys(strong, capacity())}
+    job = gradient_job()
+    planned = job.file.job.rounds
+    for played, wanted in ((0, True), (planned - 2, True), (planned - 1, False)):
+        history = [a_round(number, strong) for number in range(1, played + 1)]
+        selection = select(job, lineup(*fleet), fleet, history, {})
+        assert isinstance(selection, Selection)
+        reach = {A: (0,), B: (), C: (0,), **dict.fromkeys(strong, (0, 1, 2))}
+        assert selection.scored_of == (reach if wanted else dict.fromkeys(reach, ()))
+        # Nothing is known of any head: half of them, from the top.
+        assert selection.tiles_of == {A: (0,), B: (), C: (0,), **dict.fromkeys(strong, (0, 1))}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [AllocationTable(), AllocationTable(policy=AllocationPolicy.WEIGHT), gradient_job(share=1.0).file.allocation],
+    ids=["coverage", "weight", "all of them"],
+)
+def test_nobody_scores_heads_for_a_round_that_ranks_none(table: AllocationTable) -> None:
+    fleet = dict.fromkeys((A, B, C), capacity())
+    selection = select(with_allocation(table), lineup(*fleet), fleet, (), {})
+    assert isinstance(selection, Selection)
+    assert selection.scored_of == dict.fromkeys((A, B, C), ())
+
+
+def test_heads_are_ranked_by_the_scores_of_the_last_round_that_made_a_version() -> None:
+    fleet = dict.fromkeys((A, B, C), capacity())
+    job = gradient_job(share=0.3)
+
+    def scored(number: int, steepest: int, outcome: RoundOutcome = RoundOutcome.COMMITTED) -> RoundRecord:
+        scores = {head: float(head.matrix == steepest) for head in job.plan.head_ids()}
+        return replace(a_round(number, (A, B, C)), scores=scores, outcome=outcome)
+
+    def trained(*history: RoundRecord) -> tuple[int, ...]:
+        selection = select(job, lineup(*fleet), fleet, history, {})
+        assert isinstance(selection, Selection)
+        assert selection.tiles_of[A] == selection.tiles_of[B] == selection.tiles_of[C]
+        return selection.tiles_of[A]
+
+    assert trained() == (0,)
+    assert trained(scored(1, steepest=0)) == (2,)
+    assert trained(scored(1, steepest=0), scored(2, steepest=1)) == (1,)
+    # What a round that made no version found is of no version, and its updates may be offered again.
+    failed = scored(2, steepest=1, outcome=RoundOutcome.INTERNAL)
+    assert trained(scored(1, steepest=0), failed) == (2,)
+    # No score was released: from the top.
+    assert trained(scored(1, steepest=0), a_round(2, (A, B, C))) == (0,)
+
+
+def test_scoring_takes_about_a_step_of_the_deadline() -> None:
+    job = gradient_job()
+    seconds = job.plan.training.steps * 0.4 / DEADLINE_SHARE
+    tables = job.file.model_copy(update={"round": job.file.round.model_copy(update={"training_deadline_s": seconds})})
+    fleet = dict.fromkeys((A, B, C), capacity())
+    reach = {}
+    for policy in (AllocationPolicy.WEIGHT, AllocationPolicy.GRADIENT):
+        file = tables.model_copy(update={"allocation": AllocationTable(policy=policy, share=1.0)})
+        selection = select(replace(job, file=file), lineup(*fleet), fleet, (), dict.fromkeys(job.plan.head_ids(), 0.0))
+        assert isinstance(selection, Selection)
+        reach[policy] = selection.tiles_of[A]
+    assert reach == {AllocationPolicy.WEIGHT: (0, 1, 2), AllocationPolicy.GRADIENT: (0, 1)}
+
+
 def test_a_job_that_would_train_nothing_waits_and_says_what_to_change() -> None:
     fleet = {A: capacity(), B: capacity(), C: capacity(450)}
     job = make_job()
@@ -165,6 +235,28 @@ def test_a_job_that_would_train_nothing_waits_and_says_what_to_change() -> None:
     assert isinstance(waiting, Waiting)
     assert waiting.sentence.startswith("Nobody trains 6 of 6 heads")
     assert isinstance(select(job, lineup(*fleet), fleet, (), {}), Selection)
+
+
+def test_where_heads_are_all_that_trains_a_site_that_holds_none_is_left_at_home() -> None:
+    fleet = {A: capacity(), B: capacity(450), C: capacity(), SiteId("d"): capacity()}
+    job = make_job()
+    bare = replace(job, plan=replace(job.plan, dense=()))
+    selection = select(bare, lineup(*fleet), fleet, (), {})
+    assert isinstance(selection, Selection)
+    assert selection.sites == (A, C, SiteId("d"))
+    with_classifier = select(job, lineup(*fleet), fleet, (), {})
+    assert isinstance(with_classifier, Selection)
+    assert with_classifier.sites == (A, B, C, SiteId("d"))
+
+
+def test_a_job_of_heads_alone_waits_when_too_few_hold_one() -> None:
+    fleet = {A: capacity(), B: capacity(450), C: capacity(), SiteId("d"): capacity()}
+    job = make_job()
+    file = job.file.model_copy(update={"round": job.file.round.model_copy(update={"minimum_sites": 4})})
+    bare = replace(job, file=file, plan=replace(job.plan, dense=()))
+    waiting = select(bare, lineup(*fleet), fleet, (), {})
+    assert isinstance(waiting, Waiting)
+    assert waiting.sentence.startswith("Waits for sites: 3 ready, 4 needed")
 
 
 def test_sites_that_cannot_take_part_are_among_those_that_may_be_given_memory() -> None:

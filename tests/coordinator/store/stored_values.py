@@ -132,6 +132,7 @@ def finished_round(job_id: str = "j1", number: int = 1) -> RoundRecord:
             ),
         ),
         cohorts={HEAD: 2},
+        scores={HEAD: 0.1234567890123456},
         withheld=(HEAD,),
         accuracy=0.5,
         loss=1.2345678901234567,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tiny_jobs import LABELS, ROWS, tiny_job, write_rows
 
 from edge_agent.config import DataTable
-from edge_agent.data.site_data import read_site_data, report_file, tokenise_examples
-from ravan.classifier import load_classifier
-from ravan.data.tables import TableFormat
+from edge_agent.data.site_data import read_site_data, report_data
+from ravan.data.source import DataKind, TableFormat
+from ravan.data.texts import TextExamples
 from ravan.errors import DataError, ErrorReason
 
 
@@ -18,46 +19,52 @@ def table(path: Path, text: str = "text") -> DataTable:
     return DataTable(path=path, format=TableFormat.CSV, text=text, label="label")
 
 
-def test_texts_become_token_ids_in_file_order(tmp_path: Path) -> None:
-    job = tiny_job(tmp_path)
-    classifier = load_classifier(job.folder, len(LABELS))
-    examples = read_site_data(table(write_rows(tmp_path / "rows.csv")), job.plan.training)
-    data = tokenise_examples(classifier, examples, 4)
-    assert len(data) == len(ROWS)
-    expected = [classifier.tokenizer(text, truncation=True, max_length=4)["input_ids"] for text, _ in ROWS]
-    assert [data.text(i).tolist() for i in range(len(data))] == expected
-    assert max(len(row) for row in expected) == 4
-    assert min(len(row) for row in expected) == 4
-    assert data.label_ids.tolist() == [LABELS.index(label) for _, label in ROWS]
+def test_rows_are_read_with_the_site_s_own_columns(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("Schaden,label\nhose burst,pump\n", encoding="utf-8")
+    examples = read_site_data("orders", table(path, text="Schaden"), tiny_job(tmp_path).plan.training)
+    assert isinstance(examples, TextExamples)
+    assert (examples.texts, examples.label_ids) == (("hose burst",), (LABELS.index("pump"),))
 
 
-def test_texts_of_different_lengths_keep_their_own(tmp_path: Path) -> None:
-    job = tiny_job(tmp_path)
-    path = write_rows(tmp_path / "rows.csv", (("hose", "pump"), ("the cab door the cab door", "cab"), ("leak", "pump")))
-    data = tokenise_examples(load_classifier(job.folder, 3), read_site_data(table(path), job.plan.training), 16)
-    assert [len(data.text(i)) for i in range(3)] == [3, 8, 3]
+def test_data_of_another_kind_than_the_task_s(tmp_path: Path) -> None:
+    images = DataTable(path=tmp_path, kind=DataKind.IMAGES)
+    with pytest.raises(DataError) as caught:
+        read_site_data("orders", images, tiny_job(tmp_path).plan.training)
+    assert caught.value.reason is ErrorReason.DATA_MISSING
+    assert "learns from texts, but [data.orders] holds images" in str(caught.value)
 
 
 def test_a_label_that_the_job_does_not_know(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.csv", (*ROWS, ("hose burst", "pmup")))
     with pytest.raises(DataError) as caught:
-        read_site_data(table(path), tiny_job(tmp_path).plan.training)
+        read_site_data("orders", table(path), tiny_job(tmp_path).plan.training)
     assert caught.value.reason is ErrorReason.DATA_UNKNOWN_LABEL
     assert "'pmup'" in str(caught.value)
 
 
 def test_the_report_counts_and_shows_no_text(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.csv", (*ROWS, ("  ", "pump"), ("secret words", "other")))
-    report = report_file("orders", table(path))
-    assert report.rows == len(ROWS) + 2
-    assert report.rows_without_text == 1
-    assert report.rows_per_label == {"cab": 4, "engine": 4, "other": 1, "pump": 8}
+    report = report_data("orders", table(path))
+    assert (report.found, report.unusable) == (len(ROWS) + 2, 1)
+    assert report.per_label == {"cab": 4, "engine": 4, "other": 1, "pump": 8}
     assert "secret" not in repr(report)
 
 
 def test_a_missing_column_is_told_with_the_table_and_the_columns(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.csv")
     with pytest.raises(DataError) as caught:
-        report_file("orders", table(path, text="description"))
+        report_data("orders", table(path, text="description"))
     assert "[data.orders]" in str(caught.value)
     assert "text, label" in str(caught.value)
+
+
+def test_the_report_counts_images_and_series(tmp_path: Path) -> None:
+    (tmp_path / "images" / "scratch").mkdir(parents=True)
+    Image.new("RGB", (3, 2)).save(tmp_path / "images" / "scratch" / "a.png")
+    (tmp_path / "images" / "scratch" / "b.png").write_bytes(b"no image")
+    report = report_data("parts", DataTable(path=tmp_path / "images", kind=DataKind.IMAGES))
+    assert (report.found, report.unusable, report.per_label) == (2, 1, {"scratch": 1})
+    (tmp_path / "values.csv").write_text("oil,state\n1,good\n2,worn\n3,\n4,good\n", encoding="utf-8")
+    report = report_data("oil", DataTable(path=tmp_path / "values.csv", kind=DataKind.SERIES, label="state"))
+    assert (report.found, report.unusable, report.per_label) == (4, 1, {"good": 2, "worn": 1})

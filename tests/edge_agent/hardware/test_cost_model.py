@@ -8,18 +8,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from bare_tasks import BareTask
 from hypothesis import given
 from hypothesis import strategies as st
 from job_plans import plan_of
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from edge_agent.data.batches import Batch, worst_case_batch
 from edge_agent.hardware.correction import LEAST_GROWTH, correct_profile
 from edge_agent.hardware.cost_model import CostModel, Measured, StepCost
 from edge_agent.hardware.kept import Kept, count_kept
 from ravan.ids import Digest
+from ravan.manifest.plan import Precision
 from ravan.manifest.profile import JobProfile
+from ravan.tasks.batch import Batch
+from ravan.tasks.texts import noisy_texts
 
 PLAN = plan_of(2)
 """Two matrices of 12 x 12 with four heads of rank 3."""
@@ -38,6 +41,7 @@ def profile_of(
 ) -> JobProfile:
     reached = TRAINED + BATCH * kept.bytes_from[1] + working
     measured = Measured(
+        least=0,
         floor=StepCost(extra_bytes=floor, seconds=1.0),
         matrices=matrices,
         reached=StepCost(extra_bytes=reached, seconds=2.0),
@@ -77,6 +81,45 @@ def test_time_grows_with_what_gradients_pass_through() -> None:
     assert [profile_of().step_s(matrices) for matrices in (0, 1, 2)] == pytest.approx([1.0, 2.0, 3.5])
 
 
+def test_the_time_of_the_top_matrix_is_the_floor_where_all_that_trains_is_heads() -> None:
+    # The smallest step trains one matrix and takes a second; both keep 1000 bytes and take three.
+    measured = Measured(
+        least=1,
+        floor=StepCost(extra_bytes=5000, seconds=1.0),
+        matrices=2,
+        reached=StepCost(extra_bytes=9000, seconds=3.0),
+        preparing_bytes=0,
+    )
+    profile = CostModel(PLAN, KEPT, BATCH).profile(measured, plan_digest=Digest(bytes(32)), loaded_bytes=0)
+    assert [profile.step_s(matrices) for matrices in (0, 1, 2)] == pytest.approx([1.0, 1.0, 3.0])
+
+
+@pytest.mark.parametrize("precision", [Precision.BFLOAT16, Precision.INT8])
+def test_beside_a_narrow_weight_nothing_is_folded_merged_or_held_for_one_matrix_alone(precision: Precision) -> None:
+    model = CostModel(replace(PLAN, precision=precision), KEPT, BATCH)
+    cores = 4 * (3 * 3 + 1) * 4 * 4
+    measured = Measured(
+        least=0,
+        # The measured steps hold the bases of both matrices.
+        floor=StepCost(extra_bytes=7000, seconds=1.0),
+        matrices=1,
+        reached=StepCost(extra_bytes=7000 + cores + BATCH * 400, seconds=2.0),
+        preparing_bytes=0,
+    )
+    profile = model.profile(measured, plan_digest=Digest(bytes(32)), loaded_bytes=0)
+    expected = [7000, 7000 + cores + BATCH * 400, 7000 + 2 * cores + BATCH * 1000]
+    assert [profile.extra_bytes(matrices) for matrices in (0, 1, 2)] == expected
+
+
+def test_beside_a_narrow_weight_the_last_bases_are_drawn_when_all_others_are_in_place() -> None:
+    model = CostModel(replace(PLAN, precision=Precision.BFLOAT16), KEPT, BATCH)
+    small = StepCost(extra_bytes=0, seconds=1.0)
+    measured = Measured(least=0, floor=small, matrices=1, reached=small, preparing_bytes=90_000)
+    bases = 2 * 4 * 3 * (12 + 12) * 2
+    profile = model.profile(measured, plan_digest=Digest(bytes(32)), loaded_bytes=0)
+    assert profile.extra_bytes(0) == bases + 90_000
+
+
 def test_the_means_serve_those_who_know_no_more() -> None:
     profile = profile_of()
     old = replace(profile, ram_reached_bytes=(), step_reached_s=())
@@ -95,6 +138,7 @@ class Followed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.config = SimpleNamespace(model_type="followed")
         self.embedding = nn.Embedding(10, 12).requires_grad_(False)
         self.layer = nn.ModuleList(nn.ModuleDict({"query": nn.Linear(12, 12)}) for _ in range(2))
         self.classifier = nn.Linear(12, 3)
@@ -107,13 +151,13 @@ class Followed(nn.Module):
 
 
 def batch_of(tokens: int) -> Callable[[int], Batch]:
-    return lambda size: worst_case_batch(size, tokens, 10, 3)
+    return lambda size: noisy_texts(size, tokens, 10, 3)
 
 
 def test_each_storage_is_counted_once_and_weights_are_not() -> None:
     model = Followed()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    kept = count_kept(model, PLAN, batch_of(16))
+    kept = count_kept(BareTask(model, PLAN.training), PLAN, batch_of(16))
     activation, pooled = 16 * 12 * 4, 12 * 4
     # The input of a layer is the rectified output of the one below, which both keep.
     assert kept.bytes_from == (3 * activation + pooled, 2 * activation + pooled)

@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from bare_tasks import BareTask, token_texts
 from job_plans import plan_of
 from tiny_jobs import PLAN_DIGEST, tiny_job
 from tiny_text_model import SPECIAL, WORDS
@@ -18,14 +20,15 @@ from edge_agent.hardware.measurement import measure_job, top_matrices
 from edge_agent.hardware.profile_cache import MeasuredJob, ProfileCache
 from edge_agent.hardware.trial import TrialSteps
 from ravan.adapters.basis import drawn_bases
-from ravan.classifier import load_classifier
 from ravan.errors import ErrorReason, ResourceError
 from ravan.ids import BlockId, Digest
 from ravan.manifest.plan import JobPlan, Matrix
 from ravan.manifest.profile import JobProfile
+from ravan.tasks.loading import load_task_model
 
 VOCABULARY = len(SPECIAL) + len(WORDS)
 ROOMY = 1 << 40
+NO_TEXTS = token_texts(np.zeros(0), np.zeros(0), np.zeros(0, np.int64), 0)
 
 
 class WideModel:
@@ -44,16 +47,16 @@ class WideModel:
         )
         self.model = AutoModelForSequenceClassification.from_config(config).eval()  # type: ignore[no-untyped-call]
         base = tiny_job_plan_of_width(64)
-        self.plan = dataclasses.replace(
-            base, training=dataclasses.replace(base.training, batch_size=32, max_length=128, steps=1)
-        )
+        training = dataclasses.replace(base.training, batch_size=32, max_length=128, steps=1)
+        self.plan = dataclasses.replace(base, training=training)
+        self.task = BareTask(self.model, training, VOCABULARY)
 
     def measure(self, limit_bytes: int = ROOMY) -> JobProfile:
         return measure_job(
-            self.model,
+            self.task,
             self.plan,
             PLAN_DIGEST,
-            vocabulary=VOCABULARY,
+            data=NO_TEXTS,
             bases=drawn_bases(self.plan.adapter),
             limit_bytes=limit_bytes,
         )
@@ -93,9 +96,9 @@ def test_costs_are_sane(wide: WideModel) -> None:
 
 def test_a_plan_without_heads_has_no_cost_of_matrices(tmp_path: Path) -> None:
     job = tiny_job(tmp_path, heads=0)
-    model = load_classifier(job.folder, 3).model
+    task = load_task_model(job.folder, job.plan.training)
     profile = measure_job(
-        model, job.plan, PLAN_DIGEST, vocabulary=VOCABULARY, bases=drawn_bases(job.plan.adapter), limit_bytes=ROOMY
+        task, job.plan, PLAN_DIGEST, data=NO_TEXTS, bases=drawn_bases(job.plan.adapter), limit_bytes=ROOMY
     )
     assert (profile.ram_per_matrix_bytes, profile.step_per_matrix_s) == (0, 0.0)
 

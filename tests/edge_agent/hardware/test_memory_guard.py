@@ -1,10 +1,6 @@
-"""What would go over the limit fails inside the process, which lives on and can use its memory again afterwards."""
+"""Training that goes over the limit of the moment is given up, and so is one whose allocations fail."""
 
 from __future__ import annotations
-
-import json
-import subprocess
-import sys
 
 import pytest
 
@@ -14,68 +10,6 @@ from ravan.errors import ErrorReason
 from ravan.manifest.profile import LimitSource
 
 MIB = 1 << 20
-
-UNDER_A_CEILING = """
-import json, resource, sys
-import numpy as np
-import torch
-from edge_agent.hardware.ceiling import memory_ceiling, ran_out_of_memory
-from edge_agent.hardware.limits import soft_resource_limits
-from edge_agent.hardware.memory import give_back_at_once, resident_bytes
-
-def failure(make):
-    try:
-        make()
-    except Exception as error:
-        kind = "MemoryError" if isinstance(error, MemoryError) else type(error).__name__
-        return kind if ran_out_of_memory(error) else repr(error)
-    return ""
-
-MIB = 1 << 20
-give_back_at_once()
-if sys.argv[1] != "none":
-    resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[1]) * MIB, resource.RLIM_INFINITY))
-before = resource.getrlimit(resource.RLIMIT_DATA), list(soft_resource_limits())
-found = {}
-with memory_ceiling(resident_bytes() + 64 * MIB):
-    found["reported"] = before[1] == list(soft_resource_limits())
-    found["fits"] = failure(lambda: np.ones(32 * MIB, np.uint8))
-    found["numpy"] = failure(lambda: np.ones(128 * MIB, np.uint8))
-    found["torch"] = failure(lambda: torch.ones(128 * MIB, dtype=torch.uint8))
-    if sys.argv[2:]:
-        resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[2]) * MIB, resource.RLIM_INFINITY))
-        found["set meanwhile"] = list(soft_resource_limits()) == [int(sys.argv[2]) * MIB]
-found["after"] = failure(lambda: np.ones(128 * MIB, np.uint8))
-found["restored"] = resource.getrlimit(resource.RLIMIT_DATA) == before[0]
-print(json.dumps(found))
-"""
-
-
-def under_a_ceiling(*limits: str) -> dict[str, object]:
-    done = subprocess.run(
-        [sys.executable, "-c", UNDER_A_CEILING, *limits], check=True, capture_output=True, text=True, timeout=120
-    )
-    found: dict[str, object] = json.loads(done.stdout)
-    return found
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no private memory is counted")
-@pytest.mark.parametrize("limit_mib", ["none", "8192"])
-def test_an_allocation_over_the_ceiling_fails_and_the_limit_that_is_reported_stays(limit_mib: str) -> None:
-    assert under_a_ceiling(limit_mib) == {
-        "reported": True,
-        "fits": "",
-        "numpy": "MemoryError",
-        "torch": "RuntimeError",
-        "after": "",
-        "restored": True,
-    }
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no private memory is counted")
-def test_a_limit_that_is_set_meanwhile_stays() -> None:
-    found = under_a_ceiling("8192", "4096")
-    assert (found["set meanwhile"], found["restored"]) == (True, False)
 
 
 class Limits(LimitReader):

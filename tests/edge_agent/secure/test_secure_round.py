@@ -32,6 +32,7 @@ from ravan.secagg.statistics import LocalStatistics
 from ravan.secagg.unmask import Unmasked, UnmaskJob, unmask
 
 TILES = ((0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 3), (0,))
+SCORED = ((0, 1), (0, 1), (0, 1), (0,))
 ASSIGNMENT_DIGEST = Digest(hashlib.sha256(b"assignment").digest())
 ROSTER_DIGEST = Digest(hashlib.sha256(b"roster").digest())
 
@@ -46,6 +47,7 @@ def update_of(plan: JobPlan, assignment: Assignment, index: int, scale: float = 
         deltas=deltas,
         statistics=LocalStatistics(examples=100 + index, loss_sum=50.25 * (index + 1), correct=10 * index),
         held_examples=100,
+        scores={head: (index + head.index) / 4 for head in assignment.scored_by(index)},
         cost=TrainingCost(extra_peak_bytes=0, step_cpu_s=0.0),
     )
 
@@ -56,7 +58,7 @@ class Plant:
     def __init__(self, root: Path, clip: float = 4.0) -> None:
         self.root = root
         self.plan = tiny_job(root).plan
-        self.assignment = tiny_assignment(self.plan, TILES, clip=clip)
+        self.assignment = tiny_assignment(self.plan, TILES, scored_of=SCORED, clip=clip)
         self.coordinator = CoordinatorRound(assignment=self.assignment, assignment_digest=ASSIGNMENT_DIGEST)
         self.sites = {i: self.site(i) for i in range(4)}
         self.updates = {i: update_of(self.plan, self.assignment, i) for i in range(4)}
@@ -146,6 +148,10 @@ def test_means_are_those_of_the_deltas(plant: Plant) -> None:
         assert np.abs(np.ravel(found.mean) - expected).max() <= step
     totals = result.statistics
     assert (totals.examples, totals.correct, totals.loss_sum) == (406, 60, 502.5)
+    means = {(head.matrix, head.index): score.mean for head, score in result.scores.items()}
+    # (0 + 1 + 2 + 3) / 4 of a quarter, and so on; each score is off by half of 1 / 65535 at the most.
+    expected = {(3, 0): 0.375, (3, 1): 0.625, (2, 0): 0.25, (2, 1): 0.5}
+    assert means == pytest.approx(expected, abs=0.5 / 65535)
 
 
 def test_the_kept_updates_are_clipped(tmp_path: Path) -> None:

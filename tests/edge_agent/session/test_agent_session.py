@@ -24,6 +24,7 @@ from edge_agent.config import load_config
 from edge_agent.hardware.limits import LimitReader, MemoryLimit
 from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.secure.round import SecureRound
+from edge_agent.session import round_desk
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from edge_agent.session.connection import Coordinator
 from edge_agent.training.outcome import TrainingCost, TrainingOutcome
@@ -32,7 +33,7 @@ from ravan.codec.documents import encode_assignment, encode_plan, encode_roster,
 from ravan.codec.secagg_messages import Submission
 from ravan.errors import ErrorReason, StateError
 from ravan.identity.keys import raw_public
-from ravan.ids import Digest, SiteId
+from ravan.ids import BlockId, Digest, SiteId
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.documents import DocumentKind, SignedDocument
 from ravan.manifest.instructions import (
@@ -47,9 +48,10 @@ from ravan.manifest.instructions import (
     Train,
 )
 from ravan.manifest.phases import AgentActivity, DropReason, JobState, RoundOutcome
-from ravan.manifest.plan import JobPlan
+from ravan.manifest.plan import Denominator, JobPlan
 from ravan.manifest.profile import HardwareProfile, JobProfile, LimitSource
 from ravan.manifest.roster import Roster, RosterEntry
+from ravan.secagg.combine import decode_sums
 from ravan.secagg.coordinator import CoordinatorRound
 from ravan.secagg.coordinator_states import Abort
 from ravan.secagg.messages import RevealedShares, RevealRequest, SealedShares, SurvivorSet, SurvivorSignature
@@ -117,8 +119,8 @@ class World:
             self.hq.blobs.put((self.job.folder / file.path).read_bytes())
         self.hq.tell(Prepare(plan=self.sign(DocumentKind.PLAN, self.plan)))
 
-    def assignment(self, number: int = 1) -> Assignment:
-        made = tiny_assignment(self.plan, TILES, round_number=number)
+    def assignment(self, number: int = 1, scored_of: tuple[tuple[int, ...], ...] = ()) -> Assignment:
+        made = tiny_assignment(self.plan, TILES, scored_of=scored_of, round_number=number)
         own = dataclasses.replace(made.members[0], identity_key=raw_public(self.identity.identity_key))
         return dataclasses.replace(made, plan_digest=self.plan_digest, members=(own, *made.members[1:]))
 
@@ -163,7 +165,11 @@ class Round:
         deltas = {block: np.zeros(shapes[block], np.float32) for block in self.assignment.blocks_of(index)}
         statistics = LocalStatistics(examples=0, loss_sum=0.0, correct=0)
         return TrainingOutcome(
-            deltas=deltas, statistics=statistics, held_examples=0, cost=TrainingCost(extra_peak_bytes=0, step_cpu_s=0)
+            deltas=deltas,
+            statistics=statistics,
+            held_examples=0,
+            scores=dict.fromkeys(self.assignment.scored_by(index), 0.0),
+            cost=TrainingCost(extra_peak_bytes=0, step_cpu_s=0),
         )
 
     @property
@@ -285,6 +291,30 @@ async def test_two_whole_rounds(world: World) -> None:
     assert list((world.config_path.parent / "state" / "rounds").iterdir()) == []
 
 
+async def test_heads_are_scored_where_the_assignment_asks_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[frozenset[BlockId]] = []
+    monkeypatch.setattr(round_desk, "check_memory", lambda *given: checked.append(given[2]))
+    scored_of = ((0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 3), (0,))
+    assignment = world.assignment(scored_of=scored_of)
+    own, *others = assignment.members
+    assignment = dataclasses.replace(assignment, members=(dataclasses.replace(own, tiles=(0,)), *others))
+    async with world.agent():
+        world.prepare()
+        await world.hq.hear(JobProfile)
+        current = Round(world, *world.train(1, assignment))
+        job = await current.run()
+        sums = unmask(job, lambda i: io.BytesIO(current.payloads[i].read_bytes()))
+        # The others sent zeros.
+        scores = decode_sums(assignment, [sums], Denominator.TRAINERS).scores
+        current.finish()
+    assert scores.keys() == set(world.plan.head_ids())
+    assert max(score.total for score in scores.values()) == 65535
+    assert sum(score.total > 0 for score in scores.values()) > 4
+    assert {block.matrix: scores[block].count for block in scores} == {0: 3, 1: 3, 2: 3, 3: 4}
+    # Memory is what scoring takes as well: all four matrices, though the uppermost alone is trained.
+    assert checked == [frozenset((*world.plan.dense_ids(), *world.plan.head_ids()))]
+
+
 def offers(entries: list[Any]) -> int:
     return sum(entry["event"] == "offers the update of a round that ended before it was masked" for entry in entries)
 
@@ -316,7 +346,7 @@ async def test_an_update_that_was_never_masked_is_offered_in_the_re_run(world: W
         assert offers(entries) == 0
 
 
-@pytest.mark.parametrize("change", ["version", "blocks", "data"])
+@pytest.mark.parametrize("change", ["version", "blocks", "scored heads", "data"])
 async def test_an_update_is_not_offered_where_another_would_be_trained(world: World, change: str) -> None:
     async with world.agent():
         world.prepare()
@@ -333,6 +363,8 @@ async def test_an_update_is_not_offered_where_another_would_be_trained(world: Wo
                 own, *others = assignment.members
                 own = dataclasses.replace(own, tiles=own.tiles[:-1])
                 assignment = dataclasses.replace(assignment, members=(own, *others))
+            case "scored heads":
+                assignment = world.assignment(2, scored_of=((0,),) * 4)
             case _:
                 write_rows(world.root / "rows.csv", (("hose burst", "pump"), ("no start", "engine")))
         with capture_logs() as entries:

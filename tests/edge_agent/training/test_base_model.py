@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_jobs import TinyJob, tiny_job
 
 from edge_agent.training.base_model import ModelSlot, assemble_model_folder
@@ -16,6 +17,7 @@ from ravan.adapters.basis import Basis, draw_basis, encode_basis
 from ravan.codec.documents import model_digest
 from ravan.errors import TransferError
 from ravan.ids import Digest
+from ravan.manifest.plan import Precision
 
 
 def blobs_of(job: TinyJob, cache: Path) -> dict[str, Path]:
@@ -59,6 +61,16 @@ def test_without_links_it_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     job = tiny_job(tmp_path)
     folder = assemble_model_folder(job.plan, blobs_of(job, tmp_path / "cache"), tmp_path / "models")
     assert (folder / "config.json").read_bytes() == (job.folder / "config.json").read_bytes()
+
+
+def test_the_model_comes_in_the_plans_precision_and_anew_in_another(tmp_path: Path) -> None:
+    job, slot = tiny_job(tmp_path), ModelSlot()
+    narrow = slot.load(job.folder, dataclasses.replace(job.plan, precision=Precision.BFLOAT16)).model
+    types = {name: parameter.dtype for name, parameter in narrow.named_parameters()}
+    wide = {name for name, dtype in types.items() if dtype is torch.float32}
+    assert wide == {dense.name for dense in job.plan.dense}
+    assert set(types.values()) == {torch.float32, torch.bfloat16}
+    assert {parameter.dtype for parameter in slot.load(job.folder, job.plan).model.parameters()} == {torch.float32}
 
 
 def test_one_model_at_a_time(tmp_path: Path) -> None:

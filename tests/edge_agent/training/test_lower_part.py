@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bare_tasks import BareTask, token_texts
 from hypothesis import given
 from hypothesis import strategies as st
 from job_plans import plan_of
@@ -21,17 +22,19 @@ from tiny_jobs import LABELS, TinyJob, tiny_job
 from tiny_text_model import SPECIAL, WORDS
 from torch import Tensor, nn
 
-from edge_agent.data.batches import Batch, deal_batches, gather_batch
-from edge_agent.data.site_data import TokenisedTexts
-from edge_agent.training.lower_part import LowerPart, _usual_longest, is_worth_keeping, layers_below, logits_of
+from edge_agent.data.batches import deal_batches
+from edge_agent.training.lower_part import LowerPart, _usual_longest, is_worth_keeping, layers_below
 from edge_agent.training.outcome import TrainingOutcome
 from edge_agent.training.trainer import TrainingOrder, train
 from ravan.adapters.basis import drawn_bases
 from ravan.adapters.model import inject
 from ravan.adapters.state import initial_state
-from ravan.classifier import load_classifier
 from ravan.ids import BlockId
 from ravan.manifest.plan import JobPlan
+from ravan.tasks.batch import Batch
+from ravan.tasks.loading import load_task_model
+from ravan.tasks.task_model import TaskModel
+from ravan.tasks.texts import TokenisedTexts
 
 EXAMPLES, BATCH = 22, 4
 PLENTY = 1 << 30
@@ -42,11 +45,7 @@ def some_texts(longest: int = 13, shortest: int = 3, count: int = EXAMPLES) -> T
     draws = np.random.default_rng(5)
     lengths = np.append(draws.integers(shortest, longest + 1, count - 1), longest)
     words = draws.integers(len(SPECIAL), len(SPECIAL) + len(WORDS), int(lengths.sum()))
-    return TokenisedTexts(
-        tokens=words.astype(np.int32),
-        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        label_ids=draws.integers(0, len(LABELS), count),
-    )
+    return token_texts(words, lengths, draws.integers(0, len(LABELS), count), 0)
 
 
 class Site:
@@ -55,7 +54,8 @@ class Site:
     def __init__(self, root: Path, **training: Any) -> None:
         self.job: TinyJob = tiny_job(root, batch_size=BATCH, **training)
         self.plan: JobPlan = self.job.plan
-        self.model: Any = load_classifier(self.job.folder, len(LABELS)).model
+        self.task: TaskModel[Any] = load_task_model(self.job.folder, self.plan.training)
+        self.model: Any = self.task.model
         self.data = some_texts()
         self.computed = 0
         self.lowest.intermediate.register_forward_hook(self._count)
@@ -72,7 +72,7 @@ class Site:
         return frozenset(self.plan.dense_ids()) | {b for b in self.plan.head_ids() if b.matrix in chosen}
 
     def batches(self, length: int = 13) -> Iterator[Batch]:
-        return deal_batches(self.data, BATCH, 0, seed=1, length=length)
+        return deal_batches(self.data, BATCH, seed=1, length=length)
 
     def train(self, room_bytes: int, trained: frozenset[BlockId], length: int = 13) -> TrainingOutcome:
         self.computed = 0
@@ -90,12 +90,12 @@ class Site:
             held_examples=len(self.data),
             room_bytes=room_bytes,
         )
-        return train(self.model, order, self.batches(length), on_step=lambda _: None, cancelled=threading.Event())
+        return train(self.task, order, self.batches(length), on_step=lambda _: None, cancelled=threading.Event())
 
     def lower_part(self, room_bytes: int = PLENTY) -> LowerPart:
         inject(self.model, self.plan, initial_state(self.plan), self.top(1), drawn_bases(self.plan.adapter))
         layers = layers_below(self.model, self.plan, self.top(1))
-        return LowerPart(self.model, layers, len(self.data), room_bytes)
+        return LowerPart(self.task, layers, len(self.data), room_bytes)
 
 
 def equal(one: TrainingOutcome, other: TrainingOutcome) -> bool:
@@ -132,16 +132,16 @@ def test_outputs_without_padding_serve_batches_without_padding_alone(tmp_path: P
     """A model drops a mask of ones, and another kernel may then compute."""
     site = Site(tmp_path)
     lower = site.lower_part()
-    long, short = EXAMPLES - 1, int(np.argmin(np.diff(site.data.starts)))
-    mixed = gather_batch(site.data, [long, short], 0)
+    long, short = EXAMPLES - 1, int(np.argmin(site.data.lengths))
+    mixed = site.data.gather([long, short])
     lower.logits(mixed)
     before = site.computed
-    full = gather_batch(site.data, [long, long], 0)
-    assert torch.equal(lower.logits(full), logits_of(site.model, full))
+    full = site.data.gather([long, long])
+    assert torch.equal(lower.logits(full), site.task.logits(full))
     assert site.computed == before + 2, "both computed"
-    assert torch.equal(lower.logits(full), logits_of(site.model, full))
+    assert torch.equal(lower.logits(full), site.task.logits(full))
     assert site.computed == before + 3, "the first came from the cache"
-    assert torch.equal(lower.logits(mixed), logits_of(site.model, mixed))
+    assert torch.equal(lower.logits(mixed), site.task.logits(mixed))
     assert site.computed == before + 5, "one example is now known without padding alone"
 
 
@@ -159,7 +159,7 @@ def test_nothing_is_kept_where_outputs_depend_on_the_place_in_the_batch(tmp_path
     site.lowest.output.register_forward_hook(lambda _module, _inputs, y: y + torch.arange(len(y))[:, None, None])
     lower = site.lower_part()
     for batch in islice(site.batches(), 12):
-        assert torch.equal(lower.logits(batch), logits_of(site.model, batch))
+        assert torch.equal(lower.logits(batch), site.task.logits(batch))
     assert lower.kept == 0
 
 
@@ -168,12 +168,16 @@ class Answer:
     logits: Tensor
 
 
+class Config:
+    model_type = "skipping"
+
+
 class Skipping(nn.Module):
     """A model that looks past its layers, or whose layers give more than their outputs."""
 
     def __init__(self, *, tupled: bool, skips: bool) -> None:
         super().__init__()
-        self.tupled, self.skips = tupled, skips
+        self.tupled, self.skips, self.config = tupled, skips, Config()
         self.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
         self.requires_grad_(False)
         if tupled:
@@ -198,9 +202,10 @@ class Skipping(nn.Module):
 def test_nothing_is_kept_of_a_model_of_another_build(tupled: bool, skips: bool, kept: int) -> None:
     torch.manual_seed(1)
     model = Skipping(tupled=tupled, skips=skips)
-    lower = LowerPart(model, tuple(model.layers)[:2], EXAMPLES, PLENTY)
-    for batch in islice(deal_batches(some_texts(), BATCH, 0, seed=1, length=13), 3):
-        assert torch.equal(lower.logits(batch), logits_of(model, batch))
+    task = BareTask(model, plan_of(0).training)
+    lower = LowerPart(task, tuple(model.layers)[:2], EXAMPLES, PLENTY)
+    for batch in islice(deal_batches(some_texts(), BATCH, seed=1, length=13), 3):
+        assert torch.equal(lower.logits(batch), task.logits(batch))
     assert lower.kept == 3 * kept
 
 

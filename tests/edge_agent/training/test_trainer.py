@@ -11,21 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_jobs import LABELS, TinyJob, tiny_job, write_rows
+from tiny_jobs import TinyJob, tiny_job, write_rows
 
-from edge_agent.config import DataTable
-from edge_agent.data.batches import Batch, deal_batches, gather_batch
-from edge_agent.data.site_data import TokenisedTexts, read_site_data, tokenise_examples
+from edge_agent.data.batches import deal_batches
 from edge_agent.training.outcome import TrainingOutcome
+from edge_agent.training.scoring import score_heads
 from edge_agent.training.trainer import StepReport, TrainingCancelledError, TrainingOrder, train
 from ravan.adapters.basis import drawn_bases
 from ravan.adapters.model import inject, remove
 from ravan.adapters.state import ModelState, initial_state
-from ravan.classifier import Classifier, load_classifier
-from ravan.data.tables import TableFormat
+from ravan.data.examples import read_examples
+from ravan.data.source import DataSource
 from ravan.errors import DataError, ErrorReason
 from ravan.ids import BlockId
 from ravan.manifest.plan import JobPlan
+from ravan.tasks.batch import Batch
+from ravan.tasks.loading import load_task_model
+from ravan.tasks.task_model import EncodedExamples, TaskModel
 
 
 class Site:
@@ -34,10 +36,9 @@ class Site:
     def __init__(self, root: Path, **training: Any) -> None:
         self.job: TinyJob = tiny_job(root, **training)
         self.plan: JobPlan = self.job.plan
-        self.classifier: Classifier = load_classifier(self.job.folder, len(LABELS))
-        table = DataTable(path=write_rows(root / "rows.csv"), format=TableFormat.CSV, text="text", label="label")
-        examples = read_site_data(table, self.plan.training)
-        self.data: TokenisedTexts = tokenise_examples(self.classifier, examples, self.plan.training.max_length)
+        self.task: TaskModel[Any] = load_task_model(self.job.folder, self.plan.training)
+        rows = DataSource(path=write_rows(root / "rows.csv"), name="rows")
+        self.data: EncodedExamples = self.task.encode(read_examples(rows, self.plan.training))
         self.state: ModelState = initial_state(self.plan)
         self.reports: list[StepReport] = []
         self.cancelled = threading.Event()
@@ -47,7 +48,12 @@ class Site:
         chosen = {m.ordinal for m in self.plan.matrices[len(self.plan.matrices) - matrices :]}
         return frozenset(self.plan.dense_ids()) | {b for b in self.plan.head_ids() if b.matrix in chosen}
 
-    def train(self, trained: frozenset[BlockId], batches: Iterator[Batch] | None = None) -> TrainingOutcome:
+    def train(
+        self,
+        trained: frozenset[BlockId],
+        batches: Iterator[Batch] | None = None,
+        scored: frozenset[BlockId] = frozenset(),
+    ) -> TrainingOutcome:
         order = TrainingOrder(
             plan=self.plan,
             round_number=self.round_number,
@@ -55,21 +61,22 @@ class Site:
             trained=trained,
             bases=drawn_bases(self.plan.adapter),
             held_examples=len(self.data),
+            scored=scored,
         )
         return train(
-            self.classifier.model,
+            self.task,
             order,
-            batches or deal_batches(self.data, self.plan.training.batch_size, 0, seed=1),
+            batches or deal_batches(self.data, self.plan.training.batch_size, seed=1),
             on_step=self.reports.append,
             cancelled=self.cancelled,
         )
 
     def loss(self, state: ModelState) -> float:
-        batch = gather_batch(self.data, range(len(self.data)), 0)
+        batch = self.data.gather(range(len(self.data)))
         with torch.inference_mode():
-            inject(self.classifier.model, self.plan, state, frozenset(), drawn_bases(self.plan.adapter))
-            logits = self.classifier.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-            remove(self.classifier.model)
+            inject(self.task.model, self.plan, state, frozenset(), drawn_bases(self.plan.adapter))
+            logits = self.task.model(**batch.inputs).logits
+            remove(self.task.model)
         return float(torch.nn.functional.cross_entropy(logits, batch.labels))
 
 
@@ -103,7 +110,7 @@ def test_only_allotted_blocks_have_deltas(tmp_path: Path, matrices: int) -> None
 
 def test_the_base_model_is_bit_for_bit_as_before(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    model = site.classifier.model
+    model = site.task.model
     before = {name: value.clone() for name, value in model.state_dict().items()}
     site.train(site.top(4))
     after = model.state_dict()
@@ -126,12 +133,12 @@ def test_a_second_round_starts_from_the_new_state(tmp_path: Path) -> None:
 def test_one_step_is_torch_s_own_adamw(tmp_path: Path, round_number: int, factor: float) -> None:
     site = Site(tmp_path, steps=1, weight_decay=0.1, learning_rate_decay=0.5)
     site.round_number = round_number
-    batch = gather_batch(site.data, [0, 5, 2, 3], 0)
+    batch = site.data.gather([0, 5, 2, 3])
     update = site.train(frozenset(site.plan.dense_ids()), iter([batch]))
     weight, bias = (torch.tensor(site.state[block], requires_grad=True) for block in site.plan.dense_ids())
     with torch.no_grad():
-        bert: Any = site.classifier.model.bert
-        pooled = bert(input_ids=batch.input_ids, attention_mask=batch.attention_mask)[1]
+        bert: Any = site.task.model.bert
+        pooled = bert(**batch.inputs)[1]
     torch.nn.functional.cross_entropy(pooled @ weight.T + bias, batch.labels).backward()  # type: ignore[no-untyped-call]
     for block, parameter in zip(site.plan.dense_ids(), (weight, bias), strict=True):
         gradient = parameter.grad
@@ -144,13 +151,31 @@ def test_one_step_is_torch_s_own_adamw(tmp_path: Path, round_number: int, factor
 
 def test_statistics_count_what_was_seen(tmp_path: Path) -> None:
     site = Site(tmp_path, steps=2, learning_rate=0.0, dense_learning_rate=0.0)
-    everything = [gather_batch(site.data, range(16), 0), gather_batch(site.data, range(8), 0)]
+    everything = [site.data.gather(range(16)), site.data.gather(range(8))]
     statistics = site.train(site.top(1), iter(everything)).statistics
     assert statistics.examples == 24
     # With rates of zero the model does not move, so the mean loss of the 16 is the model's own.
     per_example = site.loss(site.state)
     assert statistics.loss_sum == pytest.approx(24 * per_example, rel=1e-4)
     assert 0 <= statistics.correct <= 24
+
+
+def test_heads_are_scored_on_a_batch_of_their_own_and_training_is_as_without(tmp_path: Path) -> None:
+    site = Site(tmp_path, steps=3)
+    trained, scored = site.top(1), frozenset(site.plan.head_ids())
+    first, *others = (site.data.gather(rows) for rows in ((0, 1), (2, 3), (0, 3), (1, 2)))
+    without = site.train(trained, iter(others))
+    update = site.train(trained, iter([first, *others]), scored)
+    assert without.scores == {}
+    assert update.scores.keys() == scored
+    assert update.statistics == without.statistics
+    assert update.deltas.keys() == trained
+    assert all(np.array_equal(update.deltas[block], without.deltas[block]) for block in trained)
+
+    def scores(batch: Batch) -> dict[BlockId, float]:
+        return score_heads(site.task, site.plan, site.state, scored, drawn_bases(site.plan.adapter), batch)
+
+    assert update.scores == scores(first) != scores(others[0])
 
 
 def test_progress_and_cost(tmp_path: Path) -> None:
@@ -163,7 +188,7 @@ def test_progress_and_cost(tmp_path: Path) -> None:
 
 def test_a_cancelled_round_ends_between_steps_and_cleans_up(tmp_path: Path) -> None:
     site = Site(tmp_path, steps=50)
-    deal = deal_batches(site.data, 4, 0, seed=1)
+    deal = deal_batches(site.data, 4, seed=1)
 
     def stop_after_two() -> Iterator[Batch]:
         yield next(deal)
@@ -171,22 +196,25 @@ def test_a_cancelled_round_ends_between_steps_and_cleans_up(tmp_path: Path) -> N
         yield next(deal)
         pytest.fail("a step was taken after the cancellation")
 
-    names = [name for name, _ in site.classifier.model.named_modules()]
+    names = [name for name, _ in site.task.model.named_modules()]
     with pytest.raises(TrainingCancelledError):
         site.train(site.top(4), stop_after_two())
-    assert [name for name, _ in site.classifier.model.named_modules()] == names
+    assert [name for name, _ in site.task.model.named_modules()] == names
 
 
-def test_numbers_that_are_not_finite_end_the_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scoring", [False, True])
+def test_numbers_that_are_not_finite_end_the_training(tmp_path: Path, scoring: bool) -> None:
     site = Site(tmp_path)
+    names = [name for name, _ in site.task.model.named_modules()]
     broken = dict(site.state)
     weight = site.plan.dense_ids()[0]
     broken[weight] = np.full_like(broken[weight], np.inf)
     site.state = broken
     with pytest.raises(DataError) as caught:
-        site.train(site.top(4))
+        site.train(site.top(4), scored=frozenset(site.plan.head_ids()) if scoring else frozenset())
     assert caught.value.reason is ErrorReason.MALFORMED
     assert "learning rate" in caught.value.next_step
+    assert [name for name, _ in site.task.model.named_modules()] == names
 
 
 def test_scales_can_be_fixed(tmp_path: Path) -> None:

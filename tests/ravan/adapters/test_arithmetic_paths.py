@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from kept_tensors import kept_for_backward
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -139,18 +140,6 @@ def test_a_gpu_gives_the_same(path: Path) -> None:
     for name in ("weight", "bias", "b", "a", "columns", "rows", "x", "products"):
         setattr(case, name, getattr(case, name).cuda())
     torch.testing.assert_close(case.ours(path), case.naive())
-
-
-def kept_for_backward(run: Callable[[], Tensor]) -> list[Tensor]:
-    kept: list[Tensor] = []
-
-    def note(tensor: Tensor) -> Tensor:
-        kept.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        run()
-    return kept
 
 
 def storages(tensors: Iterable[Tensor]) -> set[int]:

@@ -173,9 +173,10 @@ def test_scales_can_be_held_at_one() -> None:
     assert [name for name, p in layer.named_parameters() if p.requires_grad] == ["cores"]
 
 
-def test_low_precision_weight_is_refused() -> None:
-    with pytest.raises(ModelError, match="bfloat16"):
-        RavanLinear(nn.Linear(IN, OUT, dtype=torch.bfloat16))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_weight_of_a_type_without_arithmetic_is_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(ModelError, match=str(dtype)):
+        RavanLinear(nn.Linear(IN, OUT, dtype=dtype))
 
 
 def test_delta_weight_is_the_formula() -> None:

@@ -21,6 +21,7 @@ from ravan.manifest.instructions import (
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.phases import AgentActivity, JobState, RoundOutcome
 from ravan.manifest.plan import (
+    TEXT_SLOT,
     AdapterSettings,
     BasisKind,
     Denominator,
@@ -29,6 +30,7 @@ from ravan.manifest.plan import (
     Matrix,
     ModelFile,
     Optimiser,
+    Precision,
     Task,
     TrainingSettings,
 )
@@ -67,6 +69,37 @@ def ascending(elements: st.SearchStrategy[int], min_size: int = 0) -> st.SearchS
 
 
 @st.composite
+def prompts(draw: st.DrawFn) -> str:
+    before, after = (draw(st.lists(texts, max_size=2).map("\n".join)) for _ in range(2))
+    return before.replace(TEXT_SLOT, "") + TEXT_SLOT + after.replace(TEXT_SLOT, "")
+
+
+@st.composite
+def trainings(draw: st.DrawFn) -> TrainingSettings:
+    """Draw settings that say what the task's examples look like; those of other tasks may be there as well."""
+    task = draw(st.sampled_from(Task))
+    sizes = st.integers(1, 5000)
+    series, images = task is Task.SERIES_CLASSIFICATION, task is Task.IMAGE_CLASSIFICATION
+    return TrainingSettings(
+        task=task,
+        data=draw(texts),
+        labels=tuple(draw(st.lists(texts, unique=True, max_size=4))),
+        max_length=draw(sizes),
+        batch_size=draw(sizes),
+        steps=draw(sizes),
+        optimiser=draw(st.sampled_from(Optimiser)),
+        learning_rate=draw(rates),
+        dense_learning_rate=draw(rates),
+        weight_decay=draw(rates),
+        learning_rate_decay=draw(st.floats(min_value=2**-10, max_value=1.0)),
+        prompt=draw(prompts() if task is Task.CAUSAL_LM else st.just("") | prompts()),
+        image_side=draw(st.integers(int(images), 1 << 14)),
+        channels=tuple(draw(st.lists(texts, unique=True, min_size=int(series), max_size=4))),
+        window_step=draw(st.integers(int(series), 5000)),
+    )
+
+
+@st.composite
 def plans(draw: st.DrawFn) -> JobPlan:
     heads = draw(st.integers(0, 4))
     paths = sorted(draw(st.sets(st.from_regex(r"[a-z]{1,8}\.json", fullmatch=True), min_size=1, max_size=3)))
@@ -102,20 +135,9 @@ def plans(draw: st.DrawFn) -> JobPlan:
             DenseParameter(ordinal=ordinal, name=name, shape=tuple(draw(st.lists(sizes, min_size=1, max_size=3))))
             for ordinal, name in enumerate(dense_names)
         ),
-        training=TrainingSettings(
-            task=draw(st.sampled_from(Task)),
-            data=draw(texts),
-            labels=tuple(draw(st.lists(texts, unique=True, max_size=4))),
-            max_length=draw(sizes),
-            batch_size=draw(sizes),
-            steps=draw(sizes),
-            optimiser=draw(st.sampled_from(Optimiser)),
-            learning_rate=draw(rates),
-            dense_learning_rate=draw(rates),
-            weight_decay=draw(rates),
-            learning_rate_decay=draw(st.floats(min_value=2**-10, max_value=1.0)),
-        ),
+        training=draw(trainings()),
         denominator=draw(st.sampled_from(Denominator)),
+        precision=draw(st.sampled_from(Precision)),
     )
 
 
@@ -161,6 +183,7 @@ def assignments(draw: st.DrawFn) -> Assignment:
                 site=name,
                 identity_key=key,
                 tiles=tuple(sorted(draw(tile_choice))),
+                scored_tiles=tuple(sorted(draw(tile_choice))),
                 endorsement=draw(st.just(b"") | signatures),
             )
             for i, (name, key) in enumerate(zip(names, identities, strict=True))
@@ -179,6 +202,7 @@ def rosters(draw: st.DrawFn) -> Roster:
         Bundle(
             bundle_id=i,
             blocks=(BlockId(BlockKind.HEAD, 0, i, 0),),
+            scored=tuple(BlockId(BlockKind.HEAD, 0, i, j) for j in range(draw(st.integers(0, 2)))),
             members=tuple(sorted(draw(cohort))),
             threshold=draw(st.integers(1, 128)),
             void=draw(st.booleans()),

@@ -27,7 +27,7 @@ from ravan.codec.secagg_messages import submission_to_wire as to_wire
 from ravan.errors import ErrorReason, ProtocolError
 from ravan.ids import BlockId, BlockKind, Digest
 from ravan.manifest.assignment import Assignment, BlockSpec, Tile
-from ravan.manifest.plan import JobPlan, ModelFile
+from ravan.manifest.plan import JobPlan, ModelFile, Task
 from ravan.wire.v1 import hardware_pb2, round_pb2, secagg_pb2, site_service_pb2
 
 Read = Callable[[bytes], object]
@@ -133,6 +133,61 @@ ROUND = find(assignments(), lambda each: len(each.tiles) > 1 and len(each.member
 )
 def test_a_plan_that_does_not_hold_together_is_refused(plan: JobPlan, match: str) -> None:
     refuse(decode_plan, encode_plan(plan), match)
+
+
+COMPLETE = replace(
+    PLAN.training,
+    prompt="Order: {text}\nSubsystem:",
+    image_side=14,
+    channels=("oil",),
+    window_step=2,
+    labels=("a", "b"),
+)
+
+
+def plan_for(task: Task, **changes: Any) -> JobPlan:
+    return replace(PLAN, training=replace(COMPLETE, task=task, **changes))
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        (Task.IMAGE_CLASSIFICATION, {"image_side": 0}),
+        (Task.SERIES_CLASSIFICATION, {"channels": ()}),
+        (Task.SERIES_CLASSIFICATION, {"window_step": 0}),
+        (Task.CAUSAL_LM, {"prompt": ""}),
+        (Task.CAUSAL_LM, {"prompt": "Subsystem:"}),
+        (Task.CAUSAL_LM, {"prompt": "{text} {text}"}),
+    ],
+)
+def test_a_plan_that_does_not_say_what_its_examples_look_like_is_refused(task: Task, changes: dict[str, Any]) -> None:
+    refuse(decode_plan, encode_plan(plan_for(task, **changes)), f"what the examples of {task} look like")
+    # What one task needs is nothing to the others.
+    for other in set(Task) - {task}:
+        sound = plan_for(other, **changes)
+        assert decode_plan(encode_plan(sound)) == sound
+
+
+@pytest.mark.parametrize("character", [*map(chr, range(32)), "\x7f"])
+def test_a_prompt_may_hold_line_feeds_and_no_other_control_character(character: str) -> None:
+    plan = plan_for(Task.CAUSAL_LM, prompt=f"Order: {{text}}{character}Subsystem:")
+    if character == "\n":
+        assert decode_plan(encode_plan(plan)) == plan
+    else:
+        refuse(decode_plan, encode_plan(plan), "prompt is longer than 1000 characters or holds control characters")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"image_side": (1 << 14) + 1}, "side of an image is 16385"),
+        ({"channels": ("oil", "oil")}, "channels are not all different"),
+        ({"channels": ("",)}, "channel is empty"),
+        ({"prompt": "{text}" + "a" * 995}, "prompt is longer than 1000"),
+    ],
+)
+def test_task_settings_out_of_bounds_are_refused(changes: dict[str, Any], match: str) -> None:
+    refuse(decode_plan, encode_plan(plan_for(Task.SEQUENCE_CLASSIFICATION, **changes)), match)
 
 
 STRAY = BlockId(BlockKind.HEAD, 9, 99, 9)

@@ -61,11 +61,11 @@ from ravan.ids import Digest
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.instructions import Greeting, Instruction, Numbered, RoundRef
 from ravan.manifest.liveness import Heartbeat
-from ravan.manifest.plan import JobPlan
+from ravan.manifest.plan import JobPlan, Precision, Task
 from ravan.manifest.profile import HardwareProfile, JobProfile
 from ravan.manifest.roster import Roster, RosterEntry
 from ravan.secagg.messages import MaskedHeader, ShareDelivery
-from ravan.wire.v1 import hardware_pb2, secagg_pb2, site_service_pb2
+from ravan.wire.v1 import hardware_pb2, round_pb2, secagg_pb2, site_service_pb2
 
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -76,6 +76,39 @@ def test_a_plan_survives_its_encoding(plan: JobPlan) -> None:
     payload = encode_plan(plan)
     assert decode_plan(payload) == plan
     assert encode_plan(decode_plan(payload)) == payload
+
+
+# Written before jobs had other tasks than to classify texts.
+OLD_PLAN = bytes.fromhex(
+    "08011210000102030405060708090a0b0c0d0e0f1a0f6f72646572732d306131623263336422066f72646572732a0474696e"
+    "7932330a0b636f6e6669672e6a736f6e12240a20b79606fb3afea5bd1609ed40b622142f1c98125abcfe89a76a661b0e8e34"
+    "391010023a2a0801100218012220000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f3001422f"
+    "12076c617965722e30180420062a206089164ff4da9c7fe4c41e4af1cd43583f386450d5cd27d9dab0a0eccf668629423108"
+    "0112076c617965722e31180420062a208653b91715a463273230887504be46f07a79ca5658554956900d49c275f1e16b4a14"
+    "120f636c61737369666965722e626961731a01035240080112066f72646572731a0470756d701a06656e67696e651a036361"
+    "6220102804300a380141fca9f1d24d62503f497b14ae47e17a843f59cdccccccccccec3f5801"
+)
+
+
+def test_the_plan_of_an_older_text_job_is_read_and_keeps_its_digest() -> None:
+    plan = decode_plan(OLD_PLAN)
+    training = plan.training
+    assert (training.task, training.labels) == (Task.SEQUENCE_CLASSIFICATION, ("pump", "engine", "cab"))
+    assert (training.max_length, training.learning_rate_decay) == (16, 0.9)
+    assert (training.prompt, training.image_side, training.channels, training.window_step) == ("", 0, (), 0)
+    # Agents compare plans by the digest of their bytes.
+    assert encode_plan(plan) == OLD_PLAN
+
+
+@quick
+@given(plans())
+def test_a_float32_plan_has_the_bytes_it_had_before_there_was_a_choice(plan: JobPlan) -> None:
+    payload = encode_plan(replace(plan, precision=Precision.FLOAT32))
+    wire = round_pb2.JobPlan.FromString(payload)
+    assert max(field.number for field, _ in wire.ListFields()) < wire.DESCRIPTOR.fields_by_name["precision"].number
+    narrow = encode_plan(replace(plan, precision=Precision.INT8))
+    assert narrow.startswith(payload)
+    assert len(narrow) == len(payload) + 2
 
 
 @quick

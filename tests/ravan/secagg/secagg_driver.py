@@ -80,8 +80,9 @@ def make_assignment(
     ring_bits: int = 24,
     rotate: bool = False,
     weighting: Weighting | None = None,
+    scored: Sequence[Sequence[int]] = (),
 ) -> Assignment:
-    """One member per entry of `tiles`, trained tiles as given; tile i has one head of lengths[i]."""
+    """One member per entry of `tiles`, trained and scored tiles as given; tile i has one head of lengths[i]."""
     heads = [BlockSpec(block_id=head(i), length=length, clip=0.5 + i) for i, length in enumerate(lengths)]
     members = tuple(
         Member(
@@ -89,6 +90,7 @@ def make_assignment(
             site=SiteId(f"site-{i}"),
             identity_key=identity(i).public_key().public_bytes_raw(),
             tiles=tuple(mine),
+            scored_tiles=tuple(scored[i]) if scored else (),
         )
         for i, mine in enumerate(tiles)
     )
@@ -131,6 +133,13 @@ def random_blocks(assignment: Assignment, index: int) -> dict[BlockId, Quantised
 
 def statistics_of(index: int) -> LocalStatistics:
     return LocalStatistics(examples=100_000 + index, loss_sum=12345.5 + index, correct=70_000 + 2 * index)
+
+
+def scores_of(assignment: Assignment, index: int) -> dict[BlockId, float]:
+    """Both ends of the range where there is room, and anything between."""
+    heads = sorted(assignment.scored_by(index))
+    drawn = np.random.default_rng((index, 7)).random(len(heads)).tolist()
+    return dict(zip(heads, [1.0, 0.0, *drawn], strict=False))
 
 
 @dataclass
@@ -187,8 +196,9 @@ class Federation:
         blocks, statistics = random_blocks(self.assignment, index), statistics_of(index)
         weighting = self.assignment.weighting
         weight = 1 if weighting is None else 1 + index % weighting.limit
+        scores = scores_of(self.assignment, index)
         self.vectors[index] = {
-            bundle.bundle_id: assemble(lay_out(self.assignment, bundle), blocks, statistics, weight)
+            bundle.bundle_id: assemble(lay_out(self.assignment, bundle), blocks, statistics, weight, scores)
             for bundle in bundles_of(self.roster.bundles, index)
         }
         payload = bytes(mask_vectors(job, self.vectors[index]))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from secagg_driver import DENSE, Federation, head, make_assignment, only, sole, statistics_of
+from secagg_driver import DENSE, Federation, head, make_assignment, only, scores_of, sole, statistics_of
 
 from ravan.errors import ErrorReason, ProtocolError
 from ravan.ids import BlockId, Digest
@@ -51,7 +51,13 @@ def run_updates(
         bundles, generator = bundles_of(roster.bundles, i), np.random.default_rng(i)
         held = (held_examples or {}).get(i, 0)
         vectors = quantise_update(
-            federation.assignment, bundles, deltas_of_site, statistics_of(i), generator, held_examples=held
+            federation.assignment,
+            bundles,
+            deltas_of_site,
+            statistics_of(i),
+            generator,
+            held_examples=held,
+            scores=scores_of(federation.assignment, i),
         )
         payload = bytes(mask_vectors(only(federation.agents[i].deliver(deliveries[i]), Mask).job, vectors))
         federation.payloads[i] = payload

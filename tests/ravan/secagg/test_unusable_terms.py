@@ -116,6 +116,13 @@ def test_one_block_that_is_empty_or_has_no_bound(changes: dict[str, Any]) -> Non
     check_assignment(replace(good, blocks=(*others, replace(last, length=1))))
 
 
+@pytest.mark.parametrize("scored", [(3,), (1, 0), (0, 0), (-1,)], ids=str)
+def test_a_tile_to_score_that_is_unknown_or_listed_twice(scored: tuple[int, ...]) -> None:
+    bad = make_assignment([(0,)] * 3, scored=[(0, 1, 2), scored, ()])
+    refused(ErrorReason.PROTOCOL_VIOLATION, lambda: check_assignment(bad), "trains or scores a tile")
+    check_assignment(make_assignment([(0,)] * 3, scored=[(0, 1, 2), (2,), ()]))
+
+
 def test_a_round_in_which_nobody_trains_a_head_is_sound() -> None:
     check_assignment(make_assignment([()] * 3))
 

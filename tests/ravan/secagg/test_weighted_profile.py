@@ -76,17 +76,23 @@ def test_a_thin_cell_withholds_every_bundle_that_it_is_in() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from([(0,), (0, 1), (0, 1, 2)]), min_size=9, max_size=20), st.data())
+@given(
+    st.lists(st.tuples(st.sampled_from([(0,), (0, 1)]), st.sampled_from([(), (0, 1), (1, 2)])), min_size=9, max_size=20)
+    | st.lists(st.tuples(st.sampled_from([(0,), (0, 1), (0, 1, 2)]), st.just(())), min_size=9, max_size=20),
+    st.data(),
+)
 def test_no_combination_of_released_weights_is_about_fewer_than_a_cell(
-    drawn: list[tuple[int, ...]], data: st.DataObject
+    drawn: list[tuple[tuple[int, ...], tuple[int, ...]]], data: st.DataObject
 ) -> None:
     """Subtracting any released bundle from any other leaves whole surviving cells: none, or three sites and more."""
-    tiles = [mine for mine in drawn if drawn.count(mine) >= TERMS.cell_minimum]
-    if len(tiles) < 3:
+    allotments = [mine for mine in drawn if drawn.count(mine) >= TERMS.cell_minimum]
+    if len(allotments) < 3:
         return
-    assignment = weighted(tiles)
-    plan = plan_bundles(assignment, range(len(tiles)))
-    survivors = data.draw(st.sets(st.integers(0, len(tiles) - 1)))
+    assignment = make_assignment(
+        [tiles for tiles, _ in allotments], weighting=TERMS, scored=[scored for _, scored in allotments]
+    )
+    plan = plan_bundles(assignment, range(len(allotments)))
+    survivors = data.draw(st.sets(st.integers(0, len(allotments) - 1)))
     released = approved_bundles(assignment, plan, survivors)
     cohorts = [frozenset(plan[bundle].members) & survivors for bundle in released]
     for one, other in combinations([*cohorts, frozenset()], 2):

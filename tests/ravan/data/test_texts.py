@@ -11,38 +11,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravan.data.tables import Examples, TableFormat, read_examples
+from ravan.data.source import DataSource, TableFormat
+from ravan.data.texts import TextExamples, read_texts
 from ravan.errors import DataError, ErrorReason
 
 LABELS = ("engine", "hydraulic")
 
 
-def read_csv(path: Path, content: bytes | str, label_column: str = "subsystem") -> Examples:
+def read_table(path: Path, table_format: TableFormat, label: str = "subsystem", name: str = "a.csv") -> TextExamples:
+    return read_texts(DataSource(path=path, name=name, format=table_format, label=label), LABELS)
+
+
+def read_csv(path: Path, content: bytes | str, label_column: str = "subsystem") -> TextExamples:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_examples(path, TableFormat.CSV, "text", label_column, LABELS)
+    return read_table(path, TableFormat.CSV, label_column)
 
 
-def read_jsonl(path: Path, content: str) -> Examples:
+def read_jsonl(path: Path, content: str) -> TextExamples:
     path.write_text(content, encoding="utf-8")
-    return read_examples(path, TableFormat.JSONL, "text", "subsystem", LABELS)
+    return read_table(path, TableFormat.JSONL)
 
 
 def test_csv_of_a_spreadsheet_with_a_byte_order_mark_and_other_columns(tmp_path: Path) -> None:
     content = '\ufefftext,asset,subsystem\r\n"hose, burst",A,hydraulic\r\nwon\'t start,B,engine \r\n'.encode()
     examples = read_csv(tmp_path / "a.csv", content)
-    assert examples == Examples(texts=("hose, burst", "won't start"), label_ids=(1, 0), rows_without_text=0)
+    assert examples == TextExamples(texts=("hose, burst", "won't start"), label_ids=(1, 0), left_out=0)
 
 
 def test_jsonl_with_numbers_and_an_empty_line(tmp_path: Path) -> None:
     content = '{"text": "hose", "subsystem": "hydraulic"}\n\n{"text": 4711, "subsystem": "engine", "x": null}\n'
-    assert read_jsonl(tmp_path / "a.jsonl", content) == Examples(
-        texts=("hose", "4711"), label_ids=(1, 0), rows_without_text=0
+    assert read_jsonl(tmp_path / "a.jsonl", content) == TextExamples(
+        texts=("hose", "4711"), label_ids=(1, 0), left_out=0
     )
 
 
-def test_rows_without_text_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_left_out_are_left_out_and_counted(tmp_path: Path) -> None:
     examples = read_csv(tmp_path / "a.csv", "text,subsystem\n  ,engine\nhose,hydraulic\n,\n")
-    assert (examples.texts, examples.rows_without_text) == (("hose",), 2)
+    assert (examples.texts, examples.left_out) == (("hose",), 2)
 
 
 def test_unknown_label_is_named_with_its_line_and_the_nearest_known(tmp_path: Path) -> None:
@@ -64,7 +69,7 @@ def test_missing_label_is_told_apart_from_an_unknown_one(tmp_path: Path) -> None
     ("content", "sentence"),
     [
         ("text,asset\nhose,A\n", "no column 'subsystem' in line 1; its columns are: text, asset"),
-        ("", "holds no row with a text"),
+        ("", "holds no row\\."),
         ("text,subsystem\n", "holds no row with a text"),
         ("text,subsystem\nhose\n", "line 2, has 1 cells"),
         ('text,subsystem\n"hose" x,engine\n', "line 2, is no valid CSV"),
@@ -104,7 +109,7 @@ def test_broken_jsonl_is_refused_with_a_sentence(tmp_path: Path, content: str, s
 @pytest.mark.parametrize("name", ["nowhere.csv", "."])
 def test_file_that_cannot_be_opened(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="cannot be opened") as caught:
-        read_examples(tmp_path / name, TableFormat.CSV, "text", "subsystem", LABELS)
+        read_table(tmp_path / name, TableFormat.CSV)
     assert caught.value.reason is ErrorReason.DATA_UNREADABLE
 
 
@@ -133,7 +138,7 @@ def test_any_bytes_are_read_or_refused_with_a_reason(
     reason = None
     count = 0
     try:
-        count = len(read_examples(path, table_format, "text", "subsystem", LABELS).texts)
+        count = len(read_table(path, table_format).texts)
     except DataError as error:
         reason = error.reason
     assert (reason is None) == (count > 0)
@@ -143,6 +148,6 @@ def test_any_bytes_are_read_or_refused_with_a_reason(
 def test_sentences_use_the_given_name_instead_of_the_path(tmp_path: Path) -> None:
     (tmp_path / "0f3a").write_text("text,subsystem\nhose,pump\n")
     with pytest.raises(DataError) as caught:
-        read_examples(tmp_path / "0f3a", TableFormat.CSV, "text", "subsystem", LABELS, name="held-out.csv")
+        read_table(tmp_path / "0f3a", TableFormat.CSV, name="held-out.csv")
     assert str(caught.value).startswith("held-out.csv, line 2")
     assert "0f3a" not in str(caught.value)

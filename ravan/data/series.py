@@ -1,0 +1,112 @@
+"""Windows over the rows of sensor tables: numbers of several channels, labelled by the last row of the window.
+
+Rows stand in the order of time. Where a column tells series apart (machines, runs), no window goes over the border of
+two, and rows of a series need not stand together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ravan.data.labels import LabelIndex, printable
+from ravan.data.source import DataSource, nothing_to_learn, unreadable
+from ravan.data.tables import iterate_rows
+
+_LARGEST: Final = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SeriesExamples:
+    """Labelled windows, which share the rows that they have in common."""
+
+    values: NDArray[np.float32] = field(repr=False)
+    """(rows, channels)."""
+    starts: NDArray[np.int64] = field(repr=False)
+    """First row of each window."""
+    window: int
+    """Rows of a window."""
+    label_ids: tuple[int, ...] = field(repr=False)
+    left_out: int
+    """Series left out because they are shorter than a window."""
+
+    def __len__(self) -> int:
+        return len(self.label_ids)
+
+
+@dataclass(slots=True)
+class _Series:
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    label_ids: list[int] = field(default_factory=list)
+
+
+def read_series(
+    source: DataSource, labels: Sequence[str], channels: Sequence[str], window: int, step: int
+) -> SeriesExamples:
+    """Cut the series of a table into windows of `window` rows, a new one starting each `step` rows.
+
+    Raise DataError DATA_UNREADABLE for a table without a whole window or one that cannot be read, and
+    DATA_UNKNOWN_LABEL for a label outside `labels`.
+    """
+    series = _collect_series(source, labels, channels)
+    values: list[tuple[float, ...]] = []
+    starts: list[int] = []
+    ids: list[int] = []
+    left_out = 0
+    for each in series.values():
+        ends = range(window, len(each.rows) + 1, step)
+        left_out += not ends
+        starts += [len(values) + end - window for end in ends]
+        ids += [each.label_ids[end - 1] for end in ends]
+        values += each.rows
+    if not starts:
+        raise nothing_to_learn(source.name, f"series of {window} rows, which is what the model looks at")
+    return SeriesExamples(
+        values=np.asarray(values, np.float32),
+        starts=np.asarray(starts, np.int64),
+        window=window,
+        label_ids=tuple(ids),
+        left_out=left_out,
+    )
+
+
+def iterate_labels(source: DataSource) -> Iterator[str]:
+    """Yield the label of each row; which channels a job needs is not known here."""
+    wanted = (source.label, *_group_columns(source))
+    for _, cells in iterate_rows(source, wanted):
+        yield cells[source.label].strip()
+
+
+def _collect_series(source: DataSource, labels: Sequence[str], channels: Sequence[str]) -> dict[str, _Series]:
+    columns = [source.columns.get(channel, channel) for channel in channels]
+    group = _group_columns(source)
+    index = LabelIndex(labels)
+    series: dict[str, _Series] = {}
+    for line, cells in iterate_rows(source, (*columns, source.label, *group)):
+        place = f"{source.name}, line {line},"
+        each = series.setdefault(cells[source.group] if group else "", _Series())
+        each.label_ids.append(index.look_up(cells[source.label].strip(), place))
+        each.rows.append(tuple(_number(cells, column, place) for column in columns))
+    return series
+
+
+def _group_columns(source: DataSource) -> tuple[str, ...]:
+    return (source.group,) if source.group else ()
+
+
+def _number(cells: Mapping[str, str], column: str, place: str) -> float:
+    try:
+        value = float(cells[column])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or abs(value) > _LARGEST:
+        raise unreadable(
+            f"{place} has no number in '{column}' but '{printable(cells[column])}'.",
+            "Fill the gap or delete that line; numbers are written with a point.",
+        )
+    return value

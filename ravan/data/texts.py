@@ -1,0 +1,85 @@
+"""Texts with a label to tell or an answer to give, from a table.
+
+A row without text is left out and counted; a row without a known label, or without an answer, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ravan.data.labels import LabelIndex
+from ravan.data.source import DataSource, nothing_to_learn, unreadable
+from ravan.data.tables import iterate_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextExamples:
+    """Labelled texts in file order."""
+
+    texts: tuple[str, ...] = field(repr=False)
+    label_ids: tuple[int, ...] = field(repr=False)
+    """Position of each text's label in the job's list."""
+    left_out: int
+    """Rows left out because their text was blank."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerExamples:
+    """Texts with the answers that a language model is to give, in file order."""
+
+    texts: tuple[str, ...] = field(repr=False)
+    answers: tuple[str, ...] = field(repr=False)
+    left_out: int
+    """Rows left out because their text was blank."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def read_texts(source: DataSource, labels: Sequence[str]) -> TextExamples:
+    """Read all labelled texts of a table.
+
+    Raise DataError DATA_UNREADABLE for a table without examples or one that cannot be read, and DATA_UNKNOWN_LABEL
+    for a label outside `labels`.
+    """
+    rows, left_out = _rows_with_text(source)
+    index = LabelIndex(labels)
+    ids = tuple(index.look_up(label, f"{source.name}, line {line},") for line, _, label in rows)
+    return TextExamples(texts=tuple(text for _, text, _ in rows), label_ids=ids, left_out=left_out)
+
+
+def read_answers(source: DataSource, labels: Sequence[str]) -> AnswerExamples:
+    """Read all texts and answers of a table; raise as `read_texts` does. Without `labels` any answer may come."""
+    rows, left_out = _rows_with_text(source)
+    index = LabelIndex(labels)
+    for line, _, answer in rows:
+        place = f"{source.name}, line {line},"
+        if labels:
+            index.look_up(answer, place)
+        elif not answer:
+            raise unreadable(f"{place} has no answer in '{source.label}'.", "Fill it in, or delete that line.")
+    texts, answers = tuple(text for _, text, _ in rows), tuple(answer for _, _, answer in rows)
+    return AnswerExamples(texts=texts, answers=answers, left_out=left_out)
+
+
+def iterate_texts(source: DataSource) -> Iterator[tuple[int, str, str]]:
+    """Yield (line, text, label or answer), neither checked beyond being there."""
+    for line, cells in iterate_rows(source, (source.text, source.label)):
+        yield line, cells[source.text], cells[source.label].strip()
+
+
+def _rows_with_text(source: DataSource) -> tuple[list[tuple[int, str, str]], int]:
+    """Return the rows to learn from, and how many have no text."""
+    rows, blank = [], 0
+    for row in iterate_texts(source):
+        if row[1].strip():
+            rows.append(row)
+        else:
+            blank += 1
+    if not rows:
+        raise nothing_to_learn(source.name, "row with a text")
+    return rows, blank

@@ -1,0 +1,148 @@
+"""Answers to give after a prompt: a causal language model that learns the answer's tokens alone.
+
+An answer is right when greedy decoding would give it word by word, which one pass over prompt and answer shows: each of
+its tokens is the most likely one after those before it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ravan.data.source import unreadable
+from ravan.data.texts import AnswerExamples
+from ravan.manifest.plan import TEXT_SLOT, TrainingSettings
+from ravan.tasks.base_model import BaseModel, load_base_model
+from ravan.tasks.batch import NOT_LEARNT, Batch
+from ravan.tasks.task_model import EncodedExamples, TaskModel
+from ravan.tasks.texts import TokenRows, check_length, flatten_rows, load_tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PromptedAnswers(EncodedExamples):
+    """Prompts with the answers behind them, tokenised for one job."""
+
+    sequences: TokenRows
+    answer_lengths: NDArray[np.int64] = field(repr=False)
+    """Tokens at the end of each sequence that are its answer."""
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.answer_lengths)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Return the tokens of each sequence."""
+        return self.sequences.lengths
+
+    def gather(self, rows: Sequence[int], *, length: int = 0) -> Batch:
+        """Return the chosen sequences, padded to the longest of them and to `length` at least."""
+        ids, mask = self.sequences.pad(rows, self.pad_id, length)
+        labels = np.full_like(ids, NOT_LEARNT)
+        for position, row in enumerate(rows):
+            end = int(mask[position].sum())
+            start = end - int(self.answer_lengths[row])
+            # What stands at a place is told from the place before it.
+            labels[position, start - 1 : end - 1] = ids[position, start:end]
+        return Batch(
+            inputs={"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)},
+            labels=torch.from_numpy(labels),
+            rows=torch.tensor(list(rows)),
+        )
+
+
+class AnswerModel(TaskModel[AnswerExamples]):
+    """`AutoModelForCausalLM` with the job's prompt before every answer."""
+
+    evaluation_batch: ClassVar[int] = 8  # the outputs have the size of the vocabulary
+
+    def __init__(self, base: BaseModel, tokenizer: Any, training: TrainingSettings) -> None:
+        super().__init__(base, training)
+        self._tokenizer = tokenizer
+        self._can_choose = "logits_to_keep" in inspect.signature(base.model.forward).parameters
+        check_length(base, tokenizer, training)
+
+    def encode(self, examples: AnswerExamples) -> PromptedAnswers:
+        """Tokenise prompts and answers; a text too long for `max_length` is cut at its end.
+
+        Raise DataError DATA_UNREADABLE for an answer that leaves no room for its text.
+        """
+        before, after = self.training.prompt.split(TEXT_SLOT)
+        answers = [[*ids, self._end()] for ids in self._plain([f" {answer}" for answer in examples.answers])]
+        (tail,) = self._plain([after]) if after else ([],)
+        heads = self._tokenizer([before + text for text in examples.texts])["input_ids"]
+        room = [self.training.max_length - len(tail) - len(answer) for answer in answers]
+        if min(room) < 1:
+            longest = max(len(answer) for answer in answers)
+            raise unreadable(
+                f"An answer has {longest} tokens; with the prompt that is more than the job's max_length of"
+                f" {self.training.max_length}.",
+                "Shorten the answer, or ask HQ for a job with a greater max_length.",
+            )
+        rows = ([*head[:left], *tail, *answer] for head, left, answer in zip(heads, room, answers, strict=True))
+        return PromptedAnswers(
+            sequences=flatten_rows(rows),
+            answer_lengths=np.asarray([len(answer) for answer in answers], np.int64),
+            pad_id=int(self._tokenizer.pad_token_id),
+        )
+
+    def worst_case(self, batch_size: int, data: EncodedExamples) -> Batch:
+        """Return random tokens in sequences of `max_length`, with answers as long as the longest of the data."""
+        length = self.training.max_length
+        answer = int(data.answer_lengths.max()) if isinstance(data, PromptedAnswers) else length // 2
+        ids = np.random.default_rng(0).integers(0, len(self._tokenizer), batch_size * length, np.int32)
+        noise = PromptedAnswers(
+            sequences=TokenRows(tokens=ids, starts=np.arange(batch_size + 1, dtype=np.int64) * length),
+            answer_lengths=np.full(batch_size, min(answer, length - 1), np.int64),
+            pad_id=0,
+        )
+        return noise.gather(range(batch_size))
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Return the outputs at the places where some sequence of the batch has an answer to tell."""
+        places = _places(batch)
+        if self._can_choose:
+            logits: Tensor = self.model(**batch.inputs, logits_to_keep=places).logits
+            return logits.float()
+        return super().logits(batch)[:, places]
+
+    def losses(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return each answer's mean cross-entropy over its tokens."""
+        wanted = batch.labels[:, _places(batch)]  # (batch, places)
+        each = cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none", ignore_index=NOT_LEARNT)
+        return each.view_as(wanted).sum(1) / (wanted != NOT_LEARNT).sum(1)
+
+    def count_correct(self, logits: Tensor, batch: Batch) -> int:
+        """Return how many answers greedy decoding would give."""
+        wanted = batch.labels[:, _places(batch)]
+        return int(((logits.argmax(2) == wanted) | (wanted == NOT_LEARNT)).all(1).sum())
+
+    def _plain(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _end(self) -> int:
+        token = self._tokenizer.eos_token_id
+        return int(self._tokenizer.pad_token_id if token is None else token)
+
+
+def load_answer_model(folder: Path, training: TrainingSettings) -> AnswerModel:
+    """Build model and tokenizer; raise ModelError, or ConfigError where the model cannot read such long texts."""
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - takes seconds to import
+
+    base = load_base_model(AutoModelForCausalLM, folder)
+    return AnswerModel(base, load_tokenizer(base), training)
+
+
+def _places(batch: Batch) -> Tensor:
+    """Return the positions at which some sequence has a token to tell, ascending."""
+    return (batch.labels != NOT_LEARNT).any(0).nonzero().flatten()
