@@ -16,8 +16,8 @@ CRASHES ?= 1
 export HF_HUB_OFFLINE := 1
 
 .PHONY: help env env-dev env-examples demo example test test-all check mutants bench bench-masking bench-secagg bench-step \
-        bench-memory bench-allocate bench-size bench-aggregate bench-startup bench-round bench-recovery simulate fuzz \
-        fuzz-corpus format proto clean
+        bench-memory bench-cost bench-allocate bench-size bench-aggregate bench-startup bench-round bench-recovery simulate \
+        fuzz fuzz-corpus format proto clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -79,7 +79,7 @@ mutants: $(VENV)/.dev  ## break secure aggregation on purpose, see the tests fai
 	@$(if $(MODULES),,nice -n 10 $(BIN)/python -m mutation.removal)
 	@nice -n 10 $(BIN)/python -m mutation.secagg $(MODULES)
 
-bench: bench-masking bench-secagg bench-step bench-memory bench-allocate bench-size bench-aggregate bench-startup bench-round bench-recovery  ## measure every promised figure
+bench: bench-masking bench-secagg bench-step bench-memory bench-cost bench-allocate bench-size bench-aggregate bench-startup bench-round bench-recovery  ## measure every promised figure
 
 bench-masking: $(VENV)/.runtime  ## masking against the raw keystream
 	@$(BIN)/python -m benchmarks.masking
@@ -101,6 +101,9 @@ bench-step: $(VENV)/.dev  ## a training step against PEFT LoRA's; a few minutes,
 
 bench-memory: $(VENV)/.dev  ## memory that training takes against PEFT LoRA's; nine minutes
 	@$(BIN)/python -m benchmarks.memory
+
+bench-cost: $(VENV)/.dev  ## predicted memory and time of allocations against measured ones
+	@$(BIN)/python -m benchmarks.cost
 
 bench-size: $(VENV)/.dev  ## a quarter of a 1.2B model trained, a 7B model planned, float32 and bfloat16; five minutes and 7 GB
 	@$(BIN)/python -m benchmarks.size

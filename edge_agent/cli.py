@@ -275,11 +275,10 @@ def _measured(cache: Any, config: AgentFile) -> Any:
 def _job_row(measured: Any, limit_bytes: int) -> dict[str, Any]:
     profile = measured.profile
     fitting = [count for count in range(1, measured.matrices + 1) if profile.peak_bytes(count) <= limit_bytes]
-    seconds = profile.step_floor_s + profile.step_per_matrix_s * measured.matrices
     return {
         "job": measured.job_name,
         "matrices": measured.matrices,
         "matrices_that_fit": max(fitting, default=0),
         "ram_loaded_mb": profile.ram_loaded_bytes >> 20,
-        "step_ms": round(1000 * seconds),
+        "step_ms": round(1000 * profile.step_s(measured.matrices)),
     }

@@ -1,8 +1,7 @@
 """How many tiles from the top each site affords by its memory and the deadline.
 
-Cost grows about linearly in the number of trained matrices counted from the top, and each site has
-measured its own numbers on the actual model (`JobProfile`), so the longest affordable run of tiles
-follows from arithmetic.
+Each site has measured on the actual model what training the top 1, 2, ... matrices costs it (`JobProfile`), so the
+longest affordable run of tiles is looked up.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ def needed_bytes(job: JobProfile, matrices: int) -> int:
 
 def needed_deadline_s(job: JobProfile, matrices: int, steps: int) -> float:
     """Return the least training deadline under which a site is asked to train the top `matrices`."""
-    return steps * (job.step_floor_s + job.step_per_matrix_s * matrices) / DEADLINE_SHARE
+    return steps * job.step_s(matrices) / DEADLINE_SHARE
 
 
 def _affordable(matrices: Sequence[int], site: SiteCapacity, budget: Budget) -> int | Shortage:

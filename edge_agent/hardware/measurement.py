@@ -1,60 +1,35 @@
 """What a job costs on this PC, measured on the actual model with the dearest batch that can come.
 
 Memory is measured from small to large, and nothing is tried whose predicted peak is over the limit:
-first a part of the batch with the dense blocks alone, then the whole batch, then the same with about
-a quarter of the matrices from the top. Layers are measured whole, since memory grows by layers: the
-activations of a layer are kept as soon as one of its matrices trains.
+first a part of the batch with as little training as can be, then the whole batch, then both with about a quarter of
+the matrices from the top. What any other number of matrices takes follows from these and from the model's shapes
+(`edge_agent.hardware.cost_model`).
 """
 
 from __future__ import annotations
 
 import re
-import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from torch.optim import AdamW
-
-from edge_agent.hardware.memory import PeakMeter, release_unused, resident_bytes
-from edge_agent.training.trainer import make_optimiser, take_step
+from edge_agent.hardware.cost_model import CostModel, Measured, StepCost
+from edge_agent.hardware.kept import Kept, count_kept
+from edge_agent.hardware.trial import TrialSteps
 from ravan.adapters.basis import BasisSource
-from ravan.adapters.model import inject, remove, trained_parameters
-from ravan.adapters.state import initial_state
 from ravan.errors import ErrorReason, ResourceError
 from ravan.ids import BlockId, Digest
 from ravan.manifest.plan import JobPlan
 from ravan.manifest.profile import JobProfile
-from ravan.tasks.batch import Batch
 from ravan.tasks.task_model import EncodedExamples, TaskModel
 
-_SMALL_PART = 4
-"""The first try takes one in so many texts of a batch."""
+_SMALL_PART: Final = 4
+"""The first try takes one in so many examples of a batch."""
 
-_TIMED_STEPS = 2
-_MARGIN = 1.05
-"""Predicted peaks are taken this much higher; repeated steps differ by a few per cent."""
+_UNTRIED: Final = 3
+"""Passes of a step that trains everything in passes of one that trains the dense blocks: forward and two gradients."""
 
-_LAYER_NUMBER = re.compile(r"\.(\d+)\.")
-
-
-@dataclass(frozen=True, slots=True)
-class _Cost:
-    """Of one step."""
-
-    extra_bytes: int
-    """Peak over the loaded idle model."""
-    seconds: float
-
-    def times(self, factor: float) -> _Cost:
-        return _Cost(round(self.extra_bytes * factor), self.seconds * factor)
-
-    def plus(self, other: _Cost) -> _Cost:
-        return _Cost(self.extra_bytes + other.extra_bytes, self.seconds + other.seconds)
-
-    def minus(self, other: _Cost) -> _Cost:
-        return _Cost(max(0, self.extra_bytes - other.extra_bytes), max(0.0, self.seconds - other.seconds))
+_LAYER_NUMBER: Final = re.compile(r"\.(\d+)\.")
 
 
 def measure_job(
@@ -66,30 +41,22 @@ def measure_job(
     bases: BasisSource,
     limit_bytes: int,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> JobProfile:
     """Return the job's cost; takes seconds and blocks. The base model is bit for bit as before when this ends.
 
-    Raise ResourceError MEMORY_LIMIT when not even the first try can be expected to fit `limit_bytes`.
+    `clock` tells the seconds in which steps are timed. Raise ResourceError MEMORY_LIMIT when not even the first try can
+    be expected to fit `limit_bytes`.
     """
-    bench = _Bench(task, plan, bases, data, limit_bytes)
-    dense = _least_blocks(plan)
+    trial = TrialSteps(task, plan, bases, data, limit_bytes, clock)
     # The first step of a process loads libraries and touches weights; that is no cost of a step.
-    bench.cost_of(dense, 1)
-    if bench.idle_bytes >= limit_bytes:
-        raise _too_tight(bench.idle_bytes, limit_bytes)
-    small = bench.cost_of(dense, bench.part)
-    on_progress(1, 3)
-    floor = bench.cost_if_it_fits(dense, small.times(bench.growth))
-    on_progress(2, 3)
-    per_matrix = _matrix_cost(bench, dense, small, floor) if plan.matrices else _Cost(0, 0.0)
-    on_progress(3, 3)
-    return JobProfile(
-        plan_digest=plan_digest,
-        ram_loaded_bytes=bench.idle_bytes,
-        ram_floor_bytes=floor.extra_bytes,
-        ram_per_matrix_bytes=per_matrix.extra_bytes,
-        step_floor_s=floor.seconds,
-        step_per_matrix_s=per_matrix.seconds,
+    trial.cost_of(_blocks_from(plan, least_matrices(plan)), 1)
+    if trial.idle_bytes >= limit_bytes:
+        raise _too_tight(trial.idle_bytes, limit_bytes)
+    kept = count_kept(task, plan, trial.batch)
+    measured = _measure_steps(trial, kept, on_progress)
+    return CostModel(plan, kept, plan.training.batch_size).profile(
+        measured, plan_digest=plan_digest, loaded_bytes=trial.idle_bytes
     )
 
 
@@ -97,79 +64,61 @@ def top_matrices(plan: JobPlan) -> int:
     """Return how many matrices from the top make whole layers and are about a quarter of all, at least a layer."""
     layers = [_layer_of(matrix.name) for matrix in plan.matrices]
     ends = [n for n in range(1, len(layers) + 1) if n == len(layers) or layers[-n] != layers[-n - 1]]
-    return min(ends, key=lambda n: (abs(4 * n - len(layers)), -n))
+    return min(ends, key=lambda n: (abs(4 * n - len(layers)), -n), default=0)
 
 
-def _matrix_cost(bench: _Bench, dense: frozenset[BlockId], small: _Cost, floor: _Cost) -> _Cost:
-    """Return the further cost of one matrix, measured over `top_matrices`."""
-    plan = bench.plan
-    number = top_matrices(plan)
-    chosen = {matrix.ordinal for matrix in plan.matrices[-number:]}
-    trained = dense | {block for block in plan.head_ids() if block.matrix in chosen}
-    if not bench.fits(floor):
-        # There is no room to find out. So much a matrix means that none is allotted.
-        return floor
-    further = bench.cost_of(trained, bench.part).minus(small)
-    predicted = floor.plus(further.times(bench.growth))
-    return bench.cost_if_it_fits(trained, predicted).minus(floor).times(1 / number)
+def least_matrices(plan: JobPlan) -> int:
+    """Return how many matrices the smallest step trains: none or, where all that trains is heads, the top one."""
+    return 0 if plan.dense else min(1, len(plan.matrices))
 
 
-class _Bench:
-    """Run single steps and take their cost."""
-
-    def __init__(
-        self, task: TaskModel[Any], plan: JobPlan, bases: BasisSource, data: EncodedExamples, limit: int
-    ) -> None:
-        self.plan = plan
-        self.idle_bytes = 0
-        """Resident memory after the last steps, with nothing training."""
-        self.part = max(1, plan.training.batch_size // _SMALL_PART)
-        self.growth = plan.training.batch_size / self.part
-        self._task = task
-        self._bases = bases
-        self._data = data
-        self._limit = limit
-        self._state = initial_state(plan)
-
-    def fits(self, cost: _Cost) -> bool:
-        """Tell whether so much may be tried."""
-        return self.idle_bytes + cost.extra_bytes * _MARGIN <= self._limit
-
-    def cost_if_it_fits(self, trained: frozenset[BlockId], predicted: _Cost) -> _Cost:
-        """Measure with the whole batch, or return the prediction where that might go over the limit."""
-        return self.cost_of(trained, self.plan.training.batch_size) if self.fits(predicted) else predicted
-
-    def cost_of(self, trained: frozenset[BlockId], batch_size: int) -> _Cost:
-        """Do some steps and return the peak over all and the median time of one."""
-        training, model = self.plan.training, self._task.model
-        batch = self._task.worst_case(batch_size, self._data)
-        release_unused()
-        with PeakMeter() as meter:
-            try:
-                inject(model, self.plan, self._state, trained, self._bases)
-                optimiser = make_optimiser(trained_parameters(model, self.plan), training, 1)
-                # A part of the batch is tried for its memory; its time counts only where a whole one does not fit.
-                steps = 1 + (_TIMED_STEPS if batch_size == training.batch_size else 1)
-                times = [_timed_step(self._task, optimiser, batch) for _ in range(steps)]
-            finally:
-                remove(model)
-                model.zero_grad(set_to_none=True)
-        # What libraries keep for the next step counts as idle: it stays for as long as the process.
-        release_unused()
-        self.idle_bytes = resident_bytes()
-        return _Cost(max(0, meter.peak_bytes() - self.idle_bytes), statistics.median(times[1:]))
+def _measure_steps(trial: TrialSteps, kept: Kept, on_progress: Callable[[int, int], None]) -> Measured:
+    plan, number, least = trial.plan, top_matrices(trial.plan), least_matrices(trial.plan)
+    blocks, batch_size = _blocks_from(plan, least), plan.training.batch_size
+    part = max(1, batch_size // _SMALL_PART)
+    small = trial.cost_of(blocks, part)
+    on_progress(1, 3)
+    floor = trial.cost_if_it_fits(blocks, batch_size, small.times(batch_size / part))
+    on_progress(2, 3)
+    reached = _measure_reached(trial, kept, part, (small, floor)) if number > least else floor
+    on_progress(3, 3)
+    return Measured(
+        least=least,
+        floor=floor,
+        matrices=number,
+        reached=reached,
+        preparing_bytes=trial.preparing_bytes,
+    )
 
 
-def _timed_step(task: TaskModel[Any], optimiser: AdamW, batch: Batch) -> float:
-    started = time.perf_counter()
-    take_step(task, optimiser, batch)
-    return time.perf_counter() - started
+def _measure_reached(trial: TrialSteps, kept: Kept, part: int, floors: tuple[StepCost, StepCost]) -> StepCost:
+    """Return the cost of training `top_matrices`, with the whole batch where it fits; `floors` of part and whole."""
+    plan, batch_size = trial.plan, trial.plan.training.batch_size
+    number, least = top_matrices(plan), least_matrices(plan)
+    trained = _blocks_from(plan, number)
+    # Until it is measured, a backward pass is taken to need as much room to work in as the smallest step.
+    small, whole = (
+        StepCost(
+            extra_bytes=model.reached_bytes(number, model.working_bytes(floor.extra_bytes, least)),
+            seconds=floor.seconds * _UNTRIED,
+        )
+        for model, floor in zip((CostModel(plan, kept, size) for size in (part, batch_size)), floors, strict=True)
+    )
+    tried = trial.cost_if_it_fits(trained, part, small)
+    if tried is small:
+        return whole
+    growth = batch_size / part
+    working = round(CostModel(plan, kept, part).working_bytes(tried.extra_bytes, number) * growth)
+    predicted = StepCost(
+        extra_bytes=CostModel(plan, kept, batch_size).reached_bytes(number, working), seconds=tried.seconds * growth
+    )
+    return trial.cost_if_it_fits(trained, batch_size, predicted)
 
 
-def _least_blocks(plan: JobPlan) -> frozenset[BlockId]:
-    """Return the dense blocks or, where all that trains is heads, those of the top matrix."""
-    top = len(plan.matrices) - 1
-    return frozenset(plan.dense_ids() or (block for block in plan.head_ids() if block.matrix == top))
+def _blocks_from(plan: JobPlan, matrices: int) -> frozenset[BlockId]:
+    """Return the dense blocks and the heads of the top `matrices`."""
+    first = len(plan.matrices) - matrices
+    return frozenset(plan.dense_ids()) | {block for block in plan.head_ids() if block.matrix >= first}
 
 
 def _layer_of(name: str) -> str:

@@ -58,6 +58,9 @@ def _read(path: Path) -> MeasuredJob | None:
         content = json.loads(path.read_bytes())
         profile = content.pop("profile")
         digest = Digest(bytes.fromhex(profile.pop("plan_digest")))
-        return MeasuredJob(profile=JobProfile(plan_digest=digest, **profile), **content)
+        # A file of an older release has neither list, and its figures are those of another model of cost.
+        reached_bytes, reached_s = tuple(profile.pop("ram_reached_bytes")), tuple(profile.pop("step_reached_s"))
+        known = JobProfile(plan_digest=digest, ram_reached_bytes=reached_bytes, step_reached_s=reached_s, **profile)
+        return MeasuredJob(profile=known, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

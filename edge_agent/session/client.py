@@ -51,7 +51,7 @@ from edge_agent.session.round_desk import RoundDesk
 from ravan.clock import Clock
 from ravan.codec.documents import open_document
 from ravan.errors import ErrorReason, IdentityError, RavanError, StateError
-from ravan.ids import Digest
+from ravan.ids import Digest, JobId
 from ravan.manifest.documents import DocumentKind
 from ravan.manifest.instructions import ExchangeShares, Greeting, Instruction, Numbered, Prepare, Train
 from ravan.manifest.phases import DropReason
@@ -308,9 +308,18 @@ class AgentSession:
         named = {"round": effect.round_number} if effect.round_number else {"job": effect.job_id or "unknown"}
         log.info("leaving", **named, reason=effect.reason.value)
         try:
+            if effect.short_for is not None:
+                await self._report_shortage(effect.short_for, effect.job_id)
             await self.coordinator.leave(effect)
         except RavanError as error:
             log.info("the coordinator does not wait for this site any more", why=str(error))
+
+    async def _report_shortage(self, plan_digest: Digest, job_id: JobId | None) -> None:
+        """Report what holds now before the round goes on without this site: the next one is allotted by it."""
+        await self._report_hardware()
+        profile = self.jobs.profile_of(plan_digest)
+        if profile is not None and job_id is not None:
+            await self.coordinator.report_job(job_id, profile)
 
     def _later(self, event: Event) -> None:
         """Handle an event outside the lane, since its effects may cancel what the lane is doing."""

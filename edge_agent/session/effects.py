@@ -107,6 +107,8 @@ class Leave:
     reason: DropReason
     suspect: int | None = None
     """Member whose shares could not be used."""
+    short_for: Digest | None = None
+    """Plan for which memory was short: the limits and the job's cost of now are reported first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge_agent.hardware.guard import ran_out_of_memory
 from edge_agent.session.events import RoundFailed
 from ravan.errors import DataError, ErrorReason, IdentityError, ModelError, ProtocolError, RavanError
 from ravan.ids import Digest
@@ -33,7 +34,6 @@ def drop_reason(error: Exception) -> DropReason:
         return DropReason.REFUSED
     if isinstance(error, RavanError):
         return _BY_REASON.get(error.reason, DropReason.INTERNAL)
-    # RLIMIT_DATA shows itself as MemoryError in Python and as RuntimeError with this text in torch.
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if ran_out_of_memory(error):
         return DropReason.MEMORY
     return DropReason.INTERNAL

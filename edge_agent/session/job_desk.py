@@ -10,6 +10,7 @@ import structlog
 
 from edge_agent.config import AgentFile, DataTable
 from edge_agent.data.site_data import read_site_data
+from edge_agent.hardware.correction import correct_profile
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.memory import resident_bytes
 from edge_agent.hardware.profile_cache import MeasuredJob, ProfileCache
@@ -84,11 +85,23 @@ class JobDesk:
         with self._board.doing(AgentActivity.MEASURING):
             job = await self._lane.in_thread(lambda _: self._build(plan, digest, blobs, bases, examples, stamp))
         self._jobs[digest] = job
+        self._say_what_is_missing(job)
         return job.profile
 
     def job(self, digest: Digest) -> PreparedJob:
         """Return a prepared job."""
         return self._jobs[digest]
+
+    def profile_of(self, digest: Digest) -> JobProfile | None:
+        """Return what a job costs by all that is known now; None when it is over."""
+        job = self._jobs.get(digest)
+        return None if job is None else job.profile
+
+    def correct(self, job: PreparedJob, matrices: int, seen_bytes: int) -> None:
+        """Remember that training the top `matrices` takes more than was measured, `seen_bytes` in all at least."""
+        job.profile = correct_profile(job.profile, matrices, seen_bytes)
+        self._keep(job.plan, job.profile)
+        log.warning("corrected", job=job.plan.job_name, **_figures(job.profile))
 
     def forget(self, digest: Digest) -> None:
         """Drop a job and the model in memory."""
@@ -178,19 +191,30 @@ class JobDesk:
             limit_bytes=self._limits.read().limit_bytes,
             on_progress=lambda done, total: self._board.progress(done, total, job=plan.job_name),
         )
-        self._profiles.keep(
-            MeasuredJob(profile=profile, job_name=plan.job_name, matrices=len(plan.matrices), threads=self._threads)
-        )
+        self._keep(plan, profile)
         log.info(
             "measured",
             job=plan.job_name,
-            loaded_mb=profile.ram_loaded_bytes >> 20,
-            step_mb=profile.ram_floor_bytes >> 20,
-            matrix_kb=profile.ram_per_matrix_bytes >> 10,
+            **_figures(profile),
             step_ms=round(1000 * profile.step_floor_s),
             matrix_ms=round(1000 * profile.step_per_matrix_s, 1),
         )
         return profile
+
+    def _keep(self, plan: JobPlan, profile: JobProfile) -> None:
+        self._profiles.keep(
+            MeasuredJob(profile=profile, job_name=plan.job_name, matrices=len(plan.matrices), threads=self._threads)
+        )
+
+    def _say_what_is_missing(self, job: PreparedJob) -> None:
+        """Tell the site where not even the smallest allocation fits; the coordinator leaves it out by the profile."""
+        limit, needed = self._limits.read().limit_bytes, job.profile.peak_bytes(0)
+        if needed > limit:
+            log.warning(
+                f"Not even the smallest part of the job '{job.plan.job_name}' fits this PC: it takes"
+                f" {needed >> 20} MiB, and the agent's limit is {limit >> 20} MiB.",
+                next_step="Raise ram_limit_mb or the system's limit for the agent; then it takes part.",
+            )
 
     def _check_room(self, plan: JobPlan) -> None:
         """Refuse a model whose weights alone do not fit, before they are loaded."""
@@ -203,6 +227,14 @@ class JobDesk:
                 reason=ErrorReason.MEMORY_LIMIT,
                 next_step="Raise ram_limit_mb or the system's limit for the agent, or leave this job to other PCs.",
             )
+
+
+def _figures(profile: JobProfile) -> dict[str, int]:
+    return {
+        "loaded_mb": profile.ram_loaded_bytes >> 20,
+        "step_mb": profile.ram_floor_bytes >> 20,
+        "matrix_kb": profile.ram_per_matrix_bytes >> 10,
+    }
 
 
 def _stamp(table: DataTable) -> _DataStamp:

@@ -256,7 +256,8 @@ class SessionMachine:
         now = self._round
         if now is None or now.digest != event.assignment_digest:
             return ()
-        leave = replace(_leave(now.assignment, event.reason), suspect=event.suspect)
+        short_for = now.assignment.plan_digest if event.reason is DropReason.MEMORY else None
+        leave = replace(_leave(now.assignment, event.reason), suspect=event.suspect, short_for=short_for)
         return *self._close(), leave, *self._prepare_next()
 
     def _instruction_refused(self) -> Effects:

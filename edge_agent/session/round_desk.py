@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edge_agent.hardware.guard import MemoryGuard, OutgrownError
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.secure.keeping import QuantisedKeeper
 from edge_agent.secure.offer import UnmaskedUpdate
@@ -110,9 +111,13 @@ class RoundDesk:
         log.info("training", round=number, heads=heads, steps=job.plan.training.steps)
         started = time.monotonic()
         with self._board.doing(AgentActivity.TRAINING, number):
-            current.update = await self._lane.in_thread(
-                lambda cancelled: self._train(job, version, effect, offer, cancelled)
-            )
+            try:
+                current.update = await self._lane.in_thread(
+                    lambda cancelled: self._train(job, version, effect, offer, cancelled)
+                )
+            except OutgrownError as error:
+                self._jobs.correct(job, job.plan.matrices_reached(trained | scored), error.seen_bytes)
+                raise
         log.info("trained", round=number, seconds=round(time.monotonic() - started, 1))
         advertisement = secure.finish_training(current.update.outcome)
         await self._send(_before_roster(assignment, effect.digest), advertisement)
@@ -176,7 +181,10 @@ class RoundDesk:
         from edge_agent.training.lower_part import is_worth_keeping  # noqa: PLC0415 - imports torch
         from edge_agent.training.trainer import TrainingOrder, train  # noqa: PLC0415 - imports torch
 
+        guard = MemoryGuard(self._limits)
+
         def tell(report: StepReport) -> None:
+            guard.check(report.cost.extra_peak_bytes)
             self._board.training_cost(report.cost)
             self._board.progress(report.done, report.total, step=f"{report.done}/{report.total}")
 
@@ -198,19 +206,11 @@ class RoundDesk:
             room_bytes=room if keeping else 0,
             scored=assignment.scored_by(effect.index),
         )
-        outcome = train(
-            task,
-            order,
-            # What is kept of one batch serves in another only where both are padded alike.
-            deal_batches(
-                data,
-                job.plan.training.batch_size,
-                local_seed(),
-                length=int(lengths.max()) if keeping else 0,
-            ),
-            on_step=tell,
-            cancelled=cancelled,
-        )
+        # What is kept of one batch serves in another only where both are padded alike.
+        length = int(lengths.max()) if keeping else 0
+        batches = deal_batches(data, job.plan.training.batch_size, local_seed(), length=length)
+        with guard.watching():
+            outcome = train(task, order, batches, on_step=tell, cancelled=cancelled)
         return UnmaskedUpdate(
             plan_digest=assignment.plan_digest,
             state_digest=assignment.state_digest,

@@ -222,6 +222,8 @@ _JOB_PROFILE: Final = JobProfile(
     ram_per_matrix_bytes=1 << 20,
     step_floor_s=0.25,
     step_per_matrix_s=0.01,
+    ram_reached_bytes=(1 << 28, 1 << 29),
+    step_reached_s=(0.25, 0.5),
 )
 _HEARTBEAT: Final = Heartbeat(
     process_id=bytes(range(16)), activity=AgentActivity.TRAINING, round_number=3, done=2, total=40, rss_bytes=1 << 29

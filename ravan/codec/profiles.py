@@ -48,6 +48,8 @@ def job_profile_to_wire(value: JobProfile) -> hardware_pb2.JobProfile:
         ram_per_matrix_bytes=value.ram_per_matrix_bytes,
         step_floor_s=value.step_floor_s,
         step_per_matrix_s=value.step_per_matrix_s,
+        ram_reached_bytes=value.ram_reached_bytes,
+        step_reached_s=value.step_reached_s,
     )
 
 
@@ -60,6 +62,8 @@ def job_profile_from_wire(wire: hardware_pb2.JobProfile) -> JobProfile:
         ram_per_matrix_bytes=_bytes(wire.ram_per_matrix_bytes, "memory of a matrix"),
         step_floor_s=fields.number(wire.step_floor_s, "time of the smallest step"),
         step_per_matrix_s=fields.number(wire.step_per_matrix_s, "time of a matrix"),
+        ram_reached_bytes=tuple(_bytes(each, "memory of the top matrices") for each in wire.ram_reached_bytes),
+        step_reached_s=tuple(fields.number(each, "time of the top matrices") for each in wire.step_reached_s),
     )
 
 

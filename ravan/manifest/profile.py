@@ -37,10 +37,7 @@ class HardwareProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobProfile:
-    """Cost of one job on one machine, measured on the actual model with the job's batch shape.
-
-    Memory and time grow about linearly in the number of trained matrices counted from the top.
-    """
+    """Cost of one job on one machine, from the model's shapes and a measurement with the job's batch shape."""
 
     plan_digest: Digest
     """Signed plan that was measured."""
@@ -54,7 +51,23 @@ class JobProfile:
     """Seconds of a step that trains the dense blocks alone."""
     step_per_matrix_s: float
     """Further seconds for each trained matrix, from the top."""
+    ram_reached_bytes: tuple[int, ...] = ()
+    """Extra peak over `ram_loaded_bytes` where the top 1, 2, ... matrices train; empty where only the mean is known."""
+    step_reached_s: tuple[float, ...] = ()
+    """Seconds of a step that trains the top 1, 2, ... matrices; empty where only the mean is known."""
+
+    def extra_bytes(self, matrices: int) -> int:
+        """Return the peak over the loaded idle model to expect of training the top `matrices`."""
+        if 0 < matrices <= len(self.ram_reached_bytes):
+            return self.ram_reached_bytes[matrices - 1]
+        return self.ram_floor_bytes + self.ram_per_matrix_bytes * matrices
 
     def peak_bytes(self, matrices: int) -> int:
         """Return the resident peak to expect of training the top `matrices`, without a margin."""
-        return self.ram_loaded_bytes + self.ram_floor_bytes + self.ram_per_matrix_bytes * matrices
+        return self.ram_loaded_bytes + self.extra_bytes(matrices)
+
+    def step_s(self, matrices: int) -> float:
+        """Return the seconds to expect of a step that trains the top `matrices`, without a margin."""
+        if 0 < matrices <= len(self.step_reached_s):
+            return self.step_reached_s[matrices - 1]
+        return self.step_floor_s + self.step_per_matrix_s * matrices

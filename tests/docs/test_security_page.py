@@ -69,6 +69,8 @@ def test_what_travels_in_the_clear_is_what_the_page_says() -> None:
         "ram_per_matrix_bytes",
         "step_floor_s",
         "step_per_matrix_s",
+        "ram_reached_bytes",
+        "step_reached_s",
     }
     assert {field.name for field in dataclasses.fields(Heartbeat)} == {
         "process_id",

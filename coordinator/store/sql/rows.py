@@ -103,7 +103,9 @@ def job_profile_to_row(record: JobProfileRecord) -> Row:
 def job_profile_from_row(row: Row) -> JobProfileRecord:
     """Read a job profile."""
     stored = row["profile"]
-    profile = JobProfile(**{**stored, "plan_digest": _digest(stored["plan_digest"])})
+    # JSON knows no tuples, and a row of an older release has neither list.
+    lists = {name: tuple(stored.get(name, ())) for name in ("ram_reached_bytes", "step_reached_s")}
+    profile = JobProfile(**{**stored, **lists, "plan_digest": _digest(stored["plan_digest"])})
     return JobProfileRecord(job_id=JobId(row["job_id"]), site=SiteId(row["site"]), profile=profile)
 
 

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cravan/wire/v1/hardware.proto\x12\rravan.wire.v1\"\xea\x01\n\x0fHardwareProfile\x12\r\n\x05\x63ores\x18\x01 \x01(\r\x12\x17\n\x0fram_total_bytes\x18\x02 \x01(\x04\x12\x17\n\x0fram_limit_bytes\x18\x03 \x01(\x04\x12\x34\n\x10ram_limit_source\x18\x04 \x01(\x0e\x32\x1a.ravan.wire.v1.LimitSource\x12\x17\n\x0f\x64isk_free_bytes\x18\x05 \x01(\x04\x12\x18\n\x10\x61\x65s_instructions\x18\x06 \x01(\x08\x12\x16\n\x0e\x63pu_capability\x18\x07 \x01(\t\x12\x15\n\ragent_version\x18\x08 \x01(\t\"\xa3\x01\n\nJobProfile\x12\x13\n\x0bplan_digest\x18\x01 \x01(\x0c\x12\x18\n\x10ram_loaded_bytes\x18\x02 \x01(\x04\x12\x17\n\x0fram_floor_bytes\x18\x03 \x01(\x04\x12\x1c\n\x14ram_per_matrix_bytes\x18\x04 \x01(\x04\x12\x14\n\x0cstep_floor_s\x18\x05 \x01(\x01\x12\x19\n\x11step_per_matrix_s\x18\x06 \x01(\x01*\x90\x01\n\x0bLimitSource\x12\x1c\n\x18LIMIT_SOURCE_UNSPECIFIED\x10\x00\x12\x18\n\x14LIMIT_SOURCE_MACHINE\x10\x01\x12\x17\n\x13LIMIT_SOURCE_CONFIG\x10\x02\x12\x17\n\x13LIMIT_SOURCE_CGROUP\x10\x03\x12\x17\n\x13LIMIT_SOURCE_RLIMIT\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cravan/wire/v1/hardware.proto\x12\rravan.wire.v1\"\xea\x01\n\x0fHardwareProfile\x12\r\n\x05\x63ores\x18\x01 \x01(\r\x12\x17\n\x0fram_total_bytes\x18\x02 \x01(\x04\x12\x17\n\x0fram_limit_bytes\x18\x03 \x01(\x04\x12\x34\n\x10ram_limit_source\x18\x04 \x01(\x0e\x32\x1a.ravan.wire.v1.LimitSource\x12\x17\n\x0f\x64isk_free_bytes\x18\x05 \x01(\x04\x12\x18\n\x10\x61\x65s_instructions\x18\x06 \x01(\x08\x12\x16\n\x0e\x63pu_capability\x18\x07 \x01(\t\x12\x15\n\ragent_version\x18\x08 \x01(\t\"\xd6\x01\n\nJobProfile\x12\x13\n\x0bplan_digest\x18\x01 \x01(\x0c\x12\x18\n\x10ram_loaded_bytes\x18\x02 \x01(\x04\x12\x17\n\x0fram_floor_bytes\x18\x03 \x01(\x04\x12\x1c\n\x14ram_per_matrix_bytes\x18\x04 \x01(\x04\x12\x14\n\x0cstep_floor_s\x18\x05 \x01(\x01\x12\x19\n\x11step_per_matrix_s\x18\x06 \x01(\x01\x12\x19\n\x11ram_reached_bytes\x18\x07 \x03(\x04\x12\x16\n\x0estep_reached_s\x18\x08 \x03(\x01*\x90\x01\n\x0bLimitSource\x12\x1c\n\x18LIMIT_SOURCE_UNSPECIFIED\x10\x00\x12\x18\n\x14LIMIT_SOURCE_MACHINE\x10\x01\x12\x17\n\x13LIMIT_SOURCE_CONFIG\x10\x02\x12\x17\n\x13LIMIT_SOURCE_CGROUP\x10\x03\x12\x17\n\x13LIMIT_SOURCE_RLIMIT\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ravan.wire.v1.hardware_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LIMITSOURCE']._serialized_start=451
-  _globals['_LIMITSOURCE']._serialized_end=595
+  _globals['_LIMITSOURCE']._serialized_start=502
+  _globals['_LIMITSOURCE']._serialized_end=646
   _globals['_HARDWAREPROFILE']._serialized_start=48
   _globals['_HARDWAREPROFILE']._serialized_end=282
   _globals['_JOBPROFILE']._serialized_start=285
-  _globals['_JOBPROFILE']._serialized_end=448
+  _globals['_JOBPROFILE']._serialized_end=499
 # @@protoc_insertion_point(module_scope)

@@ -3,8 +3,10 @@
 isort:skip_file
 What a site reports about its machine."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -111,6 +113,8 @@ class JobProfile(_message.Message):
     RAM_PER_MATRIX_BYTES_FIELD_NUMBER: _builtins.int
     STEP_FLOOR_S_FIELD_NUMBER: _builtins.int
     STEP_PER_MATRIX_S_FIELD_NUMBER: _builtins.int
+    RAM_REACHED_BYTES_FIELD_NUMBER: _builtins.int
+    STEP_REACHED_S_FIELD_NUMBER: _builtins.int
     plan_digest: _builtins.bytes
     """Digest of the signed job plan that was measured, 32 bytes. Set by the agent."""
     ram_loaded_bytes: _builtins.int
@@ -118,11 +122,23 @@ class JobProfile(_message.Message):
     ram_floor_bytes: _builtins.int
     """Extra peak bytes of a step that trains the dense blocks alone. Set by the agent."""
     ram_per_matrix_bytes: _builtins.int
-    """Further peak bytes for each trained matrix, counted from the top. Set by the agent."""
+    """Further peak bytes for each trained matrix, counted from the top, on average. Set by the agent."""
     step_floor_s: _builtins.float
     """Seconds of a step that trains the dense blocks alone. Set by the agent."""
     step_per_matrix_s: _builtins.float
-    """Further seconds for each trained matrix, counted from the top. Set by the agent."""
+    """Further seconds for each trained matrix, counted from the top, on average. Set by the agent."""
+    @_builtins.property
+    def ram_reached_bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Extra peak bytes, as in `ram_floor_bytes`, of a step that trains the top 1, 2, ... matrices. Set by the agent; an
+        older one leaves it empty, and the average holds.
+        """
+
+    @_builtins.property
+    def step_reached_s(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Seconds of a step that trains the top 1, 2, ... matrices. Set by the agent; an older one leaves it empty, and the
+        average holds.
+        """
+
     def __init__(
         self,
         *,
@@ -132,10 +148,12 @@ class JobProfile(_message.Message):
         ram_per_matrix_bytes: _builtins.int = ...,
         step_floor_s: _builtins.float = ...,
         step_per_matrix_s: _builtins.float = ...,
+        ram_reached_bytes: _abc.Iterable[_builtins.int] | None = ...,
+        step_reached_s: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan_digest", b"plan_digest", "ram_floor_bytes", b"ram_floor_bytes", "ram_loaded_bytes", b"ram_loaded_bytes", "ram_per_matrix_bytes", b"ram_per_matrix_bytes", "step_floor_s", b"step_floor_s", "step_per_matrix_s", b"step_per_matrix_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan_digest", b"plan_digest", "ram_floor_bytes", b"ram_floor_bytes", "ram_loaded_bytes", b"ram_loaded_bytes", "ram_per_matrix_bytes", b"ram_per_matrix_bytes", "ram_reached_bytes", b"ram_reached_bytes", "step_floor_s", b"step_floor_s", "step_per_matrix_s", b"step_per_matrix_s", "step_reached_s", b"step_reached_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,6 +25,7 @@ from ravan.manifest.instructions import (
     Train,
 )
 from ravan.manifest.phases import DropReason, JobState, RoundOutcome, RoundPhase
+from ravan.manifest.profile import JobProfile
 from ravan.secagg.messages import SealedShares
 
 
@@ -343,6 +344,33 @@ async def test_halving_a_site_s_memory_changes_its_next_allocation(tmp_path: Pat
         assert plant.sites[0].trained == [MATRICES, 1]
         # The three others still carry the lower tiles.
         assert sorted(detail.rounds[1].cohorts.values()) == [3] * (2 * HEADS) + [4] * HEADS
+
+
+async def test_a_site_that_outgrew_its_limit_is_asked_for_less_in_the_next_round(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        plant.sites[0].mute = {Train}
+        await plant.connect_all()
+        job_id = await plant.submit(rounds=2)
+        await plant.until(job_id, lambda _: _awaits_only(plant, job_id, "site-0"))
+        # As an agent does, in this order: what holds now, then that it leaves.
+        digest = plant.sites[1].assignment.plan_digest
+        limit = plant.sites[0].ram
+        corrected = JobProfile(
+            plan_digest=digest,
+            ram_loaded_bytes=350,
+            ram_floor_bytes=50,
+            ram_per_matrix_bytes=limit,
+            step_floor_s=0.1,
+            step_per_matrix_s=0.1,
+            ram_reached_bytes=(200, limit, 2 * limit),
+        )
+        await plant.conductor.job_profiled(SiteId("site-0"), job_id, corrected)
+        await plant.conductor.left(SiteId("site-0"), job_id, 1, DropReason.MEMORY)
+        plant.sites[0].mute = set()
+        detail = await plant.until(job_id, ended)
+        assert [(d.site, d.reason) for d in detail.rounds[0].dropped] == [("site-0", DropReason.MEMORY)]
+        assert [record.sites[0].heads for record in detail.rounds] == [MATRICES * HEADS, HEADS]
+        assert plant.sites[0].trained == [1]
 
 
 async def test_heads_that_too_few_sites_can_hold_are_trained_by_nobody_and_the_job_says_so(tmp_path: Path) -> None:

@@ -101,6 +101,8 @@ def job_profile(job_id: str = "j1", name: str = "plant-a", floor: float = 0.25) 
         ram_per_matrix_bytes=3,
         step_floor_s=floor,
         step_per_matrix_s=0.1,
+        ram_reached_bytes=(5, 1 << 33),
+        step_reached_s=(0.35, 0.5),
     )
     return JobProfileRecord(job_id=JobId(job_id), site=SiteId(name), profile=profile)
 

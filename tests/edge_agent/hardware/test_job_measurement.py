@@ -14,12 +14,13 @@ from job_plans import plan_of
 from tiny_jobs import PLAN_DIGEST, tiny_job
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from edge_agent.hardware import measurement
+from edge_agent.hardware.cost_model import StepCost
 from edge_agent.hardware.measurement import measure_job, top_matrices
 from edge_agent.hardware.profile_cache import MeasuredJob, ProfileCache
+from edge_agent.hardware.trial import TrialSteps
 from ravan.adapters.basis import drawn_bases
 from ravan.errors import ErrorReason, ResourceError
-from ravan.ids import Digest
+from ravan.ids import BlockId, Digest
 from ravan.manifest.plan import JobPlan, Matrix
 from ravan.manifest.profile import JobProfile
 from ravan.tasks.loading import load_task_model
@@ -112,13 +113,13 @@ def test_a_limit_below_the_loaded_model_is_refused(wide: WideModel) -> None:
 def test_nothing_is_tried_that_is_predicted_not_to_fit(wide: WideModel, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = wide.measure()
     tried: list[int] = []
-    original = measurement._Bench.cost_of
+    original = TrialSteps.cost_of
 
-    def note(bench: measurement._Bench, trained: frozenset[object], batch_size: int) -> object:
+    def note(trial: TrialSteps, trained: frozenset[BlockId], batch_size: int) -> StepCost:
         tried.append(batch_size)
-        return original(bench, trained, batch_size)  # type: ignore[arg-type]
+        return original(trial, trained, batch_size)
 
-    monkeypatch.setattr(measurement._Bench, "cost_of", note)
+    monkeypatch.setattr(TrialSteps, "cost_of", note)
     # Room for the small part of a batch, but not for a whole one.
     profile = wide.measure(limit_bytes=honest.ram_loaded_bytes + honest.ram_floor_bytes // 3)
     assert max(tried) == 32 // 4
@@ -143,6 +144,8 @@ def measured_job(threads: int = 1) -> MeasuredJob:
         ram_per_matrix_bytes=3,
         step_floor_s=0.25,
         step_per_matrix_s=0.125,
+        ram_reached_bytes=(8, 9),
+        step_reached_s=(0.5, 0.75),
     )
     return MeasuredJob(profile=profile, job_name="orders", matrices=12, threads=threads)
 

@@ -22,6 +22,7 @@ from tiny_jobs import TinyJob, identity_key, tiny_assignment, tiny_job, write_ro
 
 from edge_agent.app import build_session
 from edge_agent.config import load_config
+from edge_agent.hardware.limits import LimitReader, MemoryLimit
 from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.secure.round import SecureRound
 from edge_agent.session import round_desk
@@ -435,6 +436,41 @@ async def test_a_limit_below_what_training_takes_leaves_the_round(world: World) 
             hardware = await world.hq.hear(HardwareProfile)
         assert hardware.ram_limit_bytes == 8 << 20
         assert (await world.hq.hear(Left)).reason is DropReason.MEMORY
+
+
+async def test_a_limit_that_fell_between_rounds_is_reported_before_the_round_is_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.agent():
+        world.prepare()
+        await world.hq.hear(JobProfile)
+        with monkeypatch.context() as tight:
+            fallen = MemoryLimit(limit_bytes=8 << 20, source=LimitSource.CGROUP)
+            tight.setattr(LimitReader, "read", lambda _: fallen)
+            world.train(1)
+            while (await world.hq.hear(HardwareProfile)).ram_limit_bytes != 8 << 20:
+                pass
+            assert await world.hq.hear(Left) == Left(world.plan.job_id, 1, DropReason.MEMORY)
+        await Round(world, *world.train(2)).trained()
+
+
+async def test_training_that_outgrows_its_limit_is_given_up_and_costs_more_from_then_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.agent():
+        world.prepare()
+        measured = await world.hq.hear(JobProfile)
+        with monkeypatch.context() as crowded:
+            crowded.setattr("edge_agent.training.trainer.PeakMeter.peak_bytes", lambda _: 1 << 50)
+            world.train(1)
+            corrected = await world.hq.hear(JobProfile)
+            assert await world.hq.hear(Left) == Left(world.plan.job_id, 1, DropReason.MEMORY)
+        assert corrected.ram_loaded_bytes == measured.ram_loaded_bytes
+        assert corrected.peak_bytes(4) > 1 << 49
+    async with world.agent():
+        # A new process knows it too.
+        world.prepare()
+        assert await world.hq.hear(JobProfile) == corrected
 
 
 async def test_a_plan_under_another_key_is_ignored(world: World) -> None:

@@ -427,7 +427,7 @@ def test_a_failed_step_leaves_the_round(taken: int) -> None:
     effects = made.handle(RoundFailed(assignment_digest=digest_of(1), reason=DropReason.MEMORY))
     assert effects == (
         CloseRound(assignment_digest=digest_of(1), outcome=None),
-        Leave(job_id=PLAN.job_id, round_number=1, reason=DropReason.MEMORY),
+        Leave(job_id=PLAN.job_id, round_number=1, reason=DropReason.MEMORY, short_for=PLAN_DIGEST),
     )
     assert made.handle(RoundFailed(assignment_digest=digest_of(1), reason=DropReason.MEMORY)) == ()
 

@@ -236,6 +236,8 @@ job_profiles = st.builds(
     ram_per_matrix_bytes=byte_counts,
     step_floor_s=rates,
     step_per_matrix_s=rates,
+    ram_reached_bytes=st.lists(byte_counts, max_size=5).map(tuple),
+    step_reached_s=st.lists(rates, max_size=5).map(tuple),
 )
 heartbeats = st.builds(
     Heartbeat,
