@@ -30,6 +30,13 @@ LACK: Final[Mapping[DataKind, str]] = {
 }
 """Why some are of no use."""
 
+_WANTED: Final[Mapping[DataKind, str]] = {
+    DataKind.TEXTS: "row with a text",
+    DataKind.IMAGES: "image that can be read",
+    DataKind.SERIES: "row with a label",
+}
+"""What there must be one of."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataReport:
@@ -70,7 +77,7 @@ def report_data(name: str, table: DataTable) -> DataReport:
         found += 1
         labels[label] += usable
     if not labels.total():
-        raise nothing_to_learn(source.name, f"{UNIT[table.kind]} to learn from")
+        raise nothing_to_learn(source.name, _WANTED[table.kind])
     per_label = {label: count for label, count in sorted(labels.items()) if count}
     return DataReport(kind=table.kind, found=found, unusable=found - labels.total(), per_label=per_label)
 

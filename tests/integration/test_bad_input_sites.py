@@ -42,7 +42,7 @@ def spoil(path: Path, content: bytes | None) -> None:
     ("content", "sentence"),
     [
         (None, "cannot be opened: No such file or directory"),
-        (b"", "holds no row with a text"),
+        (b"", "holds no row."),
         (b"text,label\n", "holds no row with a text"),
         (b"text,class\nleak,pump\n", "has no column 'label' in line 1; its columns are: text, class"),
         (b"text,label\nl\xe4rm,pump\n", "is not UTF-8 text"),

@@ -37,6 +37,17 @@ from ravan.tasks.texts import TokenisedTexts
 from simulation.tiny_text_model import SPECIAL, WORDS
 
 EXAMPLES, BATCH = 22, 4
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On some processors two threads compute a text by its place in the batch, and nothing would be kept."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 PLENTY = 1 << 30
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,15 @@ from ravan.tasks.loading import load_task_model
 from ravan.tasks.task_model import EncodedExamples, TaskModel
 
 COUNT, BATCH = 10, 4
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On some processors two threads compute a text by its place in the batch, and nothing would be kept."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def images(task: TaskModel[Any]) -> EncodedExamples:
