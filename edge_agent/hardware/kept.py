@@ -81,7 +81,7 @@ def _count_pass(task: TaskModel[Any], plan: JobPlan, batch: Batch) -> Kept:
                 undo.callback(setattr, layer, "path", layer.path)
                 layer.path = Path.PER_TOKEN
             undo.callback(layer.register_forward_pre_hook(note).remove)
-        undo.enter_context(saved_tensors_hooks(ledger.keep, lambda tensor: tensor))
+        undo.enter_context(saved_tensors_hooks(ledger.keep, _never))
         logits = task.logits(batch)
     del logits
     ordinals = [matrix.ordinal for matrix in plan.matrices]
@@ -99,17 +99,24 @@ class _Ledger:
         self._own = {_storage(tensor) for tensor in (*model.parameters(), *model.buffers())}
         self._kept: dict[int, Tensor] = {}
 
-    def keep(self, tensor: Tensor) -> Tensor:
+    def keep(self, tensor: Tensor) -> None:
+        """Count a tensor, and hand over nothing: no backward pass follows.
+
+        A node that got its own output back would hold itself, and with it every weight, for as long as the process.
+        """
         key = _storage(tensor)
         if key not in self._own and key not in self._kept:
             # Held, since a storage that is given back may come again under the same key.
-            self._kept[key] = tensor
+            self._kept[key] = tensor.detach()
             self.total += tensor.untyped_storage().nbytes()
-        return tensor
 
     def share_of(self, tensor: Tensor) -> int:
         """Return what of the total is this tensor's."""
         return tensor.untyped_storage().nbytes() if _storage(tensor) in self._kept else 0
+
+
+def _never(_: None) -> Tensor:
+    raise RuntimeError("a pass that was only counted has no backward pass")
 
 
 def _storage(tensor: Tensor) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +103,17 @@ def test_a_plan_without_heads_has_no_cost_of_matrices(tmp_path: Path) -> None:
         task, job.plan, PLAN_DIGEST, data=NO_TEXTS, bases=drawn_bases(job.plan.adapter), limit_bytes=ROOMY
     )
     assert (profile.ram_per_matrix_bytes, profile.step_per_matrix_s) == (0, 0.0)
+
+
+def test_nothing_of_a_measured_model_outlives_it(tmp_path: Path) -> None:
+    """Nor what autograd holds, where no garbage collector looks: old PCs have no room for two models."""
+    job = tiny_job(tmp_path)
+    task = load_task_model(job.folder, job.plan.training)
+    weights = [weakref.ref(parameter) for parameter in task.model.parameters()]
+    measure_job(task, job.plan, PLAN_DIGEST, data=NO_TEXTS, bases=drawn_bases(job.plan.adapter), limit_bytes=ROOMY)
+    del task
+    gc.collect()
+    assert [weight() for weight in weights] == [None] * len(weights)
 
 
 def test_a_limit_below_the_loaded_model_is_refused(wide: WideModel) -> None:
