@@ -20,10 +20,9 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from benchmarks.step_models import CLASSES, QUERY_VALUE, VOCABULARY, Case, minilm
+from deploy.examples.engines import CHANNELS, WINDOW, patchtst_config
 
 _SIDE: Final = 112
-_CYCLES: Final = 32
-_SENSORS: Final = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,23 +84,9 @@ def _smollm() -> nn.Module:
 
 
 def _patchtst() -> nn.Module:
-    config = AutoConfig.for_model(
-        "patchtst",
-        num_input_channels=_SENSORS,
-        context_length=_CYCLES,
-        patch_length=4,
-        patch_stride=4,
-        d_model=64,
-        num_attention_heads=4,
-        ffn_dim=128,
-        num_hidden_layers=3,
-        norm_type="layernorm",
-        scaling=None,
-        pooling_type="mean",
-        num_targets=CLASSES,
-    )
-    model = PatchTSTForClassification(config).eval()  # type: ignore[arg-type, no-untyped-call]
-    return FixedInputs(model, lambda size: {"past_values": torch.randn(size, _CYCLES, _SENSORS)})
+    config = patchtst_config(num_targets=CLASSES)
+    model = PatchTSTForClassification(config).eval()  # type: ignore[no-untyped-call]
+    return FixedInputs(model, lambda size: {"past_values": torch.randn(size, WINDOW, len(CHANNELS))})
 
 
 FAMILIES: Final[Mapping[str, Family]] = {

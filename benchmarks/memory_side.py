@@ -19,7 +19,6 @@ from edge_agent.hardware.memory import PeakMeter, release_unused, resident_bytes
 from edge_agent.training.trainer import take_step
 from ravan.heap import give_back_at_once
 from ravan.tasks.batch import Batch
-from ravan.tasks.task_model import TaskModel
 
 CASES = {case.name: case for case in (MINILM, BERT_BASE)}
 
@@ -61,7 +60,7 @@ def measure_form(case: Case, form: str) -> MemoryFigures:
     )
 
 
-def _take_steps(task: TaskModel[Batch], parameters: list[nn.Parameter], batch: Batch, steps: int) -> None:
+def _take_steps(task: NoiseClassifier, parameters: list[nn.Parameter], batch: Batch, steps: int) -> None:
     optimiser = AdamW(parameters, lr=1e-4, weight_decay=0.0)
     for _ in range(steps):
         take_step(task, optimiser, batch)

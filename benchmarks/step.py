@@ -22,7 +22,6 @@ from edge_agent.training.lower_part import LowerPart, layers_below
 from edge_agent.training.trainer import take_step
 from ravan.adapters.model import inject
 from ravan.tasks.batch import Batch
-from ravan.tasks.task_model import TaskModel
 
 _ROOM = 1 << 30
 
@@ -44,7 +43,7 @@ class Variant:
         self.seconds.append(time.perf_counter() - started)
 
 
-def training(name: str, task: TaskModel[Batch], batch: Batch, lower: LowerPart | None = None) -> Variant:
+def training(name: str, task: NoiseClassifier, batch: Batch, lower: LowerPart | None = None) -> Variant:
     """Return a variant that trains whatever in the model asks for gradients."""
     parameters = [p for p in task.model.parameters() if p.requires_grad]
     optimiser = AdamW(parameters, lr=1e-4, weight_decay=0.0)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Never
 
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -69,16 +69,16 @@ class Case:
         return noisy_texts(self.batch_size, self.tokens, VOCABULARY, CLASSES)
 
 
-class NoiseClassifier(TaskModel[Batch]):
+class NoiseClassifier(TaskModel[Never]):
     """A model in any form, PEFT's too, as the product's steps take it; there is nothing but noise to learn from."""
 
     def __init__(self, model: nn.Module, case: Case) -> None:
         super().__init__(BaseModel(model=model, new_parameters=(), folder=Path()), case.training)
         self._case = case
 
-    def encode(self, examples: Batch) -> EncodedExamples:
-        """Refuse: no case has examples."""
-        raise NotImplementedError
+    def encode(self, examples: Never) -> EncodedExamples:
+        """Return what cannot be given: no case has examples."""
+        return examples
 
     def worst_case(self, batch_size: int, data: EncodedExamples) -> Batch:  # noqa: ARG002 - there is none
         """Return random tokens."""

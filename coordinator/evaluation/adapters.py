@@ -30,6 +30,4 @@ def evaluate_adapter(base: Path, plan: JobPlan, adapter: Path, held_out: DataSou
             task.model.get_parameter(f"{matrix.name}.weight").add_(columns @ rows)
         for parameter in plan.dense:
             task.model.get_parameter(parameter.name).copy_(tensors[dense_tensor(parameter)])
-        data = task.encode(read_examples(held_out, plan.training))
-        right, loss = score(task, data)
-    return Evaluation(accuracy=right / len(data), loss=loss / len(data), examples=len(data))
+        return score(task, task.encode(read_examples(held_out, plan.training)))

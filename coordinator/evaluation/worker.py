@@ -92,12 +92,11 @@ def evaluate_state(folder: Path, plan: JobPlan, state: bytes, held_out: DataSour
     data = _held_out(task, held_out)
     with torch.inference_mode():
         inject(task.model, plan, blocks, frozenset())
-        right, loss = score(task, data)
-    return Evaluation(accuracy=right / len(data), loss=loss / len(data), examples=len(data))
+        return score(task, data)
 
 
-def score(task: TaskModel[Any], data: EncodedExamples) -> tuple[int, float]:
-    """Return the number of right answers and the summed cross-entropy, the latter in float64."""
+def score(task: TaskModel[Any], data: EncodedExamples) -> Evaluation:
+    """Score a model as it stands; losses are added up in float64."""
     # Neighbours in length, so that little is padding.
     order = sorted(range(len(data)), key=data.lengths.tolist().__getitem__)
     right, loss = 0, 0.0
@@ -106,7 +105,7 @@ def score(task: TaskModel[Any], data: EncodedExamples) -> tuple[int, float]:
         logits = task.logits(batch).double()
         right += task.count_correct(logits, batch)
         loss += float(task.losses(logits, batch).sum())
-    return right, loss
+    return Evaluation(accuracy=right / len(data), loss=loss / len(data), examples=len(data))
 
 
 def _task_model(folder: Path, training: TrainingSettings, precision: Precision) -> TaskModel[Any]:

@@ -11,12 +11,15 @@ import json
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy.examples.layout import MODEL_FOLDER, PLANTS, Example
+
+if TYPE_CHECKING:
+    from transformers import PatchTSTConfig
 
 TABLE: Final = Path(__file__).parents[2] / "lab" / "data" / "cmapss" / "train_FD001.txt"
 LABELS: Final = ("healthy", "worn", "failing")
@@ -68,12 +71,27 @@ def health(remaining: int) -> str:
 def write_patchtst(folder: Path, engines: Sequence[NDArray[np.float64]], *, epochs: int) -> None:
     """Train a PatchTST to fill in hidden patches; write it with its channels, their means and deviations."""
     import torch  # noqa: PLC0415 - slow to import
-    from transformers import PatchTSTConfig, PatchTSTForPretraining  # noqa: PLC0415
+    from transformers import PatchTSTForPretraining  # noqa: PLC0415
 
     everything = np.concatenate(engines)
     mean, deviation = everything.mean(0), everything.std(0)
     windows = _windows([(each - mean) / deviation for each in engines])
-    config = PatchTSTConfig(
+    config = patchtst_config(do_mask_input=True, mask_type="random", random_mask_ratio=0.4)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = PatchTSTForPretraining(config)
+        _fill_in(model, torch.from_numpy(windows), epochs)
+    model.config.do_mask_input = False
+    model.save_pretrained(folder)
+    preparation = {"channels": CHANNELS, "mean": mean.tolist(), "std": deviation.tolist()}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preparation), encoding="utf-8")
+
+
+def patchtst_config(**task: Any) -> PatchTSTConfig:
+    """Return the model's shape with what a task adds to it."""
+    from transformers import PatchTSTConfig  # noqa: PLC0415 - takes seconds to import
+
+    return PatchTSTConfig(
         num_input_channels=len(CHANNELS),
         context_length=WINDOW,
         patch_length=4,
@@ -86,18 +104,8 @@ def write_patchtst(folder: Path, engines: Sequence[NDArray[np.float64]], *, epoc
         # Scaling each window by itself would remove the level that carries the wear.
         scaling=None,
         pooling_type="mean",
-        do_mask_input=True,
-        mask_type="random",
-        random_mask_ratio=0.4,
+        **task,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = PatchTSTForPretraining(config)
-        _fill_in(model, torch.from_numpy(windows), epochs)
-    model.config.do_mask_input = False
-    model.save_pretrained(folder)
-    preparation = {"channels": CHANNELS, "mean": mean.tolist(), "std": deviation.tolist()}
-    (folder / "preprocessor_config.json").write_text(json.dumps(preparation), encoding="utf-8")
 
 
 def _fill_in(model: Any, windows: Any, epochs: int) -> None:
