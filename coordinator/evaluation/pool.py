@@ -16,7 +16,7 @@ from coordinator.evaluation.worker import evaluate_state, inspect_model, prepare
 from coordinator.store.blobs.base import BlobStore
 from ravan.data.source import DataSource
 from ravan.errors import ErrorReason, ResourceError
-from ravan.manifest.plan import JobPlan, ModelFile, TrainingSettings
+from ravan.manifest.plan import JobPlan, ModelFile, Precision, TrainingSettings
 
 Result = TypeVar("Result")
 
@@ -33,11 +33,11 @@ class ModelWorker:
         self._pool: ProcessPoolExecutor | None = None
 
     async def inspect(
-        self, files: Sequence[ModelFile], training: TrainingSettings, targets: tuple[str, ...]
+        self, files: Sequence[ModelFile], training: TrainingSettings, targets: tuple[str, ...], precision: Precision
     ) -> Inventory:
         """Tell what the model offers a job; raises what `worker.inspect_model` raises."""
         folder = await asyncio.to_thread(materialise_model, files, self._blobs, self._work_dir)
-        return await self.run(inspect_model, folder, training, targets)
+        return await self.run(inspect_model, folder, training, targets, precision)
 
     async def evaluate(self, plan: JobPlan, state: bytes, held_out: DataSource) -> Evaluation:
         """Score a version on the held-out file; raises what `worker.evaluate_state` raises."""

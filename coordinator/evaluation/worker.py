@@ -49,11 +49,14 @@ def prepare_process(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def inspect_model(folder: Path, training: TrainingSettings, targets: tuple[str, ...]) -> Inventory:
+def inspect_model(
+    folder: Path, training: TrainingSettings, targets: tuple[str, ...], precision: Precision = Precision.FLOAT32
+) -> Inventory:
     """Build the task's model and list what a job can adapt and must train whole.
 
     No `targets` means dense blocks alone. Raise ModelError MODEL_INVALID for a folder that is no model of the task's
-    kind and ConfigError CONFIG_INVALID for a target that matches nothing or settings that do not suit the model.
+    kind or cannot be held in `precision`, and ConfigError CONFIG_INVALID for a target that matches nothing or settings
+    that do not suit the model.
     """
     from ravan.adapters.model import find_linears, remove  # noqa: PLC0415 - imports torch
 
@@ -67,13 +70,18 @@ def inspect_model(folder: Path, training: TrainingSettings, targets: tuple[str, 
             reason=ErrorReason.CONFIG_INVALID,
             next_step="Name layers of the base model, such as query and value.",
         )
-    return Inventory(
+    inventory = Inventory(
         linears=tuple(linears),
         dense=task.new_parameters,
         parameters=sum(parameter.numel() for parameter in task.model.parameters()),
         model_type=task.model_type,
         training=task.training,
     )
+    if precision is not Precision.FLOAT32:
+        # One model at a time fits in memory, and this one must be known to work before a site trains it.
+        del task
+        _task_model(folder, training, precision)
+    return inventory
 
 
 def evaluate_state(folder: Path, plan: JobPlan, state: bytes, held_out: DataSource) -> Evaluation:

@@ -26,6 +26,7 @@ from ravan.manifest.plan import (
     JobPlan,
     Matrix,
     ModelFile,
+    Precision,
     TrainingSettings,
 )
 
@@ -44,9 +45,9 @@ class ModelInspector(Protocol):
     """Whoever looks into a base model; `ModelWorker` is one."""
 
     async def inspect(
-        self, files: Sequence[ModelFile], training: TrainingSettings, targets: tuple[str, ...]
+        self, files: Sequence[ModelFile], training: TrainingSettings, targets: tuple[str, ...], precision: Precision
     ) -> Inventory:
-        """Tell what the model offers a job."""
+        """Tell what the model offers a job; raise ModelError when it cannot be held in this precision."""
         ...
 
 
@@ -90,7 +91,8 @@ async def draft_job(
     """
     check_cohort(job, fleet_size)
     targets = job.adapter.targets if job.adapter.heads else ()
-    inventory = await inspector.inspect(model.files, TrainingSettings(**dict(job.training)), targets)
+    settings = TrainingSettings(**dict(job.training))
+    inventory = await inspector.inspect(model.files, settings, targets, job.model.precision)
     examples = await asyncio.to_thread(read_examples, held_out, inventory.training)
     _check_trains(job, inventory)
     plan = await asyncio.to_thread(_draw_up, job, model, inventory, entropy)

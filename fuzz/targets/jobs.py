@@ -19,7 +19,7 @@ from fuzz.values import PLAN, digest
 from ravan.codec.plans import decode_plan, encode_plan
 from ravan.data.source import DataSource
 from ravan.errors import ConfigError, DataError, ErrorReason
-from ravan.manifest.plan import ModelFile, TrainingSettings
+from ravan.manifest.plan import ModelFile, Precision, TrainingSettings
 from ravan.wire.v1 import operator_service_pb2
 
 _MODEL: Final = ModelRecord(
@@ -59,6 +59,7 @@ class _Inspector:
         files: Sequence[ModelFile],  # noqa: ARG002
         training: TrainingSettings,
         targets: tuple[str, ...],
+        precision: Precision,  # noqa: ARG002
     ) -> Inventory:
         return Inventory(
             linears=(("layer.0.query", 4, 6),) if targets else (),

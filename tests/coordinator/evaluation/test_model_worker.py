@@ -25,7 +25,7 @@ from ravan.adapters.state import encode_state, initial_state
 from ravan.data.source import DataSource
 from ravan.errors import ErrorReason, ResourceError, TransferError
 from ravan.ids import Digest
-from ravan.manifest.plan import JobPlan, ModelFile
+from ravan.manifest.plan import JobPlan, ModelFile, Precision
 
 SETTINGS = replace(plan_of(0).training, labels=LABELS)
 
@@ -65,7 +65,7 @@ def write_held_out(path: Path, count: int) -> DataSource:
 async def test_minilm_is_inspected_and_scored_and_a_killed_process_is_replaced(
     worker: ModelWorker, minilm: tuple[ModelFile, ...], tmp_path: Path
 ) -> None:
-    inventory = await worker.inspect(minilm, SETTINGS, ("query", "value"))
+    inventory = await worker.inspect(minilm, SETTINGS, ("query", "value"), Precision.FLOAT32)
     assert len(inventory.linears) == 12
     assert {(out, inputs) for _, out, inputs in inventory.linears} == {(384, 384)}
     assert inventory.dense == (("classifier.weight", (9, 384)), ("classifier.bias", (9,)))
@@ -94,7 +94,7 @@ async def test_errors_come_out_of_the_process_whole(
 ) -> None:
     broken = tuple(file for file in minilm if file.path != "config.json")
     with pytest.raises(Exception, match="cannot be used for this task") as caught:
-        await worker.inspect(broken, SETTINGS, ())
+        await worker.inspect(broken, SETTINGS, (), Precision.FLOAT32)
     assert getattr(caught.value, "reason", None) is ErrorReason.MODEL_INVALID
 
 

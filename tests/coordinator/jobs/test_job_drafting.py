@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from image_files import plain_image, write_zip
 from memory_blobs import FolderBlobs
+from safetensors.torch import load_file, save_file
 from tiny_task_models import DINOV2_SIDE, WINDOW, write_tiny_dinov2, write_tiny_llama, write_tiny_patchtst
 
 from coordinator.evaluation.findings import Inventory
@@ -26,7 +27,7 @@ from ravan.codec.plans import decode_plan, encode_plan
 from ravan.data.source import DataSource
 from ravan.errors import ConfigError, DataError, ErrorReason, ModelError, RavanError
 from ravan.ids import BlockKind, Digest
-from ravan.manifest.plan import BasisKind, Denominator, ModelFile, Task, TrainingSettings
+from ravan.manifest.plan import BasisKind, Denominator, ModelFile, Precision, Task, TrainingSettings
 from simulation.tiny_text_model import write_tiny_model
 
 NO_HASH = Digest(bytes(32))
@@ -40,9 +41,9 @@ class HereInspector:
     work_dir: Path
 
     async def inspect(
-        self, files: Sequence[ModelFile], training: TrainingSettings, targets: tuple[str, ...]
+        self, files: Sequence[ModelFile], training: TrainingSettings, targets: tuple[str, ...], precision: Precision
     ) -> Inventory:
-        return inspect_model(materialise_model(files, self.blobs, self.work_dir), training, targets)
+        return inspect_model(materialise_model(files, self.blobs, self.work_dir), training, targets, precision)
 
 
 @dataclass
@@ -52,7 +53,7 @@ class FixedInspector:
     linears: tuple[tuple[str, int, int], ...]
 
     async def inspect(
-        self, files: Sequence[ModelFile], training: TrainingSettings, targets: tuple[str, ...]
+        self, files: Sequence[ModelFile], training: TrainingSettings, targets: tuple[str, ...], precision: Precision
     ) -> Inventory:
         linears = self.linears if targets else ()
         return Inventory(linears=linears, dense=(), parameters=1, model_type="bert", training=training)
@@ -323,6 +324,26 @@ def test_a_job_for_images_takes_their_size_from_the_model(desk: Desk) -> None:
     error = desk.refusal(ConfigError, ErrorReason.CONFIG_INVALID, training=task | {"image_side": 30})
     assert "patches of 14 pixels" in str(error)
     assert error.next_step == "Set it to 28."
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_a_precision_that_the_model_cannot_be_held_in_is_refused_before_anybody_trains(
+    desk: Desk, precision: str
+) -> None:
+    folder = write_tiny_dinov2(desk.folder / "dinov2")
+    weights = load_file(folder / "model.safetensors")
+    # A parameter of a module with parts, so the job would train it; modules train in float32 or not at all.
+    del weights["embeddings.cls_token"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    desk.take_model(folder)
+    write_zip(desk.folder / "f00d", {"pump/b.png": plain_image((0, 0, 255))})
+    task: dict[str, object] = {"task": "image_classification"}
+    adapter: dict[str, object] = {"targets": ["q_proj"]}
+    trained = [p.name for p in desk.draft(training=task, adapter=adapter).plan.dense]
+    assert any(name.endswith("cls_token") for name in trained)
+    model: dict[str, object] = {"precision": precision}
+    error = desk.refusal(ModelError, ErrorReason.MODEL_INVALID, training=task, adapter=adapter, model=model)
+    assert error.next_step == 'Set [model] precision = "float32".'
 
 
 def test_a_job_for_series_takes_channels_and_window_from_the_model(desk: Desk) -> None:
