@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 ROUNDS ?=
 HEADS  ?=
+KILL_COORDINATOR ?=
 TARGET ?=
 KIND   ?= texts
 FUZZ_SECONDS ?= 60
@@ -52,8 +53,9 @@ env: $(VENV)/.runtime  ## build what running needs
 env-dev: $(VENV)/.dev  ## build what testing needs
 env-examples: $(VENV)/.examples  ## build what the examples beside work orders need
 
-demo: $(VENV)/.runtime  ## a real coordinator and five sites on this machine; ROUNDS=n HEADS=0
-	@$(BIN)/python -m deploy.demo $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(HEADS),--heads $(HEADS))
+demo: $(VENV)/.runtime  ## a real coordinator and five sites on this machine; ROUNDS=n HEADS=0 KILL_COORDINATOR=1
+	@$(BIN)/python -m deploy.demo $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(HEADS),--heads $(HEADS)) \
+	    $(if $(filter-out 0,$(KILL_COORDINATOR)),--kill-coordinator)
 
 example: $(VENV)/.runtime $(if $(filter-out texts,$(KIND)),$(VENV)/.examples)  ## model, data and job to try, in example/; KIND=images, series or answers
 	@$(BIN)/python -m deploy.examples $(KIND) example

@@ -22,11 +22,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--rounds", type=int, default=8, help="rounds to train (default 8)")
     parser.add_argument("--heads", type=int, default=4, help="heads per matrix; 0 trains the classifier alone")
+    parser.add_argument("--kill-coordinator", action="store_true", help="kill -9 the coordinator in two rounds as well")
     parser.add_argument("--folder", type=Path, default=Path("demo-run"), help="where everything goes")
     arguments = parser.parse_args()
     # Being told to end, like Ctrl-C, must not leave the demo's processes behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    options = Options(folder=arguments.folder, rounds=arguments.rounds, heads=arguments.heads)
+    options = Options(
+        folder=arguments.folder,
+        rounds=arguments.rounds,
+        heads=arguments.heads,
+        kill_coordinator=arguments.kill_coordinator,
+    )
     try:
         report = asyncio.run(run_demo(options))
     except KeyboardInterrupt:

@@ -1,12 +1,15 @@
-"""Kill one site's agent at chosen moments, from outside, and start it again once it was missed."""
+"""Kill a site's agent or the coordinator at chosen moments, from outside, and start it again."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from deploy.demo.plant import Plant
+from deploy.demo.progress import Narrator, phase_name
 from ravan.wire.v1.operator_service_pb2 import Job, Round, Site
+from ravan.wire.v1.round_pb2 import RoundPhase
 from ravan.wire.v1.site_service_pb2 import AgentActivity
 
 
@@ -60,3 +63,35 @@ class Saboteur:
             self._plant.start_site(self._plant.sites[name].settings)
             self._say(f"round {number}: the coordinator missed site {name}; its PC is switched on again")
             self._killed = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerCut:
+    """Kill the coordinator in `phase` of `first_round` or of a later one."""
+
+    first_round: int
+    phase: RoundPhase.ValueType
+
+
+class PowerCuts:
+    """Kill the coordinator by what its own status shows, and switch it on again at once."""
+
+    def __init__(self, plant: Plant, cuts: Sequence[PowerCut], narrator: Narrator) -> None:
+        self._plant, self._narrator = plant, narrator
+        self._waiting = list(cuts)
+        self.carried_out: list[tuple[int, RoundPhase.ValueType]] = []
+
+    async def observe(self, job: Job, sites: Sequence[Site]) -> None:  # noqa: ARG002 - as every observer
+        """Look at the newest status; return once the coordinator is ready again."""
+        if not self._waiting or not job.rounds:
+            return
+        cut, now = self._waiting[0], job.rounds[-1]
+        if now.number < cut.first_round or now.phase != cut.phase:
+            return
+        self._plant.kill_coordinator()
+        del self._waiting[0]
+        self.carried_out.append((now.number, now.phase))
+        self._narrator.say(f"round {now.number}: killed the coordinator in phase {phase_name(now.phase)}")
+        starting = asyncio.to_thread(self._plant.start_coordinator)
+        await self._narrator.during(starting, "the coordinator's PC is switched on again")
+        self._narrator.say(f"round {now.number}: the coordinator is back")

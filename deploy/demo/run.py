@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from coordinator.config import load_config
 from coordinator.operator_client import OperatorClient, local_endpoint
-from deploy.demo.faults import Fault, Saboteur
+from deploy.demo.faults import Fault, PowerCut, PowerCuts, Saboteur
 from deploy.demo.job import JobSettings, write_job
 from deploy.demo.plant import Plant, SiteSettings
 from deploy.demo.progress import Narrator
@@ -20,7 +20,7 @@ from deploy.demo.recomputation import Finding
 from deploy.demo.report import Result, build_report
 from deploy.demo.work_orders import installed_model, prepare_files
 from ravan.wire.v1.operator_service_pb2 import Job, Site
-from ravan.wire.v1.round_pb2 import JobState, RoundOutcome
+from ravan.wire.v1.round_pb2 import JobState, RoundOutcome, RoundPhase
 from ravan.wire.v1.site_service_pb2 import AgentActivity
 
 SITES: Final = (
@@ -34,10 +34,14 @@ FAULTS: Final = (
     Fault(site="a", first_round=3, activity=AgentActivity.AGENT_ACTIVITY_TRAINING),
     Fault(site="a", first_round=5, activity=AgentActivity.AGENT_ACTIVITY_UPLOADING),
 )
+POWER_CUTS: Final = (
+    PowerCut(first_round=2, phase=RoundPhase.ROUND_PHASE_UPLOADING),
+    PowerCut(first_round=6, phase=RoundPhase.ROUND_PHASE_TRAINING),
+)
 _ENDED: Final = (JobState.JOB_STATE_COMPLETED, JobState.JOB_STATE_STOPPED, JobState.JOB_STATE_FAILED)
 _POLL_S: Final = 0.3
 
-Observer = Callable[[Job, Sequence[Site]], None]
+Observer = Callable[[Job, Sequence[Site]], Awaitable[None] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,8 @@ class Options:
     folder: Path
     rounds: int
     heads: int
+    kill_coordinator: bool = False
+    """Whether the coordinator too loses power in the middle of rounds."""
 
 
 class DemoFailedError(Exception):
@@ -88,7 +94,8 @@ async def _run_jobs(
     narrator.say("base model taken in")
     saboteur = Saboteur(plant, FAULTS, narrator.say)
     main = JobSettings(name="heads" if options.heads else "heads-off", rounds=options.rounds, heads=options.heads)
-    job = await run_job(main, plant, client, (narrator.observe, saboteur.observe), narrator)
+    cuts = PowerCuts(plant, POWER_CUTS if options.kill_coordinator else (), narrator)
+    job = await run_job(main, plant, client, (narrator.observe, saboteur.observe, cuts.observe), narrator)
     accuracy_off = None
     if options.heads:
         narrator.forget_job()
@@ -125,7 +132,9 @@ async def run_job(
         job = await client.get_job(submitted.job_id)
         sites = await client.list_sites()
         for observe in observers:
-            observe(job, sites)
+            acting = observe(job, sites)
+            if acting is not None:
+                await acting
         if job.state in _ENDED:
             break
         await asyncio.sleep(_POLL_S)
