@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from agent_world import Round, World
 from scripted_headquarters import Arrived, Attached, Left
 from secagg_driver import sole
-from test_agent_session import Round, World, world
 from tiny_jobs import identity_key
 
 from ravan.codec.documents import encode_assignment, encode_roster, sign_document
@@ -21,8 +21,6 @@ from ravan.secagg.coordinator_states import Abort
 from ravan.secagg.messages import RevealRequest, SurvivorSet
 from ravan.secagg.transcript import advertise_bytes, document_digest
 from ravan.wire.v1.site_service_pb2 import WatchResponse
-
-__all__ = ["world"]  # the fixture
 
 
 async def substitute_a_key(current: Round) -> None:

@@ -1,0 +1,48 @@
+"""What a real session says when its data cannot be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from agent_world import World
+from scripted_headquarters import Left
+from tiny_jobs import write_rows
+
+from ravan.manifest.phases import DropReason
+from ravan.manifest.profile import JobProfile
+
+
+async def test_missing_data_is_told_before_anything_is_downloaded(world: World) -> None:
+    text = world.config_path.read_text()
+    world.config_path.write_text(text.replace("[data.orders]", "[data.other]"))
+    async with world.agent():
+        world.prepare()
+        assert await world.hq.hear(Left) == Left(world.plan.job_id, 0, DropReason.DATA)
+    assert list((world.config_path.parent / "cache" / "blobs").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda rows: rows.unlink(),
+        lambda rows: rows.write_bytes(b"text,label\n\xff\xfe,pump\n"),
+        lambda rows: rows.write_text("text,label\nhose burst,pmup\n"),
+        lambda rows: rows.write_text("description,label\nhose burst,pump\n"),
+    ],
+    ids=["missing", "not text", "unknown label", "missing column"],
+)
+async def test_bad_data_is_told_as_a_reason_only(world: World, spoil: Any) -> None:
+    spoil(world.root / "rows.csv")
+    async with world.agent():
+        world.prepare()
+        assert await world.hq.hear(Left) == Left(world.plan.job_id, 0, DropReason.DATA)
+
+
+async def test_data_that_is_spoilt_between_rounds_leaves_the_round(world: World) -> None:
+    async with world.agent():
+        world.prepare()
+        await world.hq.hear(JobProfile)
+        write_rows(world.root / "rows.csv", (("hose burst", "pmup"),))
+        world.train(1)
+        assert await world.hq.hear(Left) == Left(world.plan.job_id, 1, DropReason.DATA)
