@@ -5,23 +5,34 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, PlainValidator, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from coordinator.allocation.cells import least_cell
 from coordinator.allocation.policy import AllocationPolicy
+from coordinator.jobs.measure import Gate, Measure
+from coordinator.jobs.values import (
+    Count,
+    Labels,
+    Name,
+    NotNegative,
+    Positive,
+    Prompt,
+    Rank,
+    Seconds,
+    Seed,
+    Share,
+    Targets,
+    Text,
+)
 from ravan.codec import fields
 from ravan.configuration import STRICT, read_text
 from ravan.data.source import DataSource, TableFormat
-from ravan.errors import ProtocolError
 from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP, MAX_MEMBERS, Suite, Weighting
 from ravan.manifest.plan import TEXT_SLOT, BasisKind, Denominator, Optimiser, Precision, Task
-
-_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 
 MAX_HEADS: Final = 1024
 """Heads per matrix; far beyond use, and well inside the 16 bits that a block id has for them."""
@@ -51,60 +62,6 @@ class Profile(StrEnum):
     """By the size of their data."""
 
 
-def _checked_name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError("must be 1 to 63 lower-case letters, digits, dots, hyphens or underscores")
-    return value
-
-
-def _checked_text(value: str) -> str:
-    try:
-        return fields.text(value, "text")
-    except ProtocolError:
-        raise ValueError(f"must have at most {fields.TEXT_LIMIT} characters and no control characters") from None
-
-
-def _checked_labels(value: tuple[str, ...]) -> tuple[str, ...]:
-    if len(value) == 1 or len(set(value)) < len(value) or any(label != label.strip() or not label for label in value):
-        raise ValueError("must be two or more different names without blanks at their ends")
-    return value
-
-
-def _checked_prompt(value: str) -> str:
-    try:
-        fields.text(value, "prompt", empty=True, lines=True)
-    except ProtocolError:
-        raise ValueError(f"must have at most {fields.TEXT_LIMIT} characters and no control characters") from None
-    if value and value.count(TEXT_SLOT) != 1:
-        raise ValueError(f"must have {TEXT_SLOT} in it once, where the example's text goes")
-    return value
-
-
-def _checked_targets(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not value or not all(value):
-        raise ValueError('must name at least one kind of layer, such as ["query", "value"]')
-    return value
-
-
-def _checked_rank(value: Any) -> Any:
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-        return value
-    raise ValueError('must be "auto" or a whole number from 1')
-
-
-def _checked_seed(value: str) -> str:
-    if value and not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise ValueError("must be 64 hexadecimal digits in lower case, or be left out")
-    return value
-
-
-Name = Annotated[str, AfterValidator(_checked_name)]
-Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_checked_text)]
-Count = Annotated[int, Field(strict=True, ge=1, le=(1 << 31) - 1)]
-Seconds = Annotated[float, Field(strict=True, gt=0)]
-Positive = Annotated[float, Field(strict=True, gt=0)]
-
-
 class _Table(BaseModel):
     model_config = STRICT
 
@@ -115,7 +72,21 @@ class JobTable(_Table):
     name: Name
     """Name of the job; several jobs may share one, and commands then mean the newest."""
     rounds: Count
-    """Rounds to run."""
+    """Rounds to run, at the most."""
+    minimum_rounds: Count = 1
+    """Rounds that are run in any case."""
+    patience: Count | None = None
+    """Rounds in a row without a better version after which the job ends; when left out, all `rounds` are run."""
+    minimum_improvement: NotNegative = 0.0
+    """By how much a version must be better to count as such: in shares of 1 (accuracy), or in nats (loss)."""
+
+    @model_validator(mode="after")
+    def _check_rounds(self) -> JobTable:
+        if self.minimum_rounds > self.rounds:
+            raise ValueError(
+                f"minimum_rounds = {self.minimum_rounds} is more than rounds = {self.rounds}, the most that are run"
+            )
+        return self
 
 
 class ModelTable(_Table):
@@ -132,15 +103,15 @@ class AdapterTable(_Table):
 
     heads: Annotated[int, Field(strict=True, ge=0, le=MAX_HEADS)] = 4
     """Heads per adapted matrix; 0 trains the new classifier alone."""
-    rank: Annotated[int | Literal["auto"], PlainValidator(_checked_rank)] = "auto"
+    rank: Rank = "auto"
     """r: each head trains r x r numbers; `auto` takes for each matrix the largest r within `lora_rank`'s budget."""
     lora_rank: Count = 8
     """Budget for `rank = "auto"`: in no matrix more numbers than plain LoRA of this rank would train."""
-    targets: Annotated[tuple[Text, ...], AfterValidator(_checked_targets)] = ("query", "value")
+    targets: Targets = ("query", "value")
     """Linear layers to adapt, by the last parts of their names or by role: `attention`, `mlp`, `all`."""
     basis: BasisKind = BasisKind.GRAM_SCHMIDT
     """How the fixed bases are drawn."""
-    seed: Annotated[str, AfterValidator(_checked_seed)] = ""
+    seed: Seed = ""
     """64 hexadecimal digits from which all bases follow; drawn at random when left out."""
     train_scales: Annotated[bool, Field(strict=True)] = True
     """Whether each head's scale is trained beside its core."""
@@ -153,11 +124,11 @@ class TrainingTable(_Table):
     """What the model is trained to do."""
     data: Name
     """Name of the `[data.NAME]` table in each site's own configuration."""
-    labels: Annotated[tuple[Text, ...], AfterValidator(_checked_labels)] = ()
+    labels: Labels = ()
     """Class names as they stand in the data; their order is the order of the model's outputs."""
     max_length: Count = 64
     """Tokens per text; longer ones are cut. Windows of sensor values are as long as the model wants them."""
-    prompt: Annotated[str, AfterValidator(_checked_prompt)] = ""
+    prompt: Prompt = ""
     """Causal language model: what stands before the answer, with `{text}` where the example's text goes."""
     image_side: Annotated[int, Field(strict=True, ge=0, le=1 << 14)] = 0
     """Images: pixels of both sides that each is scaled to; 0 takes what the base model was trained on."""
@@ -173,9 +144,9 @@ class TrainingTable(_Table):
     """For the heads."""
     dense_learning_rate: Positive = 2e-2
     """For the new classifier."""
-    weight_decay: Annotated[float, Field(strict=True, ge=0)] = 0.0
+    weight_decay: NotNegative = 0.0
     """Decoupled weight decay."""
-    learning_rate_decay: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
+    learning_rate_decay: Share = 1.0
     """Factor on both learning rates from one round to the next; below 1, late rounds settle what early ones found."""
 
     @model_validator(mode="after")
@@ -253,6 +224,12 @@ class EvaluationTable(_Table):
     """Column that tells series apart, such as one of the machine; empty where all rows are one series."""
     columns: dict[Text, Text] = {}
     """Columns of the model's channels, where they are called otherwise than the channels."""
+    measure: Measure = Measure.ACCURACY
+    """By which figure a better version is told from a worse one: `accuracy` or `loss`."""
+    gate: Gate = Gate.FINITE
+    """Which new versions are refused: those whose loss is not `finite`, or also those that are worse: `not_worse`."""
+    gate_tolerance: NotNegative = 0.0
+    """`not_worse`: by how much a version may be worse than the one before, in shares of 1 or in nats."""
 
 
 class AllocationTable(_Table):
@@ -260,7 +237,7 @@ class AllocationTable(_Table):
 
     policy: AllocationPolicy = AllocationPolicy.COVERAGE
     """Which heads a site trains first: from the top layer down, at `random` each round, by `weight` or `gradient`."""
-    share: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    share: Share | None = None
     """Part of the heads that a site can hold which it trains; when left out, 1 for `coverage` and 0.5 otherwise."""
     spare_sites: Annotated[int, Field(strict=True, ge=0, le=MAX_GROUP)] = 0
     """Sites beyond `bundle_threshold` that must be able to hold a head before anybody trains it."""

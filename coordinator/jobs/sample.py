@@ -16,7 +16,10 @@ _SAMPLE: Final = """\
 
 [job]
 name = "work-orders"        # lower-case letters, digits, dots, hyphens, underscores
-rounds = 12                 # rounds to run
+rounds = 12                 # rounds to run, at the most
+minimum_rounds = 1          # rounds that are run in any case; default 1
+# patience = 4              # end after so many rounds in a row without a better version; default: run all
+minimum_improvement = 0.0   # by how much a better version must be better; default 0.0
 
 [model]
 name = "minilm"             # as given to `ravan-coordinator model add`
@@ -72,6 +75,9 @@ text = "text"               # column with the texts; default "text"
 label = "label"             # column with the labels or answers; default "label"
 group = ""                  # series: column that tells them apart, e.g. the machine; default "": all are one
 columns = {}                # series: columns called otherwise than the channels, { channel = "column" }; default {}
+measure = "accuracy"        # what tells a better version from a worse one, or "loss"; default "accuracy"
+gate = "finite"             # refuse versions that are not finite, or worse ones as well: "not_worse"; default "finite"
+gate_tolerance = 0.0        # not_worse: by how much a version may be worse, 0.01 is one point of accuracy; default 0.0
 
 [allocation]
 policy = "coverage"         # heads from the top first, or at "random", by "weight", by "gradient"; default "coverage"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,10 +48,11 @@ from coordinator.rounds.ports import Job, Timer
 from coordinator.rounds.recording import RoundNotes, record_round
 from coordinator.rounds.results import NewVersion, SummedRound
 from coordinator.rounds.services import Services
+from coordinator.rounds.standing import Standing
 from coordinator.rounds.states import RoundState
 from coordinator.rounds.storing import Step, store_step
 from coordinator.rounds.suspicions import find_roster, most_liars
-from coordinator.store.records import JobRecord, RoundEntry, RoundRecord
+from coordinator.store.records import RoundEntry, RoundRecord
 from ravan.codec.secagg_messages import Submission
 from ravan.errors import ErrorReason, ProtocolError, RavanError, StateError
 from ravan.ids import SiteId
@@ -82,12 +83,9 @@ class ActiveRound:
         job: Job,
         setup: RoundSetup,
         notes: RoundNotes,
-        adopt: Callable[[NewVersion], JobRecord],
+        standing: Standing,
     ) -> None:
-        """Plan the round; `adopt` returns the job's record with the new version, stored as the round commits.
-
-        Raise ProtocolError when the assignment breaks a rule of secure aggregation.
-        """
+        """Plan the round; raise ProtocolError when the assignment breaks a rule of secure aggregation."""
         self.machine = RoundMachine(setup)
         self.ended = asyncio.Event()
         self.detail = ""
@@ -97,7 +95,7 @@ class ActiveRound:
         self._services = services
         self._job = job
         self._notes = notes
-        self._adopt = adopt
+        self._standing = standing
         self._timer: Timer | None = None
         self._kept: set[bytes] = set()
         """Digests of the messages in the journal; a site may send one again as often as it likes."""
@@ -276,7 +274,7 @@ class ActiveRound:
                 self._notes.summed = effect.summed
             elif isinstance(effect, Commit):
                 self._notes.version = effect.version
-                job = self._adopt(effect.version)
+                job = self._standing.adopt(effect.version)
         entries = [entry for each in taken for entry in each.entries]
         step = Step(entries=entries, effects=effects, record=self.record, job=job)
         await self._services.store.transact("advance_round", lambda transaction: store_step(transaction, step))
@@ -379,15 +377,23 @@ class ActiveRound:
         except Exception as error:
             await self._give_up(error)
             return
+        self._notes.measured = evaluation
         version = NewVersion(state_digest=digest, evaluation=evaluation)
-        await self._handle(EvaluationDone(at=self._now(), version=version), unless_ended=True)
+        event = EvaluationDone(at=self._now(), version=version, refusal=self._standing.judge(evaluation))
+        await self._handle(event, unless_ended=True)
 
     async def _give_up(self, error: Exception) -> None:
         self._log_failure("a worker gave up", error)
-        canary = isinstance(error, RavanError) and error.reason is ErrorReason.CANARY_MISMATCH
-        outcome = RoundOutcome.CANARY_MISMATCH if canary else RoundOutcome.INTERNAL
+        reason = error.reason if isinstance(error, RavanError) else ErrorReason.INTERNAL
+        outcome = _OUTCOME_OF.get(reason, RoundOutcome.INTERNAL)
         self.detail = f"{error} {error.next_step}".strip() if isinstance(error, RavanError) else _SEE_LOG
         await self._handle(WorkFailed(at=self._now(), outcome=outcome), unless_ended=True)
 
 
 _SEE_LOG = "The coordinator failed in this round; its log has the trace."
+
+_OUTCOME_OF = {
+    ErrorReason.CANARY_MISMATCH: RoundOutcome.CANARY_MISMATCH,
+    # What is said of a base model was found out at submission: this is a version that is not finite.
+    ErrorReason.MODEL_INVALID: RoundOutcome.REFUSED,
+}

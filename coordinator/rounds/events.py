@@ -95,6 +95,8 @@ class EvaluationDone:
 
     at: float
     version: NewVersion
+    refusal: str = ""
+    """Why the job's gate refuses it; empty where it may pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

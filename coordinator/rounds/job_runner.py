@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
 from coordinator.allocation.policy import AllocationPolicy, SiteCapacity
+from coordinator.jobs.measure import Measure
 from coordinator.rounds.active_round import ActiveRound
 from coordinator.rounds.assigning import first_clips, following_clips, write_assignment
 from coordinator.rounds.course import RoundSetup
 from coordinator.rounds.journal import read_journal
+from coordinator.rounds.plateau import find_plateau
 from coordinator.rounds.ports import Job, Timer
 from coordinator.rounds.recording import RoundNotes
-from coordinator.rounds.results import NewVersion
 from coordinator.rounds.selection import SETTLE_S, Selection, Waiting, count_committed, following_number, select
 from coordinator.rounds.services import Services
-from coordinator.rounds.storing import store_interruption, store_job_end
+from coordinator.rounds.setbacks import Setbacks
+from coordinator.rounds.standing import Standing
+from coordinator.rounds.storing import store_interruption
 from coordinator.rounds.suspicions import Suspicions
 from coordinator.store.base import Transaction
 from coordinator.store.records import JobProfileRecord, JobRecord, RoundEntry, RoundRecord, SiteRecord
@@ -31,15 +34,9 @@ from ravan.manifest.phases import ENDED_JOBS, DropReason, JobState, RoundOutcome
 
 log = structlog.stdlib.get_logger(__name__)
 
-FAILURES_IN_A_ROW: Final = 5
-"""Rounds without a new version, one after another, before the job pauses for an operator to look."""
-
 RETURN_S: Final = 75.0
 """How long sites may take to come back to a coordinator that was down: they look for it every 30 s at most, and the
 line under that dials every 30 s at most."""
-
-FIRST_PAUSE_S: Final = 2.0
-"""Wait after a round without a new version; doubles with each further one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +61,12 @@ class JobRunner:
     ) -> None:
         """Take over a job in the state of its record; `on_release` hears that a round let go of its sites."""
         self.job = job
-        self.record = record
         self.round: ActiveRound | None = None
         self._given_up: ActiveRound | None = None
         """The last round, when it came to nothing: the last words against a site may come after its end."""
         self._suspicions = Suspicions()
+        self._setbacks = Setbacks()
+        self._standing = Standing(services, job, record)
         self._services = services
         self._on_release = on_release
         self._settle_s = settle_s
@@ -77,13 +75,15 @@ class JobRunner:
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self._enough_since: float | None = None
-        self._failures = 0
-        self._resume_at = 0.0
-        self._setback = ""
         self._clips: Mapping[BlockId, float] | None = None
         self._norms: Mapping[BlockId, float] = {}
         """Of the heads in the version `_weighed`."""
         self._weighed: Digest | None = None
+
+    @property
+    def record(self) -> JobRecord:
+        """Return the job's record."""
+        return self._standing.record
 
     def resume_round(self, left: LeftRound) -> None:
         """Take up a round that was running, before `start`; one that cannot be is interrupted at the first turn."""
@@ -94,9 +94,8 @@ class JobRunner:
                 started_at=left.record.started_at,
                 ram_limits={site.site: site.ram_limit_bytes for site in left.record.sites},
             )
-            found = ActiveRound(
-                self._services, self.job, self._set_up(assignment, journal.document, digest), notes, self._adopt
-            )
+            setup = self._set_up(assignment, journal.document, digest)
+            found = ActiveRound(self._services, self.job, setup, notes, self._standing)
             found.replay(journal.events)
         except RavanError as error:
             log.error("a round cannot be taken up again", job=self.record.name, why=str(error))
@@ -124,17 +123,12 @@ class JobRunner:
 
     async def pause(self) -> None:
         """Start no further rounds; one that runs is finished."""
-        await self._save(state=JobState.PAUSED, message="Paused by an operator; `job resume` goes on.")
+        await self._standing.save(state=JobState.PAUSED, message="Paused by an operator; `job resume` goes on.")
 
     async def resume(self) -> None:
         """Go on; where that cannot be stored the job stays paused, so that the next attempt counts."""
-        self._failures, self._resume_at, self._suspicions = 0, 0.0, Suspicions()
-        before = self.record
-        try:
-            await self._save(state=JobState.RUNNING, message="")
-        except ResourceError:
-            self.record = replace(self.record, state=before.state, message=before.message)
-            raise
+        self._setbacks, self._suspicions = Setbacks(), Suspicions()
+        await self._standing.resume()
         self.nudge()
 
     async def accuse(self, accuser: SiteId, round_number: int, suspect: int) -> None:
@@ -168,20 +162,13 @@ class JobRunner:
                 try:
                     await self._take_turn()
                 except ResourceError as error:
-                    await self._pause_for(error)
+                    await self._standing.pause_for(error)
         except RavanError as error:
             log.warning("job failed", job=self.record.name, error=str(error))
-            await self._fail(f"{error} {error.next_step}".strip())
+            await self._standing.fail(f"{error} {error.next_step}".strip())
         except Exception:
             log.exception("job failed", job=self.record.name)
-            await self._fail("The coordinator failed; its log has the trace.")
-
-    async def _measure_start(self) -> None:
-        if self.record.accuracy_before is not None:
-            return
-        evaluation = await self._services.workshop.evaluate(self.job, self.record.state_digest)
-        self._services.metrics.model_evaluated(self.record.name, evaluation)
-        await self._save(accuracy_before=evaluation.accuracy, accuracy=evaluation.accuracy)
+            await self._standing.fail("The coordinator failed; its log has the trace.")
 
     async def _weigh_heads(self) -> None:
         version = self.record.state_digest
@@ -192,24 +179,33 @@ class JobRunner:
     async def _take_turn(self) -> None:
         self._nudged.clear()
         if self._stopped:
-            await self._finish(JobState.STOPPED, "Stopped by an operator.")
+            await self._standing.end(JobState.STOPPED, "Stopped by an operator.")
             return
         if self.record.state is JobState.PAUSED:
             await self._nudged.wait()
             return
-        await self._measure_start()
+        await self._standing.measure_start()
         await self._weigh_heads()
         sites, profiles, rounds = await self._services.store.transact("read_fleet", self._read_fleet)
-        if count_committed(rounds) >= self.record.rounds_planned:
-            await self._finish(JobState.COMPLETED, "")
+        enough = self._find_end(rounds)
+        if enough is not None:
+            await self._standing.end(JobState.COMPLETED, enough)
             return
         # Nothing may be awaited from here until the sites are engaged: other jobs choose among the same sites.
         selection = self._select(sites, profiles, rounds)
         if isinstance(selection, Selection):
             await self._run_round(selection, sites, rounds)
         else:
-            await self._say(selection.sentence)
+            await self._standing.say(selection.sentence)
             await self._nudged.wait()
+
+    def _find_end(self, rounds: Sequence[RoundRecord]) -> str | None:
+        """Return what to say at the job's end; None while it goes on."""
+        if count_committed(rounds) >= self.record.rounds_planned:
+            return ""
+        file = self.job.file
+        start = {Measure.ACCURACY: self.record.accuracy_before, Measure.LOSS: self.record.loss_before}
+        return find_plateau(file, rounds, start[file.evaluation.measure]) or None
 
     def _read_fleet(
         self, transaction: Transaction
@@ -240,9 +236,9 @@ class JobRunner:
         if isinstance(selection, Waiting):
             self._enough_since = None
             return selection
-        if now < self._resume_at:
-            self._wake_at(self._resume_at)
-            return Waiting(sentence=self._setback)
+        if now < self._setbacks.resume_at:
+            self._wake_at(self._setbacks.resume_at)
+            return Waiting(sentence=self._setbacks.sentence)
         since = self._enough_since = now if self._enough_since is None else self._enough_since
         if lineup.preparing and now < since + self._settle_s:
             self._wake_at(since + self._settle_s)
@@ -262,7 +258,7 @@ class JobRunner:
         if self.record.state is JobState.PREPARING or self.record.message != selection.remark:
             if selection.remark:
                 log.warning("heads that nobody trains", job=self.record.name, round=number, detail=selection.remark)
-            await self._save(state=JobState.RUNNING, message=selection.remark)
+            await self._standing.save(state=JobState.RUNNING, message=selection.remark)
         await self._see_through(self.round, before, self.round.begin())
 
     async def _go_on(self, left: ActiveRound) -> None:
@@ -275,8 +271,7 @@ class JobRunner:
         self.round = None
         self._given_up = ended if ended.summed is None else None
         if ended.failure is not None:
-            # A version whose commit was not stored is nobody's.
-            self.record = replace(self.record, state_digest=before.state_digest, accuracy=before.accuracy)
+            self._standing.disown(before)
         self._on_release()
         await self._conclude(ended)
 
@@ -300,7 +295,7 @@ class JobRunner:
         setup = self._set_up(assignment, document, digest)
         limits = {name: site.hardware.ram_limit_bytes for name, site in sites.items() if site.hardware is not None}
         notes = RoundNotes(started_at=services.clock.now(), ram_limits=limits)
-        return ActiveRound(services, job, setup, notes, self._adopt)
+        return ActiveRound(services, job, setup, notes, self._standing)
 
     def _set_up(self, assignment: Assignment, document: SignedDocument, digest: Digest) -> RoundSetup:
         return RoundSetup(
@@ -311,78 +306,25 @@ class JobRunner:
             phase_deadline_s=self.job.file.round.phase_deadline_s,
         )
 
-    def _adopt(self, version: NewVersion) -> JobRecord:
-        accuracy = version.evaluation.accuracy
-        self.record = replace(self.record, state_digest=version.state_digest, accuracy=accuracy)
-        return self.record
-
     async def _conclude(self, ended: ActiveRound) -> None:
         if ended.failure is not None:
             raise ended.failure
         number = ended.number
         await asyncio.to_thread(self._services.uploads.discard_round, self.job.plan.run_id, number + 1)
-        if ended.machine.outcome is RoundOutcome.COMMITTED and ended.summed is not None:
-            self._failures = 0
+        outcome = ended.machine.outcome
+        if outcome is RoundOutcome.COMMITTED and ended.summed is not None:
+            self._setbacks = Setbacks()
             self._clips = following_clips(ended.record.clips, ended.summed.total)
-        elif not self._stopped and self.record.state is not JobState.PAUSED:
-            await self._hold_back(number, ended.detail)
+        elif outcome is not None and not self._stopped and self.record.state is not JobState.PAUSED:
+            self._setbacks.note(number, outcome, ended.detail, self._services.clock.now())
+            await self._hold_back()
 
-    async def _hold_back(self, number: int, detail: str) -> None:
-        self._failures += 1
-        self._resume_at = self._services.clock.now() + FIRST_PAUSE_S * 2 ** (self._failures - 1)
-        self._setback = f"Round {number} made no new version. {detail}".strip()
-        if self._failures < FAILURES_IN_A_ROW:
-            await self._say(self._setback)
+    async def _hold_back(self) -> None:
+        sentence, advice = self._setbacks.sentence, self._setbacks.advice
+        if advice:
+            await self._standing.save(state=JobState.PAUSED, message=f"{sentence} {advice}")
         else:
-            advice = f"{self._failures} rounds in a row failed; look at the sites, then `job resume`."
-            await self._save(state=JobState.PAUSED, message=f"{self._setback} {advice}")
-
-    async def _pause_for(self, error: ResourceError) -> None:
-        """Wait for an operator to make room; that the job waits is stored when there is room for that."""
-        log.error("job paused", job=self.record.name, error=str(error))
-        sentence = f"{error} {error.next_step} Then `job resume`."
-        try:
-            await self._save(state=JobState.PAUSED, message=sentence)
-        except ResourceError:
-            self._services.changes.note(self.job.job_id)
-
-    async def _fail(self, sentence: str) -> None:
-        try:
-            await self._finish(JobState.FAILED, sentence)
-        except Exception:
-            log.exception("the end of a job could not be stored", job=self.record.name)
-
-    async def _finish(self, state: JobState, message: str) -> None:
-        services, job = self._services, self.job
-        self.record = replace(self.record, state=state, message=message)
-        record = self.record
-
-        def work(transaction: Transaction) -> set[SiteId]:
-            rounds = transaction.list_rounds(job.job_id)
-            enrolled = {site.name for site in transaction.list_sites() if site.revoked_at is None}
-            told = enrolled & {p.site for p in transaction.list_job_profiles(job.job_id)} | set(
-                services.candidates.online()
-            )
-            store_job_end(transaction, record, job.plan.run_id, rounds[-1] if rounds else None, sorted(told))
-            return told
-
-        told = await services.store.transact("end_job", work)
-        await asyncio.to_thread(services.uploads.discard_run, job.plan.run_id)
-        services.candidates.forget_job(job.job_id)
-        services.metrics.job_ended(record.name)
-        services.changes.note(job.job_id)
-        log.info("job ended", job=record.name, state=state.value, message=message)
-        for site in told:
-            services.mailbox.wake(site)
-
-    async def _say(self, sentence: str) -> None:
-        if sentence != self.record.message:
-            await self._save(message=sentence)
-
-    async def _save(self, **changes: object) -> None:
-        self.record = record = replace(self.record, **changes)  # type: ignore[arg-type] # fields of the record
-        await self._services.store.transact("put_job", lambda transaction: transaction.put_job(record))
-        self._services.changes.note(self.job.job_id)
+            await self._standing.say(sentence)
 
     def _wake_at(self, at: float) -> None:
         self._cancel_timer()

@@ -209,6 +209,9 @@ def _combine(course: RoundCourse, event: UnmaskDone) -> None:
 
 
 def _commit(course: RoundCourse, event: EvaluationDone) -> None:
+    if event.refusal:
+        course.end(RoundOutcome.REFUSED, event.refusal)
+        return
     course.effects.append(Commit(version=event.version))
     course.end(RoundOutcome.COMMITTED, state_digest=event.version.state_digest)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from coordinator.rounds.machine import RoundMachine
-from coordinator.rounds.results import NewVersion, SummedRound
+from coordinator.rounds.results import Evaluation, NewVersion, SummedRound, finite_or_none
 from coordinator.store.records import DropRecord, RoundRecord, SiteRoundRecord
 from ravan.ids import BlockId, BlockKind, Digest, SiteId
 from ravan.manifest.assignment import Assignment
@@ -26,14 +26,17 @@ class RoundNotes:
     uploads: dict[SiteId, int] = field(default_factory=dict)
     """Bytes of the masked vectors that arrived."""
     summed: SummedRound | None = None
+    measured: Evaluation | None = None
+    """Figures of the new version, also of one that was refused."""
     version: NewVersion | None = None
+    """The version that was committed."""
 
 
 def record_round(machine: RoundMachine, notes: RoundNotes) -> RoundRecord:
     """Return the record of a round as it stands now."""
     assignment = machine.setup.assignment
     total = None if notes.summed is None else notes.summed.total
-    evaluation = None if notes.version is None else notes.version.evaluation
+    measured = notes.measured
     return RoundRecord(
         job_id=assignment.job_id,
         number=assignment.round_number,
@@ -52,8 +55,8 @@ def record_round(machine: RoundMachine, notes: RoundNotes) -> RoundRecord:
         cohorts={} if total is None else head_cohorts(assignment, total),
         scores={} if total is None else {head: summed.mean for head, summed in total.scores.items()},
         withheld=() if total is None else withheld_blocks(total),
-        accuracy=None if evaluation is None else evaluation.accuracy,
-        loss=None if evaluation is None else evaluation.loss,
+        accuracy=None if measured is None else finite_or_none(measured.accuracy),
+        loss=None if measured is None else finite_or_none(measured.loss),
         clip_rate=None if total is None else clip_rate(total),
         training_loss=None if total is None else training_loss(total),
         state_digest=Digest(b"") if notes.version is None else notes.version.state_digest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ravan.ids import Digest
@@ -27,6 +28,11 @@ class Evaluation:
     """Share of right answers, 0 to 1."""
     loss: float
     """Mean cross-entropy."""
+
+
+def finite_or_none(figure: float) -> float | None:
+    """Return a figure as it is put on record: databases and JSON have no number that is not finite."""
+    return figure if math.isfinite(figure) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,8 @@ class JobRecord:
     """Newest committed version."""
     accuracy_before: float | None = None
     accuracy: float | None = None
+    loss_before: float | None = None
+    loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

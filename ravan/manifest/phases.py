@@ -26,6 +26,8 @@ class RoundOutcome(StrEnum):
     INTERRUPTED = "interrupted"
     STOPPED = "stopped"
     INTERNAL = "internal"
+    REFUSED = "refused"
+    """The job's gate refused the new version."""
 
 
 class DropReason(StrEnum):

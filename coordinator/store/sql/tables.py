@@ -79,6 +79,8 @@ JOBS: Final = Table(
     Column("state_digest", LargeBinary, nullable=False),
     Column("accuracy_before", Float),
     Column("accuracy", Float),
+    Column("loss_before", Float),
+    Column("loss", Float),
 )
 
 JOB_PROFILES: Final = Table(

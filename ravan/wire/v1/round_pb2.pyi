@@ -252,6 +252,8 @@ class _RoundOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RoundOut
     """An operator stopped the job."""
     ROUND_OUTCOME_INTERNAL: _RoundOutcome.ValueType  # 6
     """A fault of the coordinator itself; its log has the trace."""
+    ROUND_OUTCOME_REFUSED: _RoundOutcome.ValueType  # 7
+    """The job's gate refused the new version; the one before stays."""
 
 class RoundOutcome(_RoundOutcome, metaclass=_RoundOutcomeEnumTypeWrapper):
     """How a round ended."""
@@ -270,6 +272,8 @@ ROUND_OUTCOME_STOPPED: RoundOutcome.ValueType  # 5
 """An operator stopped the job."""
 ROUND_OUTCOME_INTERNAL: RoundOutcome.ValueType  # 6
 """A fault of the coordinator itself; its log has the trace."""
+ROUND_OUTCOME_REFUSED: RoundOutcome.ValueType  # 7
+"""The job's gate refused the new version; the one before stays."""
 Global___RoundOutcome: _TypeAlias = RoundOutcome  # noqa: Y015
 
 class _DropReason:

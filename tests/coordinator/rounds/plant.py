@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -75,7 +76,15 @@ def digest_of(text: str) -> Digest:
     return Digest(hashlib.sha256(text.encode()).digest())
 
 
-def job_toml(*, rounds: int = 2, minimum_sites: int = 3, name: str = "orders", policy: str = "coverage") -> str:
+def job_toml(
+    *,
+    rounds: int = 2,
+    minimum_sites: int = 3,
+    name: str = "orders",
+    policy: str = "coverage",
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Write a job file; `settings` are lines of the sample, by their keys, and what stands there instead."""
     text = write_sample()
     changes = {
         'name = "work-orders"': f'name = "{name}"',
@@ -88,6 +97,9 @@ def job_toml(*, rounds: int = 2, minimum_sites: int = 3, name: str = "orders", p
     for old, new in changes.items():
         assert text.count(old) == 1, old
         text = text.replace(old, new)
+    for key, line in settings.items():
+        text, found = re.subn(rf"(?m)^(# )?{key} = .*$", line, text)
+        assert found == 1, key
     return text
 
 
@@ -131,6 +143,10 @@ class Workbench:
     """`unmask` or `combine`: this work does not come to an end."""
     stalled: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once such work has begun."""
+    figures: Mapping[int, Evaluation] = field(default_factory=dict)
+    """What evaluations find instead, by their count from 0."""
+    based_on: list[Digest] = field(default_factory=list)
+    """Version that each new one was made from."""
     totals: list[RoundSum] = field(default_factory=list)
     evaluated: list[Digest] = field(default_factory=list)
     weighed: list[Digest] = field(default_factory=list)
@@ -153,7 +169,7 @@ class Workbench:
 
     async def combine(self, job: Job, state_digest: Digest, total: RoundSum) -> Digest:
         await self._stall("combine")
-        assert state_digest == digest_of(f"version {len(self.totals)}")
+        self.based_on.append(state_digest)
         self.totals.append(total)
         return digest_of(f"version {len(self.totals)}")
 
@@ -164,6 +180,8 @@ class Workbench:
 
     async def evaluate(self, job: Job, state_digest: Digest) -> Evaluation:
         self.evaluated.append(state_digest)
+        if len(self.evaluated) - 1 in self.figures:
+            return self.figures[len(self.evaluated) - 1]
         return Evaluation(accuracy=0.1 * len(self.evaluated), loss=1.0 / len(self.evaluated))
 
     async def _stall(self, work: str) -> None:

@@ -41,6 +41,7 @@ async def test_a_job_runs_all_its_rounds(tmp_path: Path) -> None:
         assert detail.record.state is JobState.COMPLETED
         assert [record.outcome for record in detail.rounds] == [RoundOutcome.COMMITTED] * 2
         assert detail.record.state_digest == digest_of("version 2")
+        assert plant.workbench.based_on == [digest_of("version 0"), digest_of("version 1")]
         assert detail.record.accuracy_before == pytest.approx(0.1)
         assert detail.record.accuracy == pytest.approx(0.3)
         names = tuple(site.name for site in plant.sites)

@@ -90,6 +90,8 @@ def job(job_id: str = "j1", name: str = "orders", submitted_at: float = 1.0) -> 
         state_digest=digest(7),
         accuracy_before=0.1,
         accuracy=0.7683467823,
+        loss_before=2.0794415416798357,
+        loss=0.6931471805599453,
     )
 
 

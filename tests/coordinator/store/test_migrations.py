@@ -61,7 +61,9 @@ async def test_a_database_of_an_older_release_is_brought_up_to_date(place: Place
     endorsement = b"" if revision == "0001" else site().endorsement
     assert await store.transact("read", lambda t: t.list_sites()) == [replace(site(), endorsement=endorsement)]
     assert await store.transact("read", lambda t: t.list_models()) == [model()]
-    assert await store.transact("read", lambda t: t.get_job(job().job_id)) == job()
+    # Losses of jobs came with 0005: the newest is that of the last committed round.
+    expected = job() if revision >= "0005" else replace(job(), loss_before=None, loss=finished_round().loss)
+    assert await store.transact("read", lambda t: t.get_job(job().job_id)) == expected
     assert await store.transact("read", lambda t: t.list_rounds(job().job_id)) == [finished_round()]
     assert len(await store.transact("read", lambda t: t.current_timeline())) == 16
     await store.close()
