@@ -112,8 +112,13 @@ def find_shortfall(
     )
 
 
-def describe_shortfall(plan: JobPlan, shortfall: Shortfall, sites: int) -> str:
-    """Return sentences that say which heads nobody trains, why, and what to change."""
+def describe_shortfall(
+    plan: JobPlan, shortfall: Shortfall, sites: int, *, deadline_key: str = "training_deadline_s"
+) -> str:
+    """Return sentences that say which heads nobody trains, why, and what to change.
+
+    `deadline_key` is where the job file says how long training may take.
+    """
     lowest, highest = plan.matrices[0].name, plan.matrices[shortfall.matrices - 1].name
     heads = plan.adapter.heads
     named = lowest if lowest == highest else f"{lowest} to {highest}"
@@ -125,7 +130,7 @@ def describe_shortfall(plan: JobPlan, shortfall: Shortfall, sites: int) -> str:
         )
     else:
         why = f"{shortfall.able} of {sites} sites can hold all heads, and {shortfall.needed} are needed"
-    ways = "; or ".join(map(_say, shortfall.remedies))
+    ways = "; or ".join(_say(remedy, f"[round] {deadline_key}") for remedy in shortfall.remedies)
     return f"Nobody trains {which}: {why}. To have all trained: {ways}."
 
 
@@ -182,14 +187,14 @@ def _cell_settings(rules: CoverageRules, sites: int) -> dict[str, int]:
     return {f"[secure_aggregation] {key}": sites for key, value in terms.items() if value > sites}
 
 
-def _say(remedy: Remedy) -> str:
+def _say(remedy: Remedy, deadline_key: str) -> str:
     parts = []
     if remedy.memory_mib:
         limits = [f"{site} to {mib:,} MiB" for site, mib in remedy.memory_mib.items()]
         parts.append(f"raise the memory limit of {_list(limits)}")
     changes = dict(remedy.settings)
     if remedy.deadline_s is not None:
-        changes["[round] training_deadline_s"] = remedy.deadline_s
+        changes[deadline_key] = remedy.deadline_s
     if changes:
         parts.append(f"in a new job set {', '.join(f'{key} = {value}' for key, value in changes.items())}")
     if remedy.more_sites:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console, Group, RenderableType
@@ -140,10 +141,17 @@ def _round_row(each: wire.Round) -> tuple[str, ...]:
         f"{len(each.completed)}/{len(each.selected)}",
         _share(each, "accuracy"),
         f"{each.loss:.3f}" if each.HasField("loss") else "",
-        f"{sum(time.seconds for time in each.phase_times):.0f}",
+        f"{sum(spent.seconds for spent in each.phase_times):.0f}",
         ", ".join(describe_drop(drop) for drop in each.dropped),
-        ", ".join(each.awaited),
+        _describe_wait(each),
     )
+
+
+def _describe_wait(each: wire.Round) -> str:
+    if not each.deadline_at or each.outcome:
+        return ", ".join(each.awaited)
+    until = f"until {time.strftime('%H:%M:%S', time.localtime(each.deadline_at))}"
+    return f"{', '.join(each.awaited)} {until}".strip()
 
 
 def _share(message: wire.Job | wire.Round, field: str) -> str:

@@ -16,6 +16,7 @@ from coordinator.allocation.policy import AllocationPolicy
 from coordinator.jobs.measure import Gate, Measure
 from coordinator.jobs.values import (
     Count,
+    Deadline,
     Labels,
     Name,
     NotNegative,
@@ -164,12 +165,24 @@ class RoundTable(_Table):
 
     minimum_sites: Annotated[int, Field(strict=True, ge=BUNDLE_FLOOR, le=MAX_MEMBERS)] | None = None
     """Ready sites that a round waits for; when left out, as many as `bundle_threshold` needs."""
-    training_deadline_s: Seconds = 1800.0
-    """Seconds that sites have for training."""
+    training_deadline_s: Deadline = 1800.0
+    """Seconds that sites have for training; `auto` takes them from what the round's sites have measured."""
+    longest_training_s: Seconds = 1800.0
+    """`auto`: the most that it comes to, and what heads are allotted within."""
     phase_deadline_s: Seconds = 60.0
     """Seconds that sites have for each later phase."""
     denominator: Denominator = Denominator.TRAINERS
     """Divide a head's sum by the sites that trained it, or by all sites of the round."""
+
+    @property
+    def training_budget_s(self) -> float:
+        """Return the seconds that an allotment's training must fit in."""
+        return self.longest_training_s if self.training_deadline_s == "auto" else self.training_deadline_s
+
+    @property
+    def budget_key(self) -> str:
+        """Return the key that the budget stands under."""
+        return "longest_training_s" if self.training_deadline_s == "auto" else "training_deadline_s"
 
 
 class SecureAggregationTable(_Table):

@@ -52,7 +52,8 @@ learning_rate_decay = 1.0   # factor on both rates from one round to the next; d
 
 [round]
 minimum_sites = 8           # ready sites that a round waits for; default: bundle_threshold
-training_deadline_s = 1800.0 # seconds for training; default 1800
+training_deadline_s = 1800.0 # seconds for training, or "auto": from what the sites have measured; default 1800
+longest_training_s = 1800.0 # auto: the most that it comes to; default 1800
 phase_deadline_s = 60.0     # seconds for each later phase; default 60
 denominator = "trainers"    # divide by the sites that trained a head, or by the whole "cohort"; default "trainers"
 

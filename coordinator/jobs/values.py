@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Final, Literal
 
@@ -55,6 +56,14 @@ def _checked_rank(value: Any) -> Any:
     raise ValueError('must be "auto" or a whole number from 1')
 
 
+def _checked_deadline(value: Any) -> Any:
+    if value == "auto":
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(value)
+    raise ValueError('must be "auto" or a number of seconds above 0')
+
+
 def _checked_seed(value: str) -> str:
     if value and not re.fullmatch(r"[0-9a-f]{64}", value):
         raise ValueError("must be 64 hexadecimal digits in lower case, or be left out")
@@ -65,6 +74,7 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_checked_text)]
 Count = Annotated[int, Field(strict=True, ge=1, le=(1 << 31) - 1)]
 Seconds = Annotated[float, Field(strict=True, gt=0)]
+Deadline = Annotated[float | Literal["auto"], PlainValidator(_checked_deadline)]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 NotNegative = Annotated[float, Field(strict=True, ge=0)]
 Share = Annotated[float, Field(strict=True, gt=0, le=1)]

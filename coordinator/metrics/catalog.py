@@ -51,6 +51,11 @@ class Catalog:
             "ravan_round_phase_seconds", "Time a phase of a round took.", ["phase"], buckets=PHASE_BUCKETS, registry=at
         )
         self.round_phase = Gauge("ravan_round_phase", "Rounds that are in a phase now.", ["phase"], registry=at)
+        self.training_deadline = Gauge(
+            "ravan_training_deadline_seconds",
+            "Time that sites have for training in the round that began last; 0 before the first.",
+            registry=at,
+        )
         self.rounds = Counter("ravan_rounds_total", "Rounds that ended.", ["outcome"], registry=at)
         self.last_commit = Gauge(
             "ravan_last_commit_timestamp_seconds", "When the last round was committed; 0 before the first.", registry=at

@@ -34,6 +34,10 @@ class CatalogRoundMetrics:
         self._clock = clock
         self._phases: dict[JobId, RoundPhase] = {}
 
+    def round_began(self, training_deadline_s: float) -> None:
+        """Show how long the sites of the newest round have for training."""
+        self._catalog.training_deadline.set(training_deadline_s)
+
     def phase_changed(self, job_id: JobId, phase: RoundPhase | None) -> None:
         """Show how many rounds are in each phase; None: the job has no round."""
         if phase is None:

@@ -42,6 +42,7 @@ from coordinator.rounds.events import (
     UploadArrived,
     WorkFailed,
 )
+from coordinator.rounds.failures import explain_failure
 from coordinator.rounds.journal import entry_of, opening_entries
 from coordinator.rounds.machine import RoundMachine
 from coordinator.rounds.ports import Job, Timer
@@ -131,8 +132,10 @@ class ActiveRound:
         """Ask the selected sites to train."""
         setup, candidates = self.machine.setup, self._services.candidates
         sites = [member.site for member in setup.assignment.members]
-        self._log.info("round begins", sites=sites)
-        await self._handle(RoundBegun(at=self._now()), opening_entries(setup.document, candidates.processes(sites)))
+        self._log.info("round begins", sites=sites, training_deadline_s=round(setup.training_deadline_s))
+        self._services.metrics.round_began(setup.training_deadline_s)
+        opening = opening_entries(setup, candidates.processes(sites))
+        await self._handle(RoundBegun(at=self._now()), opening)
 
     def replay(self, events: Sequence[Event]) -> None:
         """Take what an earlier process has stored, and tell nobody; raise RavanError where that does not fit."""
@@ -384,16 +387,5 @@ class ActiveRound:
 
     async def _give_up(self, error: Exception) -> None:
         self._log_failure("a worker gave up", error)
-        reason = error.reason if isinstance(error, RavanError) else ErrorReason.INTERNAL
-        outcome = _OUTCOME_OF.get(reason, RoundOutcome.INTERNAL)
-        self.detail = f"{error} {error.next_step}".strip() if isinstance(error, RavanError) else _SEE_LOG
+        outcome, self.detail = explain_failure(error)
         await self._handle(WorkFailed(at=self._now(), outcome=outcome), unless_ended=True)
-
-
-_SEE_LOG = "The coordinator failed in this round; its log has the trace."
-
-_OUTCOME_OF = {
-    ErrorReason.CANARY_MISMATCH: RoundOutcome.CANARY_MISMATCH,
-    # What is said of a base model was found out at submission: this is a version that is not finite.
-    ErrorReason.MODEL_INVALID: RoundOutcome.REFUSED,
-}

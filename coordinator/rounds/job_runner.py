@@ -94,7 +94,8 @@ class JobRunner:
                 started_at=left.record.started_at,
                 ram_limits={site.site: site.ram_limit_bytes for site in left.record.sites},
             )
-            setup = self._set_up(assignment, journal.document, digest)
+            deadline_s = journal.training_deadline_s or self.job.file.round.training_budget_s
+            setup = self._set_up(assignment, journal.document, digest, deadline_s)
             found = ActiveRound(self._services, self.job, setup, notes, self._standing)
             found.replay(journal.events)
         except RavanError as error:
@@ -292,17 +293,19 @@ class JobRunner:
             clips=clips or first_clips(job),
         )
         document, digest = services.signatory.sign_assignment(assignment)
-        setup = self._set_up(assignment, document, digest)
+        setup = self._set_up(assignment, document, digest, selection.training_deadline_s)
         limits = {name: site.hardware.ram_limit_bytes for name, site in sites.items() if site.hardware is not None}
         notes = RoundNotes(started_at=services.clock.now(), ram_limits=limits)
         return ActiveRound(services, job, setup, notes, self._standing)
 
-    def _set_up(self, assignment: Assignment, document: SignedDocument, digest: Digest) -> RoundSetup:
+    def _set_up(
+        self, assignment: Assignment, document: SignedDocument, digest: Digest, training_deadline_s: float
+    ) -> RoundSetup:
         return RoundSetup(
             assignment=assignment,
             document=document,
             digest=digest,
-            training_deadline_s=self.job.file.round.training_deadline_s,
+            training_deadline_s=training_deadline_s,
             phase_deadline_s=self.job.file.round.phase_deadline_s,
         )
 

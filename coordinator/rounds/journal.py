@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from coordinator.rounds.course import RoundSetup
 from coordinator.rounds.events import (
     DeadlinePassed,
     Event,
@@ -38,14 +39,16 @@ class Journal:
     """The assignment."""
     processes: Mapping[SiteId, bytes]
     """The agent process of each member when the round began; another one of the same site is not in the round."""
+    training_deadline_s: float | None
+    """None where an older release has opened the round, which took it from the job file."""
     events: tuple[Event, ...]
 
 
-def opening_entries(document: SignedDocument, processes: Mapping[SiteId, bytes]) -> tuple[RoundEntry, ...]:
+def opening_entries(setup: RoundSetup, processes: Mapping[SiteId, bytes]) -> tuple[RoundEntry, ...]:
     """Return the entries that come before a round's first event."""
-    assignment = encode_instruction(Train(assignment=document))
+    assignment = encode_instruction(Train(assignment=setup.document))
     members = (RoundEntry(kind=EntryKind.MEMBER, site=site, payload=process) for site, process in processes.items())
-    return RoundEntry(kind=EntryKind.OPENED, payload=assignment), *members
+    return RoundEntry(kind=EntryKind.OPENED, word=repr(setup.training_deadline_s), payload=assignment), *members
 
 
 def entry_of(event: Event) -> RoundEntry | None:  # noqa: PLR0911 - one line a kind
@@ -75,12 +78,13 @@ def read_journal(entries: Sequence[RoundEntry]) -> Journal:
     """Put a round's entries together; raise StateError when its opening is missing, ProtocolError for a damaged one."""
     opening = entries[0] if entries else None
     instruction = decode_instruction(opening.payload) if opening and opening.kind is EntryKind.OPENED else None
-    if not isinstance(instruction, Train):
+    if opening is None or not isinstance(instruction, Train):
         raise StateError("The round's opening is not stored.", reason=ErrorReason.WRONG_STATE)
     kept = entries[1:]
     return Journal(
         document=instruction.assignment,
         processes={SiteId(entry.site): entry.payload for entry in kept if entry.kind is EntryKind.MEMBER},
+        training_deadline_s=float(opening.word) if opening.word else None,
         events=tuple(_event_of(entry) for entry in kept if entry.kind is not EntryKind.MEMBER),
     )
 

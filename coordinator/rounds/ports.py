@@ -112,6 +112,10 @@ class Timers(Protocol):
 class RoundMetrics(Protocol):
     """What rounds and jobs tell the metrics."""
 
+    def round_began(self, training_deadline_s: float) -> None:
+        """A round began whose sites have so long for training."""
+        ...
+
     def phase_changed(self, job_id: JobId, phase: RoundPhase | None) -> None:
         """A job's round is in this phase now; None: it has no round."""
         ...

@@ -20,6 +20,7 @@ from coordinator.allocation.ranking import (
 from coordinator.allocation.shortfall import describe_shortfall, find_shortfall
 from coordinator.allocation.tiles import form_tiles
 from coordinator.rounds.candidates import Lineup
+from coordinator.rounds.deadline import predict_training_s, settle_deadline
 from coordinator.rounds.ports import Job
 from coordinator.store.records import RoundRecord
 from ravan.ids import BlockId, SiteId
@@ -42,6 +43,7 @@ class Selection:
     """Tiles whose heads each site scores: all that it can hold, where the next round is ranked by them."""
     suite: Suite
     """Keystream that all their CPUs are quick at."""
+    training_deadline_s: float
     remark: str
     """Which heads nobody trains, why, and what to change; empty when all are trained."""
 
@@ -76,17 +78,23 @@ def select(
     concerned = {site: ready[site] for site in (*chosen, *reach.left_out)}
     absent = {site: capacity for site, capacity in fleet.items() if site not in concerned}
     shortfall = find_shortfall(tiles, concerned, max(depths.values()), budget, rules, absent)
-    remark = "" if shortfall is None else describe_shortfall(job.plan, shortfall, len(chosen))
+    key = job.file.round.budget_key
+    remark = "" if shortfall is None else describe_shortfall(job.plan, shortfall, len(chosen), deadline_key=key)
     # Where heads are all that trains, a site without one has nothing to do.
     able = chosen if job.plan.dense else tuple(site for site in chosen if depths[site])
     if len(able) < needed:
         return Waiting(sentence=remark or say_waiting(lineup, len(able), needed, reach.left_out))
     scoring = _wants_scores(job, rounds)
+    scored_of = {site: tuple(range(depth)) if scoring else () for site, depth in depths.items()}
+    tiles_of = choose_tiles(depths, rules, _ranking(job, tiles, rounds, norms), job.file.allocation.share_trained())
+    steps = job.plan.training.steps
+    predicted = [predict_training_s(tiles, ready[s].job, steps, tiles_of[s], scored_of[s]) for s in able]
     return Selection(
         sites=able,
         tiles=tiles,
-        scored_of={site: tuple(range(depth)) if scoring else () for site, depth in depths.items()},
-        tiles_of=choose_tiles(depths, rules, _ranking(job, tiles, rounds, norms), job.file.allocation.share_trained()),
+        scored_of=scored_of,
+        tiles_of=tiles_of,
+        training_deadline_s=settle_deadline(job.file.round, predicted),
         suite=job.file.secure_aggregation.suite.choose(
             aes_everywhere=all(fleet[site].hardware.aes_instructions for site in able)
         ),
@@ -119,7 +127,7 @@ def count_committed(rounds: Sequence[RoundRecord]) -> int:
 def _budget(job: Job) -> Budget:
     # Scoring the heads takes about a step.
     scoring = job.file.allocation.policy is AllocationPolicy.GRADIENT
-    return Budget(steps=job.plan.training.steps + scoring, training_deadline_s=job.file.round.training_deadline_s)
+    return Budget(steps=job.plan.training.steps + scoring, training_deadline_s=job.file.round.training_budget_s)
 
 
 def _rules(job: Job) -> CoverageRules:

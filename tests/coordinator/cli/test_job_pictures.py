@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import AsyncIterator
 
 import click
@@ -50,6 +51,19 @@ def job(*rounds: wire.Round, state: round_pb2.JobState.ValueType = round_pb2.JOB
 def site(name: str, done: int, total: int = 40) -> wire.Site:
     beat = site_service_pb2.HeartbeatRequest(activity=site_service_pb2.AGENT_ACTIVITY_TRAINING, done=done, total=total)
     return wire.Site(name=name, heartbeat=beat)
+
+
+def test_a_running_round_shows_until_when_it_waits_and_for_whom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    running = training_round()
+    running.awaited.append("plant-b")
+    running.deadline_at = 86_400 + 3 * 3600 + 25 * 60 + 45
+    out = io.StringIO()
+    Console(file=out, width=160).print(render_job(job(running), ()))
+    monkeypatch.undo()
+    time.tzset()
+    assert "plant-b until 03:25:45" in out.getvalue()
 
 
 def test_narrator_says_each_thing_once() -> None:

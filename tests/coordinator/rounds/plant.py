@@ -196,6 +196,9 @@ class Notebook:
 
     said: list[tuple[object, ...]] = field(default_factory=list)
 
+    def round_began(self, training_deadline_s: float) -> None:
+        self.said.append(("round began", training_deadline_s))
+
     def phase_changed(self, job_id: JobId, phase: RoundPhase | None) -> None:
         self.said.append(("phase", phase))
 
@@ -311,6 +314,7 @@ class Site:
         self.plant = plant
         self.name = name
         self.ram = ram
+        self.slowness = 1.0
         self.mute: set[type[Instruction]] = set()
         self.cannot_prepare: DropReason | None = None
         self.identity = Ed25519PrivateKey.from_private_bytes(digest_of(f"identity {name}"))
@@ -449,8 +453,8 @@ class Site:
             ram_loaded_bytes=350,
             ram_floor_bytes=50,
             ram_per_matrix_bytes=150,
-            step_floor_s=0.1,
-            step_per_matrix_s=0.1,
+            step_floor_s=0.1 * self.slowness,
+            step_per_matrix_s=0.1 * self.slowness,
         )
         await self.plant.conductor.job_profiled(self.name, plan.job_id, profile)
 
