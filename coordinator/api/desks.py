@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from coordinator.store.records import JobRecord, RoundRecord
@@ -99,6 +99,10 @@ class JobDesk(Protocol):
 
     async def job_detail(self, id_or_name: str) -> JobDetail:
         """Return one job; raise StateError (NOT_FOUND)."""
+        ...
+
+    def resting(self) -> Mapping[SiteId, str]:
+        """Return for each site that rests from which jobs' rounds, and until when."""
         ...
 
     async def changed(self, job_id: JobId, version: int) -> int:

@@ -206,8 +206,8 @@ async def _chunks(requests: AsyncIterator[wire.UploadBlobRequest]) -> AsyncItera
 
 
 def _site_views(sites: Sequence[SiteRecord], tokens: Sequence[TokenRecord], ports: OperatorPorts) -> list[wire.Site]:
-    online = ports.fleet.online()
-    shown = [views.site_view(site, online.get(site.name)) for site in sites]
+    online, resting = ports.fleet.online(), ports.jobs.resting()
+    shown = [views.site_view(site, online.get(site.name), resting.get(site.name, "")) for site in sites]
     shown += [views.invited_view(name) for name in invited_sites(tokens, sites, ports.clock.now())]
     return sorted(shown, key=lambda view: view.name)
 

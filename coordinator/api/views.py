@@ -14,14 +14,15 @@ from ravan.manifest.phases import SiteState
 from ravan.wire.v1 import operator_service_pb2 as wire
 
 
-def site_view(site: SiteRecord, status: SiteStatus | None) -> wire.Site:
-    """Show an enrolled site."""
+def site_view(site: SiteRecord, status: SiteStatus | None, resting: str = "") -> wire.Site:
+    """Show an enrolled site; `resting` says from which jobs it rests."""
     view = wire.Site(
         name=site.name,
         state=enums.SITE_STATE.to_wire(state_of(site, status)),
         last_seen=max(site.last_seen, status.last_seen if status is not None else 0.0),
         certificate_expires_at=site.certificate_expires_at,
         endorsed=bool(site.endorsement),
+        resting=resting,
     )
     hardware = status.hardware if status is not None and status.hardware is not None else site.hardware
     if hardware is not None:

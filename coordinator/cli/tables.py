@@ -11,7 +11,7 @@ from rich.text import Text
 
 from coordinator.cli.durations import describe_seconds
 from ravan.codec import enums
-from ravan.manifest.phases import JobState
+from ravan.manifest.phases import AgentActivity, JobState
 from ravan.wire.v1 import operator_service_pb2 as wire
 
 MIB = 1 << 20
@@ -122,11 +122,13 @@ def describe_drop(drop: wire.Drop) -> str:
 
 
 def describe_activity(site: wire.Site) -> str:
-    """Return what a site is doing and how far it is."""
+    """Return what a site is doing and how far it is, or that it rests."""
     if not site.HasField("heartbeat"):
-        return ""
+        return site.resting
     beat = site.heartbeat
     activity = enums.AGENT_ACTIVITY.from_wire(beat.activity).value
+    if site.resting and activity == AgentActivity.IDLE:
+        return site.resting
     if not beat.total:
         return activity
     if beat.total > MIB:  # bytes; steps never come to a million

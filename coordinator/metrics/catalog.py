@@ -63,6 +63,9 @@ class Catalog:
         self.site_drops = Counter(
             "ravan_site_drops_total", "Sites that left a round before its end.", ["phase", "reason"], registry=at
         )
+        self.resting_sites = Gauge(
+            "ravan_resting_sites", "Connected sites that jobs leave out since they keep failing.", registry=at
+        )
         self.head_cohort = Histogram(
             "ravan_head_cohort",
             "Survivors whose update of a head is in the sum, per head and round; 0 when it was withheld.",

@@ -131,6 +131,14 @@ class Conductor:
         awaited = () if runner is None or runner.round is None else runner.round.machine.awaited
         return JobDetail(record=self._newest(record), rounds=tuple(rounds), ready_sites=ready, awaited=awaited)
 
+    def resting(self) -> Mapping[SiteId, str]:
+        """Return for each site that rests from which jobs' rounds, and until when."""
+        parts: dict[SiteId, list[str]] = {}
+        for runner in self._active():
+            for site, rest in runner.rests.items():
+                parts.setdefault(site, []).append(f"{runner.record.name} until round {rest.until}")
+        return {site: f"rests from {', '.join(each)}" for site, each in parts.items()}
+
     async def changed(self, job_id: JobId, version: int) -> int:
         """Wait until the job's version is beyond this one, and return it; versions start at 1."""
         return await self._services.changes.beyond(job_id, version)

@@ -18,6 +18,7 @@ from coordinator.rounds.journal import read_journal
 from coordinator.rounds.plateau import find_plateau
 from coordinator.rounds.ports import Job, Timer
 from coordinator.rounds.recording import RoundNotes
+from coordinator.rounds.resting import Rest, find_rests
 from coordinator.rounds.selection import SETTLE_S, Selection, Waiting, count_committed, following_number, select
 from coordinator.rounds.services import Services
 from coordinator.rounds.setbacks import Setbacks
@@ -64,6 +65,10 @@ class JobRunner:
         self.round: ActiveRound | None = None
         self._given_up: ActiveRound | None = None
         """The last round, when it came to nothing: the last words against a site may come after its end."""
+        self.rests: Mapping[SiteId, Rest] = {}
+        """Connected sites that the newest round left out since they keep failing."""
+        self._forgiven: int | None = 0
+        """Failures up to this round count no more; None: all so far."""
         self._suspicions = Suspicions()
         self._setbacks = Setbacks()
         self._standing = Standing(services, job, record)
@@ -127,8 +132,9 @@ class JobRunner:
         await self._standing.save(state=JobState.PAUSED, message="Paused by an operator; `job resume` goes on.")
 
     async def resume(self) -> None:
-        """Go on; where that cannot be stored the job stays paused, so that the next attempt counts."""
+        """Go on, and ask sites that rest again; where that cannot be stored the job stays paused."""
         self._setbacks, self._suspicions = Setbacks(), Suspicions()
+        self._forgiven, self.rests = None, {}
         await self._standing.resume()
         self.nudge()
 
@@ -232,7 +238,10 @@ class JobRunner:
         for convicted in self._suspicions.convicted:
             self._services.candidates.bar(convicted, self.job.job_id, DropReason.PROTOCOL)
         lineup = self._services.candidates.line_up(self.job.job_id)
-        selection = select(self.job, lineup, fleet, rounds, self._norms)
+        if self._forgiven is None:
+            self._forgiven = following_number(rounds) - 1
+        rests = find_rests([record for record in rounds if record.number > self._forgiven])
+        selection = select(self.job, lineup, fleet, rounds, self._norms, rests)
         now = self._services.clock.now()
         if isinstance(selection, Waiting):
             self._enough_since = None
@@ -256,10 +265,12 @@ class JobRunner:
         before = self.record
         number = following_number(rounds)
         self.round = self._open_round(selection, sites, number, self._clips or _last_clips(rounds))
-        if self.record.state is JobState.PREPARING or self.record.message != selection.remark:
-            if selection.remark:
-                log.warning("heads that nobody trains", job=self.record.name, round=number, detail=selection.remark)
-            await self._standing.save(state=JobState.RUNNING, message=selection.remark)
+        self.rests = selection.rests
+        services.metrics.sites_resting(self.record.name, len(selection.rests))
+        if self.record.state is JobState.PREPARING or self.record.message != selection.message:
+            if selection.message:
+                log.warning("not all take full part", job=self.record.name, round=number, detail=selection.message)
+            await self._standing.save(state=JobState.RUNNING, message=selection.message)
         await self._see_through(self.round, before, self.round.begin())
 
     async def _go_on(self, left: ActiveRound) -> None:

@@ -128,6 +128,10 @@ class RoundMetrics(Protocol):
         """A round ended."""
         ...
 
+    def sites_resting(self, job: str, count: int) -> None:
+        """A job leaves so many connected sites out for a while."""
+        ...
+
     def site_dropped(self, phase: RoundPhase, reason: DropReason) -> None:
         """A site left a round."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from coordinator.allocation.coverage import CoverageRules, settle_depths
@@ -22,10 +23,13 @@ from coordinator.allocation.tiles import form_tiles
 from coordinator.rounds.candidates import Lineup
 from coordinator.rounds.deadline import predict_training_s, settle_deadline
 from coordinator.rounds.ports import Job
+from coordinator.rounds.resting import Rest, describe_rests
 from coordinator.store.records import RoundRecord
 from ravan.ids import BlockId, SiteId
 from ravan.manifest.assignment import MAX_MEMBERS, Suite, Tile
 from ravan.manifest.phases import RoundOutcome
+
+NOBODY: Final[Mapping[SiteId, Rest]] = MappingProxyType({})
 
 SETTLE_S: Final = 30.0
 """How long a round waits, once enough sites are ready, for connected ones that still prepare."""
@@ -46,6 +50,13 @@ class Selection:
     training_deadline_s: float
     remark: str
     """Which heads nobody trains, why, and what to change; empty when all are trained."""
+    rests: Mapping[SiteId, Rest]
+    """Connected sites that are left out for a while."""
+
+    @property
+    def message(self) -> str:
+        """Return all that operators should know of the round's members."""
+        return f"{self.remark} {describe_rests(self.rests)}".strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +72,19 @@ def select(
     fleet: Mapping[SiteId, SiteCapacity],
     rounds: Sequence[RoundRecord],
     norms: Mapping[BlockId, float],
+    rests: Mapping[SiteId, Rest] = NOBODY,
 ) -> Selection | Waiting:
     """Allot tiles to the ready sites from their newest reports.
 
-    `norms` are those of all heads, where the job ranks them by weight. Above 4096 sites those take part that completed
-    the fewest rounds.
+    `norms` are those of all heads, where the job ranks them by weight. Sites rest only where there are enough others.
+    Above 4096 sites those take part that completed the fewest rounds.
     """
     tiles, budget, rules = form_tiles(job.plan), _budget(job), _rules(job)
     ready = {site: fleet[site] for site in lineup.ready if site in fleet}
-    reach = find_reach(tiles, ready, budget)
     needed = job.file.minimum_sites
+    reach = find_reach(tiles, {site: ready[site] for site in ready if site not in rests}, budget)
+    if len(reach.depth_of) < needed:
+        rests, reach = NOBODY, find_reach(tiles, ready, budget)
     if len(reach.depth_of) < needed:
         return Waiting(sentence=say_waiting(lineup, len(reach.depth_of), needed, reach.left_out))
     chosen = _least_used(tuple(reach.depth_of), rounds)
@@ -99,6 +113,7 @@ def select(
             aes_everywhere=all(fleet[site].hardware.aes_instructions for site in able)
         ),
         remark=remark,
+        rests={site: rest for site, rest in rests.items() if site in ready},
     )
 
 

@@ -121,6 +121,7 @@ class Site(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: _builtins.int
     ENDORSED_FIELD_NUMBER: _builtins.int
+    RESTING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name. Set by the coordinator."""
     state: Global___SiteState.ValueType
@@ -131,6 +132,8 @@ class Site(_message.Message):
     """Seconds since the Unix epoch when the certificate expires. 0 before enrolment."""
     endorsed: _builtins.bool
     """Whether an owner's endorsement is kept for the site's identity. Whose it is only agents can tell."""
+    resting: _builtins.str
+    """From which jobs' rounds it rests, and until when. Empty when it does not."""
     @_builtins.property
     def hardware(self) -> _hardware_pb2.HardwareProfile:
         """Last hardware profile. Absent until the first report."""
@@ -149,10 +152,11 @@ class Site(_message.Message):
         heartbeat: _site_service_pb2.HeartbeatRequest | None = ...,
         certificate_expires_at: _builtins.float = ...,
         endorsed: _builtins.bool = ...,
+        resting: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware", "heartbeat", b"heartbeat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "endorsed", b"endorsed", "hardware", b"hardware", "heartbeat", b"heartbeat", "last_seen", b"last_seen", "name", b"name", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "endorsed", b"endorsed", "hardware", b"hardware", "heartbeat", b"heartbeat", "last_seen", b"last_seen", "name", b"name", "resting", b"resting", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

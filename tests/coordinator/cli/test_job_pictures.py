@@ -66,6 +66,16 @@ def test_a_running_round_shows_until_when_it_waits_and_for_whom(monkeypatch: pyt
     assert "plant-b until 03:25:45" in out.getvalue()
 
 
+def test_a_site_that_rests_says_so_while_it_does_nothing_else() -> None:
+    resting = "rests from orders until round 9"
+    assert describe_activity(wire.Site(name="a", resting=resting)) == resting
+    idle = site_service_pb2.HeartbeatRequest(activity=site_service_pb2.AGENT_ACTIVITY_IDLE)
+    assert describe_activity(wire.Site(name="a", heartbeat=idle, resting=resting)) == resting
+    busy = site("a", 3)
+    busy.resting = resting
+    assert describe_activity(busy) == "training 3/40"
+
+
 def test_narrator_says_each_thing_once() -> None:
     narrator = Narrator()
     first = narrator.tell(wire.WatchJobResponse(job=job(training_round()), sites=[site("a", 3)]))

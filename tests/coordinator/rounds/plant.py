@@ -208,6 +208,9 @@ class Notebook:
     def round_ended(self, outcome: RoundOutcome) -> None:
         self.said.append(("round ended", outcome))
 
+    def sites_resting(self, job: str, count: int) -> None:
+        self.said.append(("resting", job, count))
+
     def site_dropped(self, phase: RoundPhase, reason: DropReason) -> None:
         self.said.append(("dropped", phase, reason))
 
