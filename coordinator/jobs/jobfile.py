@@ -165,6 +165,8 @@ class RoundTable(_Table):
 
     minimum_sites: Annotated[int, Field(strict=True, ge=BUNDLE_FLOOR, le=MAX_MEMBERS)] | None = None
     """Ready sites that a round waits for; when left out, as many as `bundle_threshold` needs."""
+    target_sites: Annotated[int, Field(strict=True, ge=BUNDLE_FLOOR, le=MAX_MEMBERS)] | None = None
+    """Sites that should finish a round; more are asked, by the drop-out observed. When left out, all ready ones."""
     training_deadline_s: Deadline = 1800.0
     """Seconds that sites have for training; `auto` takes them from what the round's sites have measured."""
     longest_training_s: Seconds = 1800.0
@@ -282,6 +284,15 @@ class JobFile(_Table):
                 f"[round] minimum_sites = {self.round.minimum_sites} starts rounds in which nothing can be released, "
                 f"since [secure_aggregation] bundle_threshold is {self.secure_aggregation.bundle_threshold}; "
                 "raise the one or lower the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_target(self) -> JobFile:
+        if self.round.target_sites is not None and self.round.target_sites < self.minimum_sites:
+            raise ValueError(
+                f"[round] target_sites = {self.round.target_sites} is less than the {self.minimum_sites} sites that a"
+                " round waits for; raise it, or lower minimum_sites"
             )
         return self
 

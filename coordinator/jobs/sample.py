@@ -52,6 +52,7 @@ learning_rate_decay = 1.0   # factor on both rates from one round to the next; d
 
 [round]
 minimum_sites = 8           # ready sites that a round waits for; default: bundle_threshold
+# target_sites = 12         # sites that should finish a round, more are asked; default: all that are ready
 training_deadline_s = 1800.0 # seconds for training, or "auto": from what the sites have measured; default 1800
 longest_training_s = 1800.0 # auto: the most that it comes to; default 1800
 phase_deadline_s = 60.0     # seconds for each later phase; default 60

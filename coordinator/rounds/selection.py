@@ -22,11 +22,12 @@ from coordinator.allocation.shortfall import describe_shortfall, find_shortfall
 from coordinator.allocation.tiles import form_tiles
 from coordinator.rounds.candidates import Lineup
 from coordinator.rounds.deadline import predict_training_s, settle_deadline
+from coordinator.rounds.overselection import choose_members
 from coordinator.rounds.ports import Job
 from coordinator.rounds.resting import Rest, describe_rests
 from coordinator.store.records import RoundRecord
 from ravan.ids import BlockId, SiteId
-from ravan.manifest.assignment import MAX_MEMBERS, Suite, Tile
+from ravan.manifest.assignment import Suite, Tile
 from ravan.manifest.phases import RoundOutcome
 
 NOBODY: Final[Mapping[SiteId, Rest]] = MappingProxyType({})
@@ -77,23 +78,18 @@ def select(
     """Allot tiles to the ready sites from their newest reports.
 
     `norms` are those of all heads, where the job ranks them by weight. Sites rest only where there are enough others.
-    Above 4096 sites those take part that completed the fewest rounds.
     """
-    tiles, budget, rules = form_tiles(job.plan), _budget(job), _rules(job)
+    tiles, rules = form_tiles(job.plan), _rules(job)
     ready = {site: fleet[site] for site in lineup.ready if site in fleet}
     needed = job.file.minimum_sites
-    reach = find_reach(tiles, {site: ready[site] for site in ready if site not in rests}, budget)
+    reach = find_reach(tiles, {site: ready[site] for site in ready if site not in rests}, _budget(job))
     if len(reach.depth_of) < needed:
-        rests, reach = NOBODY, find_reach(tiles, ready, budget)
+        rests, reach = NOBODY, find_reach(tiles, ready, _budget(job))
     if len(reach.depth_of) < needed:
         return Waiting(sentence=say_waiting(lineup, len(reach.depth_of), needed, reach.left_out))
-    chosen = _least_used(tuple(reach.depth_of), rounds)
+    chosen = choose_members(reach.depth_of, rounds, job.file.round.target_sites, needed, rules)
     depths = settle_depths({site: reach.depth_of[site] for site in chosen}, rules)
-    concerned = {site: ready[site] for site in (*chosen, *reach.left_out)}
-    absent = {site: capacity for site, capacity in fleet.items() if site not in concerned}
-    shortfall = find_shortfall(tiles, concerned, max(depths.values()), budget, rules, absent)
-    key = job.file.round.budget_key
-    remark = "" if shortfall is None else describe_shortfall(job.plan, shortfall, len(chosen), deadline_key=key)
+    remark = _describe_gap(job, tiles, fleet, (*chosen, *reach.left_out), depths)
     # Where heads are all that trains, a site without one has nothing to do.
     able = chosen if job.plan.dense else tuple(site for site in chosen if depths[site])
     if len(able) < needed:
@@ -127,6 +123,22 @@ def say_waiting(lineup: Lineup, ready: int, needed: int, left_out: Mapping[SiteI
     parts += [f"{site} cannot take part ({reason})" for site, reason in lineup.barred]
     parts += [f"{site} is short of {shortage}" for site, shortage in left_out.items()]
     return "; ".join(parts) + "."
+
+
+def _describe_gap(
+    job: Job,
+    tiles: Sequence[Tile],
+    fleet: Mapping[SiteId, SiteCapacity],
+    concerned: Sequence[SiteId],
+    depths: Mapping[SiteId, int],
+) -> str:
+    """Return which heads nobody trains, why, and what to change; empty when all are trained."""
+    there = {site: fleet[site] for site in concerned}
+    absent = {site: capacity for site, capacity in fleet.items() if site not in there}
+    shortfall = find_shortfall(tiles, there, max(depths.values()), _budget(job), _rules(job), absent)
+    if shortfall is None:
+        return ""
+    return describe_shortfall(job.plan, shortfall, len(depths), deadline_key=job.file.round.budget_key)
 
 
 def following_number(rounds: Sequence[RoundRecord]) -> int:
@@ -178,11 +190,6 @@ def _ranking(job: Job, tiles: Sequence[Tile], rounds: Sequence[RoundRecord], nor
             return rank_by_gradient(tiles, _last_scores(rounds))
         case AllocationPolicy.COVERAGE:
             return rank_from_top
-
-
-def _least_used(sites: Sequence[SiteId], rounds: Sequence[RoundRecord]) -> tuple[SiteId, ...]:
-    used = {site: sum(site in record.completed for record in rounds) for site in sites}
-    return tuple(sorted(sorted(sites, key=lambda site: (used[site], site))[:MAX_MEMBERS]))
 
 
 def _names(sites: Sequence[SiteId]) -> str:

@@ -99,4 +99,4 @@ def test_job_sample_loads_and_names_every_key() -> None:
     named = {f"{table}.{key}" for table, keys in tomllib.loads(sample("job.toml")).items() for key in keys}
     assert keys_in(loaded) == named
     # A seed would make every job of the sample alike; how early a job may end is for its operator to say.
-    assert named | {"adapter.seed", "job.patience"} == all_keys(JobFile)
+    assert named | {"adapter.seed", "job.patience", "round.target_sites"} == all_keys(JobFile)

@@ -96,6 +96,12 @@ def test_defaults_of_a_minimal_file() -> None:
         ),
         ("[evaluation]", "[round]\ntraining_deadline_s = 0\n[evaluation]", 'must be "auto" or a number of seconds', ""),
         ("[evaluation]", "[round]\ntraining_deadline_s = nan\n[evaluation]", 'must be "auto" or a number', ""),
+        (
+            "[evaluation]",
+            "[round]\ntarget_sites = 7\n[evaluation]",
+            "target_sites = 7 is less than the 8 sites that a round waits for",
+            "",
+        ),
         ("rounds = 3", "rounds = 0", "`job.rounds` should be greater than or equal to 1, but is 0", ""),
         ("rounds = 3", 'rounds = "3"', "`job.rounds` should be a whole number, but is '3'", ""),
         ("rounds = 3", "rounds = true", "`job.rounds` should be a whole number, but is True", ""),

@@ -90,6 +90,7 @@ def a_round(number: int, completed: Sequence[SiteId]) -> RoundRecord:
         phase=RoundPhase.ENDED,
         outcome=RoundOutcome.COMMITTED,
         started_at=0.0,
+        selected=tuple(completed),
         completed=tuple(completed),
     )
 
