@@ -141,7 +141,7 @@ class Daemon:
         self._retention = Retention(store, self._blobs, self._staging, self._clock, versions=config.retention.versions)
         patience = Patience(heartbeat_interval_s=config.fleet.heartbeat_interval_s, silence_s=config.fleet.silence_s)
         self._fleet = Fleet(store, self._outbox, patience, self._clock)
-        self._conductor = Conductor(self._rounds())
+        self._conductor = Conductor(self._rounds(), jobs_at_once=config.scheduling.jobs_at_once)
         self._census = self._count(self._pki)
         self._http = self._open_http()
         self._enrolment, self._sites = self._build_servers()

@@ -44,6 +44,15 @@ class FleetTable(BaseModel):
     silence_s: float = Field(default=15, gt=0, le=86_400)
 
 
+class SchedulingTable(BaseModel):
+    """Jobs side by side."""
+
+    model_config = STRICT
+
+    jobs_at_once: int = Field(default=0, ge=0)
+    """0: all that are submitted."""
+
+
 class EvaluationTable(BaseModel):
     """The worker process that evaluates models."""
 
@@ -110,6 +119,7 @@ class CoordinatorFile(BaseModel):
 
     server: ServerTable
     fleet: FleetTable = FleetTable()
+    scheduling: SchedulingTable = SchedulingTable()
     evaluation: EvaluationTable = EvaluationTable()
     database: DatabaseTable = DatabaseTable()
     objects: ObjectsTable = ObjectsTable()
@@ -182,6 +192,10 @@ hosts = @HOSTS@
 # Seconds after which a site whose connection ended counts as lost. A site whose connection stands
 # without heartbeats is lost after three intervals more.
 # silence_s = 15
+
+[scheduling]
+# Jobs that run side by side; later ones are queued until one has ended or is paused. 0 queues none.
+# jobs_at_once = 0
 
 [evaluation]
 # Processor threads of the worker that evaluates models.

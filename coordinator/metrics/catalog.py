@@ -82,6 +82,7 @@ class Catalog:
         self.model_loss = Gauge(
             "ravan_model_loss", "Mean loss of a job's newest version on held-out data.", ["job"], registry=at
         )
+        self.queued_jobs = Gauge("ravan_queued_jobs", "Jobs that wait until fewer others run.", registry=at)
         self.jobs = Gauge("ravan_jobs", "Jobs by state.", ["state"], registry=at)
         for phase in RoundPhase:
             self.round_phase.labels(phase)

@@ -85,6 +85,10 @@ class CatalogRoundMetrics:
         self._catalog.model_accuracy.labels(job).set(evaluation.accuracy)
         self._catalog.model_loss.labels(job).set(evaluation.loss)
 
+    def jobs_queued(self, count: int) -> None:
+        """Show how many jobs wait until fewer run."""
+        self._catalog.queued_jobs.set(count)
+
     def job_ended(self, job: str) -> None:
         """Take a job's gauges away."""
         self.sites_resting(job, 0)

@@ -24,10 +24,17 @@ class Lineup:
 
     ready: tuple[SiteId, ...]
     preparing: tuple[SiteId, ...]
-    busy: tuple[SiteId, ...]
+    busy: tuple[tuple[SiteId, JobId], ...]
     """Ready, but in a round of another job."""
     barred: tuple[tuple[SiteId, DropReason], ...]
     """Said that they cannot take part."""
+    kept: tuple[tuple[SiteId, JobId], ...] = ()
+    """Ready, but left to another job whose turn is before."""
+
+    @property
+    def measured(self) -> tuple[SiteId, ...]:
+        """Return all that are ready, also those that others have or are about to have."""
+        return tuple(sorted([*self.ready, *(site for site, _ in (*self.busy, *self.kept))]))
 
 
 class Candidates:
@@ -113,7 +120,7 @@ class Candidates:
         ready = [(site, known) for site, known in sites if job_id in known.ready]
         return Lineup(
             ready=tuple(site for site, known in ready if known.busy is None),
-            busy=tuple(site for site, known in ready if known.busy is not None),
+            busy=tuple((site, known.busy) for site, known in ready if known.busy is not None),
             preparing=tuple(site for site, known in sites if job_id in known.preparing),
             barred=tuple((site, known.barred[job_id]) for site, known in sites if job_id in known.barred),
         )

@@ -17,14 +17,16 @@ import structlog
 from coordinator.jobs.jobfile import read_job_file
 from coordinator.jobs.submission import choose_model
 from coordinator.rounds.active_round import ActiveRound
-from coordinator.rounds.job_runner import JobRunner, LeftRound
+from coordinator.rounds.admission import explain_queue, find_admitted
+from coordinator.rounds.job_runner import JobRunner
 from coordinator.rounds.ports import Job
+from coordinator.rounds.recovery import list_left_jobs, open_job
+from coordinator.rounds.resting import describe_resting
 from coordinator.rounds.selection import SETTLE_S
 from coordinator.rounds.services import Services
 from coordinator.rounds.storing import store_preparation
 from coordinator.store.base import Transaction
 from coordinator.store.records import JobProfileRecord, JobRecord, RoundRecord
-from ravan.codec.documents import model_digest
 from ravan.codec.secagg_messages import Submission
 from ravan.errors import ErrorReason, StateError
 from ravan.ids import Digest, JobId, SiteId
@@ -64,17 +66,20 @@ class JobDetail:
 class Conductor:
     """Run all jobs; made once a process, on the event loop that calls it."""
 
-    def __init__(self, services: Services, *, settle_s: float = SETTLE_S) -> None:
+    def __init__(self, services: Services, *, settle_s: float = SETTLE_S, jobs_at_once: int = 0) -> None:
+        """Make one that runs `jobs_at_once` jobs side by side and has the others wait; 0 means all."""
         self._services = services
+        self._jobs_at_once = jobs_at_once
+        self._asked: set[JobId] = set()
+        """Jobs that may run and that the connected sites were asked to prepare."""
         self._settle_s = settle_s
         self._runners: dict[JobId, JobRunner] = {}
         self._submitting = asyncio.Lock()
 
     async def start(self) -> Mapping[SiteId, bytes]:
         """Take up the jobs that have not ended and their rounds; return the processes that are awaited in these."""
-        for record, left in await self._services.store.transact("recover_jobs", self._recover):
-            job = self._reopen(record)
-            runner = self._add_runner(job, record)
+        for record, left in await self._services.store.transact("recover_jobs", list_left_jobs):
+            runner = self._add_runner(open_job(self._services.signatory, record), record)
             if left is not None:
                 runner.resume_round(left)
             runner.start()
@@ -100,6 +105,7 @@ class Conductor:
         runner = await self._find_running(id_or_name)
         if runner.record.state is not JobState.PAUSED:
             await runner.pause()
+            self._nudge()
 
     async def resume_job(self, id_or_name: str) -> None:
         """Go on with a paused job; sites that could not take part are asked again."""
@@ -108,6 +114,7 @@ class Conductor:
             for site, _ in self._services.candidates.line_up(runner.job.job_id).barred:
                 await self._prepare(runner, site)
             await runner.resume()
+            self._nudge()
 
     async def stop_job(self, id_or_name: str) -> None:
         """End a job; committed versions stay. A job that has ended already stays as it is."""
@@ -125,19 +132,14 @@ class Conductor:
         """Return one job with its rounds; raise StateError (NOT_FOUND)."""
         record = await self._find(id_or_name)
         rounds = await self._read("list_rounds", lambda transaction: transaction.list_rounds(record.job_id))
-        lineup = self._services.candidates.line_up(record.job_id)
-        ready = tuple(sorted(lineup.ready + lineup.busy))
+        ready = self._services.candidates.line_up(record.job_id).measured
         runner = self._runners.get(record.job_id)
         awaited = () if runner is None or runner.round is None else runner.round.machine.awaited
         return JobDetail(record=self._newest(record), rounds=tuple(rounds), ready_sites=ready, awaited=awaited)
 
     def resting(self) -> Mapping[SiteId, str]:
         """Return for each site that rests from which jobs' rounds, and until when."""
-        parts: dict[SiteId, list[str]] = {}
-        for runner in self._active():
-            for site, rest in runner.rests.items():
-                parts.setdefault(site, []).append(f"{runner.record.name} until round {rest.until}")
-        return {site: f"rests from {', '.join(each)}" for site, each in parts.items()}
+        return describe_resting((runner.record.name, runner.rests) for runner in self._active())
 
     async def changed(self, job_id: JobId, version: int) -> int:
         """Wait until the job's version is beyond this one, and return it; versions start at 1."""
@@ -151,7 +153,7 @@ class Conductor:
         before = candidates.attach(site, process_id)
         if before is not None and before != process_id:
             await self._lose(site, DropReason.RESTARTED)
-        for runner in self._active():
+        for runner in self._admitted():
             if candidates.needs_preparation(site, runner.job.job_id):
                 await self._prepare(runner, site)
         self._nudge()
@@ -245,15 +247,7 @@ class Conductor:
 
     async def may_download(self, digest: Digest) -> bool:
         """Tell whether a site may fetch this blob: a model file, basis or version of a job that runs."""
-        for runner in self._active():
-            plan, active = runner.job.plan, runner.round
-            served = {file.sha256 for file in plan.model_files} | {matrix.basis_digest for matrix in plan.matrices}
-            versions = {runner.record.state_digest}
-            if active is not None:
-                versions.add(active.machine.setup.assignment.state_digest)
-            if digest in served | versions:
-                return True
-        return False
+        return any(digest in runner.served() for runner in self._active())
 
     # Steps
 
@@ -286,8 +280,9 @@ class Conductor:
 
     async def _launch(self, record: JobRecord) -> None:
         services = self._services
-        job = self._reopen(record)
-        sites = services.candidates.online()
+        job = open_job(services.signatory, record)
+        admitted = find_admitted([*self._records(), record], self._jobs_at_once)
+        sites = services.candidates.online() if record in admitted else ()
 
         def work(transaction: Transaction) -> None:
             transaction.put_job(record)
@@ -299,35 +294,20 @@ class Conductor:
             services.mailbox.wake(site)
         log.info("job submitted", job=record.name, job_id=record.job_id, rounds=record.rounds_planned)
         self._add_runner(job, record).start()
-
-    def _reopen(self, record: JobRecord) -> Job:
-        plan, plan_digest = self._services.signatory.open_plan(record.plan)
-        return Job(
-            job_id=record.job_id,
-            file=read_job_file(record.job_toml, source=_SUBMITTED),
-            plan=plan,
-            plan_digest=plan_digest,
-            model_digest=model_digest(plan.model_files),
-            evaluation_digest=record.evaluation_digest,
-        )
+        self._nudge()
 
     def _add_runner(self, job: Job, record: JobRecord) -> JobRunner:
-        runner = JobRunner(self._services, job, record, on_release=self._nudge, settle_s=self._settle_s)
+        runner = JobRunner(
+            self._services,
+            job,
+            record,
+            on_release=self._nudge,
+            why_queued=lambda: explain_queue(self._records(), job.job_id, self._jobs_at_once),
+            settle_s=self._settle_s,
+        )
         self._runners[job.job_id] = runner
         self._services.changes.note(job.job_id)
         return runner
-
-    def _recover(self, transaction: Transaction) -> list[tuple[JobRecord, LeftRound | None]]:
-        active = [record for record in reversed(transaction.list_jobs()) if record.state not in ENDED_JOBS]
-        return [(record, self._find_left(transaction, record)) for record in active]
-
-    def _find_left(self, transaction: Transaction, record: JobRecord) -> LeftRound | None:
-        """Return the round that was running. Whatever sites were told and have not read still holds."""
-        rounds = transaction.list_rounds(record.job_id)
-        if not rounds or rounds[-1].outcome is not None:
-            return None
-        entries = transaction.list_round_entries(record.job_id, rounds[-1].number)
-        return LeftRound(record=rounds[-1], entries=tuple(entries))
 
     async def _prepare(self, runner: JobRunner, site: SiteId) -> None:
         record, run_id = runner.record, runner.job.plan.run_id
@@ -356,9 +336,29 @@ class Conductor:
     def _active(self) -> list[JobRunner]:
         return [runner for runner in list(self._runners.values()) if runner.record.state not in ENDED_JOBS]
 
+    def _admitted(self) -> list[JobRunner]:
+        return [self._runners[job.job_id] for job in find_admitted(self._records(), self._jobs_at_once)]
+
+    def _records(self) -> list[JobRecord]:
+        return [runner.record for runner in self._runners.values()]
+
     def _nudge(self) -> None:
         for runner in self._active():
             runner.nudge()
+        admitted = self._admitted()
+        self._services.metrics.jobs_queued(len(find_admitted(self._records(), 0)) - len(admitted))
+        if any(runner.job.job_id not in self._asked for runner in admitted):
+            self._services.errands.start(self._ask_for(admitted), "have sites prepare jobs")
+
+    async def _ask_for(self, admitted: Sequence[JobRunner]) -> None:
+        """Have the connected sites prepare jobs that were queued until now."""
+        for runner in admitted:
+            if runner.job.job_id in self._asked:
+                continue
+            self._asked.add(runner.job.job_id)
+            for site in self._services.candidates.online():
+                if self._services.candidates.needs_preparation(site, runner.job.job_id):
+                    await self._prepare(runner, site)
 
     async def _find(self, id_or_name: str) -> JobRecord:
         record = await self._read("find_job", lambda transaction: transaction.find_job(id_or_name))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -13,20 +12,29 @@ from coordinator.allocation.policy import AllocationPolicy, SiteCapacity
 from coordinator.jobs.measure import Measure
 from coordinator.rounds.active_round import ActiveRound
 from coordinator.rounds.assigning import first_clips, following_clips, write_assignment
+from coordinator.rounds.candidates import Lineup
 from coordinator.rounds.course import RoundSetup
+from coordinator.rounds.history import count_committed, following_number, last_clips, last_end
 from coordinator.rounds.journal import read_journal
 from coordinator.rounds.plateau import find_plateau
 from coordinator.rounds.ports import Job, Timer
 from coordinator.rounds.recording import RoundNotes
+from coordinator.rounds.recovery import LeftRound
 from coordinator.rounds.resting import Rest, find_rests
-from coordinator.rounds.selection import SETTLE_S, Selection, Waiting, count_committed, following_number, select
+from coordinator.rounds.selection import (
+    SETTLE_S,
+    Selection,
+    Waiting,
+    find_claim,
+    select,
+)
 from coordinator.rounds.services import Services
 from coordinator.rounds.setbacks import Setbacks
 from coordinator.rounds.standing import Standing
 from coordinator.rounds.storing import store_interruption
 from coordinator.rounds.suspicions import Suspicions
 from coordinator.store.base import Transaction
-from coordinator.store.records import JobProfileRecord, JobRecord, RoundEntry, RoundRecord, SiteRecord
+from coordinator.store.records import JobProfileRecord, JobRecord, RoundRecord, SiteRecord
 from ravan.errors import RavanError, ResourceError
 from ravan.ids import BlockId, Digest, SiteId
 from ravan.manifest.assignment import Assignment
@@ -40,14 +48,6 @@ RETURN_S: Final = 75.0
 line under that dials every 30 s at most."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftRound:
-    """A round that an earlier process was leading."""
-
-    record: RoundRecord
-    entries: tuple[RoundEntry, ...]
-
-
 class JobRunner:
     """Run one job in a task of its own; the only writer of the job's record."""
 
@@ -58,9 +58,13 @@ class JobRunner:
         record: JobRecord,
         *,
         on_release: Callable[[], None],
+        why_queued: Callable[[], str],
         settle_s: float = SETTLE_S,
     ) -> None:
-        """Take over a job in the state of its record; `on_release` hears that a round let go of its sites."""
+        """Take over a job in the state of its record.
+
+        `on_release` hears that other jobs may have what this one had or wanted; `why_queued` says why it may not run.
+        """
         self.job = job
         self.round: ActiveRound | None = None
         self._given_up: ActiveRound | None = None
@@ -74,6 +78,7 @@ class JobRunner:
         self._standing = Standing(services, job, record)
         self._services = services
         self._on_release = on_release
+        self._why_queued = why_queued
         self._settle_s = settle_s
         self._nudged = asyncio.Event()
         self._stopped = False
@@ -123,6 +128,14 @@ class JobRunner:
         if self.round is not None:
             self.round.close()
 
+    def served(self) -> frozenset[Digest]:
+        """Return the blobs that sites may fetch: model files, bases, the newest version and that of the round."""
+        plan, versions = self.job.plan, {self.record.state_digest}
+        if self.round is not None:
+            versions.add(self.round.machine.setup.assignment.state_digest)
+        files = {file.sha256 for file in plan.model_files}
+        return frozenset(files | versions | {matrix.basis_digest for matrix in plan.matrices})
+
     def nudge(self) -> None:
         """Look again whether a round can start."""
         self._nudged.set()
@@ -130,6 +143,7 @@ class JobRunner:
     async def pause(self) -> None:
         """Start no further rounds; one that runs is finished."""
         await self._standing.save(state=JobState.PAUSED, message="Paused by an operator; `job resume` goes on.")
+        self.nudge()
 
     async def resume(self) -> None:
         """Go on, and ask sites that rest again; where that cannot be stored the job stays paused."""
@@ -162,6 +176,11 @@ class JobRunner:
             await asyncio.wait([self._task])
 
     async def _run(self) -> None:
+        await self._lead()
+        self._services.turns.forget(self.job.job_id)
+        self._on_release()
+
+    async def _lead(self) -> None:
         try:
             if self.round is not None:
                 await self._see_through(self.round, self.record, self._go_on(self.round))
@@ -170,6 +189,7 @@ class JobRunner:
                     await self._take_turn()
                 except ResourceError as error:
                     await self._standing.pause_for(error)
+                    self._on_release()
         except RavanError as error:
             log.warning("job failed", job=self.record.name, error=str(error))
             await self._standing.fail(f"{error} {error.next_step}".strip())
@@ -188,7 +208,11 @@ class JobRunner:
         if self._stopped:
             await self._standing.end(JobState.STOPPED, "Stopped by an operator.")
             return
-        if self.record.state is JobState.PAUSED:
+        queued = self._why_queued()
+        if queued:
+            await self._standing.say(queued)
+        if queued or self.record.state is JobState.PAUSED:
+            self._claim(())
             await self._nudged.wait()
             return
         await self._standing.measure_start()
@@ -237,34 +261,48 @@ class JobRunner:
         }
         for convicted in self._suspicions.convicted:
             self._services.candidates.bar(convicted, self.job.job_id, DropReason.PROTOCOL)
-        lineup = self._services.candidates.line_up(self.job.job_id)
+        lineup = self._line_up(rounds)
         if self._forgiven is None:
             self._forgiven = following_number(rounds) - 1
         rests = find_rests([record for record in rounds if record.number > self._forgiven])
         selection = select(self.job, lineup, fleet, rounds, self._norms, rests)
         now = self._services.clock.now()
+        if now < self._setbacks.resume_at:
+            self._claim(())
+            self._wake_at(self._setbacks.resume_at)
+            return selection if isinstance(selection, Waiting) else Waiting(sentence=self._setbacks.sentence)
         if isinstance(selection, Waiting):
             self._enough_since = None
+            self._claim(find_claim(self.job, lineup, fleet, rounds, self._norms, rests))
             return selection
-        if now < self._setbacks.resume_at:
-            self._wake_at(self._setbacks.resume_at)
-            return Waiting(sentence=self._setbacks.sentence)
         since = self._enough_since = now if self._enough_since is None else self._enough_since
         if lineup.preparing and now < since + self._settle_s:
+            self._claim(selection.sites)
             self._wake_at(since + self._settle_s)
             return Waiting(sentence=f"Enough sites are ready; waits a little for {', '.join(lineup.preparing)}.")
         return selection
+
+    def _line_up(self, rounds: Sequence[RoundRecord]) -> Lineup:
+        turns = self._services.turns
+        turns.enter(self.job.job_id, last_end(rounds, self.record.submitted_at))
+        return turns.leave_to_others(self.job.job_id, self._services.candidates.line_up(self.job.job_id))
+
+    def _claim(self, sites: Sequence[SiteId]) -> None:
+        if self._services.turns.claim(self.job.job_id, sites):
+            self._on_release()
 
     async def _run_round(
         self, selection: Selection, sites: Mapping[SiteId, SiteRecord], rounds: Sequence[RoundRecord]
     ) -> None:
         services, job = self._services, self.job
         services.candidates.engage(selection.sites, job.job_id)
+        services.turns.begin(job.job_id)
+        self._on_release()
         self._cancel_timer()
         self._enough_since = None
         before = self.record
         number = following_number(rounds)
-        self.round = self._open_round(selection, sites, number, self._clips or _last_clips(rounds))
+        self.round = self._open_round(selection, sites, number, self._clips or last_clips(rounds))
         self.rests = selection.rests
         services.metrics.sites_resting(self.record.name, len(selection.rests))
         if self.record.state is JobState.PREPARING or self.record.message != selection.message:
@@ -284,6 +322,7 @@ class JobRunner:
         self._given_up = ended if ended.summed is None else None
         if ended.failure is not None:
             self._standing.disown(before)
+        self._services.turns.end(self.job.job_id, self._services.clock.now())
         self._on_release()
         await self._conclude(ended)
 
@@ -337,6 +376,7 @@ class JobRunner:
         sentence, advice = self._setbacks.sentence, self._setbacks.advice
         if advice:
             await self._standing.save(state=JobState.PAUSED, message=f"{sentence} {advice}")
+            self._on_release()
         else:
             await self._standing.say(sentence)
 
@@ -348,8 +388,3 @@ class JobRunner:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _last_clips(rounds: Sequence[RoundRecord]) -> Mapping[BlockId, float] | None:
-    # After a restart the summed flags are gone; the clips themselves are on record.
-    return rounds[-1].clips if rounds and rounds[-1].clips else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from coordinator.jobs.jobfile import JobFile
 from coordinator.jobs.measure import Measure
-from coordinator.rounds.selection import count_committed
+from coordinator.rounds.history import count_committed
 from coordinator.store.records import RoundRecord
 from ravan.manifest.phases import RoundOutcome
 

@@ -152,6 +152,10 @@ class RoundMetrics(Protocol):
         """A job's newest version was measured."""
         ...
 
+    def jobs_queued(self, count: int) -> None:
+        """So many jobs wait until fewer run."""
+        ...
+
     def job_ended(self, job: str) -> None:
         """A job ended; its gauges go."""
         ...

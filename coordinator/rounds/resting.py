@@ -5,10 +5,11 @@ All follows from the records of the rounds. A site that rests is asked again by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from coordinator.rounds.history import following_number
 from coordinator.store.records import RoundRecord
 from ravan.ids import SiteId
 from ravan.manifest.phases import DropReason
@@ -48,8 +49,6 @@ class Rest:
 
 def find_rests(rounds: Sequence[RoundRecord]) -> dict[SiteId, Rest]:
     """Return who rests in the round after these, by name."""
-    if not rounds:
-        return {}
     failing: dict[SiteId, Rest] = {}
     for record in rounds:
         reasons = {drop.site: drop.reason for drop in record.dropped if drop.site not in record.completed}
@@ -59,7 +58,7 @@ def find_rests(rounds: Sequence[RoundRecord]) -> dict[SiteId, Rest]:
                 failing.pop(site, None)
             elif reason in OWN_FAULTS:
                 failing[site] = _count(failing.get(site), record.number, reason)
-    following = rounds[-1].number + 1
+    following = following_number(rounds)
     return {site: rest for site, rest in sorted(failing.items()) if rest.until > following}
 
 
@@ -69,6 +68,15 @@ def describe_rests(rests: Mapping[SiteId, Rest]) -> str:
         f"{site} rests until round {rest.until}: it failed {rest.failures} times in a row ({rest.reason})."
         for site, rest in rests.items()
     )
+
+
+def describe_resting(jobs: Iterable[tuple[str, Mapping[SiteId, Rest]]]) -> dict[SiteId, str]:
+    """Return for each site that rests from which jobs, given by name, and until when."""
+    parts: dict[SiteId, list[str]] = {}
+    for name, rests in jobs:
+        for site, rest in rests.items():
+            parts.setdefault(site, []).append(f"{name} until round {rest.until}")
+    return {site: f"rests from {', '.join(each)}" for site, each in parts.items()}
 
 
 def _count(before: Rest | None, number: int, reason: DropReason) -> Rest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -18,15 +18,16 @@ from coordinator.allocation.ranking import (
     rank_by_weight,
     rank_from_top,
 )
-from coordinator.allocation.shortfall import describe_shortfall, find_shortfall
+from coordinator.allocation.shortfall import NAMED_SITES, describe_shortfall, find_shortfall
 from coordinator.allocation.tiles import form_tiles
 from coordinator.rounds.candidates import Lineup
 from coordinator.rounds.deadline import predict_training_s, settle_deadline
+from coordinator.rounds.history import count_committed, following_number
 from coordinator.rounds.overselection import choose_members
 from coordinator.rounds.ports import Job
 from coordinator.rounds.resting import Rest, describe_rests
 from coordinator.store.records import RoundRecord
-from ravan.ids import BlockId, SiteId
+from ravan.ids import BlockId, JobId, SiteId
 from ravan.manifest.assignment import Suite, Tile
 from ravan.manifest.phases import RoundOutcome
 
@@ -113,13 +114,27 @@ def select(
     )
 
 
+def find_claim(
+    job: Job,
+    lineup: Lineup,
+    fleet: Mapping[SiteId, SiteCapacity],
+    rounds: Sequence[RoundRecord],
+    norms: Mapping[BlockId, float],
+    rests: Mapping[SiteId, Rest] = NOBODY,
+) -> tuple[SiteId, ...]:
+    """Return the sites that the job would start with if no other job had or wanted any; none where it could not."""
+    free = replace(lineup, ready=lineup.measured, busy=(), kept=())
+    selection = select(job, free, fleet, rounds, norms, rests)
+    return selection.sites if isinstance(selection, Selection) else ()
+
+
 def say_waiting(lineup: Lineup, ready: int, needed: int, left_out: Mapping[SiteId, Shortage]) -> str:
     """Return one sentence that says what the job waits for."""
     parts = [f"Waits for sites: {ready} ready, {needed} needed"]
     if lineup.preparing:
         parts.append(f"{_names(lineup.preparing)} preparing")
-    if lineup.busy:
-        parts.append(f"{_names(lineup.busy)} in a round of another job")
+    parts += [f"{_names(sites)} in a round of {job}" for job, sites in _by_job(lineup.busy).items()]
+    parts += [f"{_names(sites)} kept for {job}, whose turn is before" for job, sites in _by_job(lineup.kept).items()]
     parts += [f"{site} cannot take part ({reason})" for site, reason in lineup.barred]
     parts += [f"{site} is short of {shortage}" for site, shortage in left_out.items()]
     return "; ".join(parts) + "."
@@ -139,16 +154,6 @@ def _describe_gap(
     if shortfall is None:
         return ""
     return describe_shortfall(job.plan, shortfall, len(depths), deadline_key=job.file.round.budget_key)
-
-
-def following_number(rounds: Sequence[RoundRecord]) -> int:
-    """Return the number of the round after these."""
-    return rounds[-1].number + 1 if rounds else 1
-
-
-def count_committed(rounds: Sequence[RoundRecord]) -> int:
-    """Return how many rounds made a new version."""
-    return sum(record.outcome is RoundOutcome.COMMITTED for record in rounds)
 
 
 def _budget(job: Job) -> Budget:
@@ -192,5 +197,13 @@ def _ranking(job: Job, tiles: Sequence[Tile], rounds: Sequence[RoundRecord], nor
             return rank_from_top
 
 
+def _by_job(sites: Sequence[tuple[SiteId, JobId]]) -> dict[JobId, list[SiteId]]:
+    found: dict[JobId, list[SiteId]] = {}
+    for site, job in sites:
+        found.setdefault(job, []).append(site)
+    return found
+
+
 def _names(sites: Sequence[SiteId]) -> str:
-    return ", ".join(sites)
+    others = len(sites) - NAMED_SITES
+    return ", ".join(sites[:NAMED_SITES]) + (f" and {others} more" if others > 0 else "")

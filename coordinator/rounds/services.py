@@ -13,6 +13,7 @@ from coordinator.rounds.candidates import Candidates
 from coordinator.rounds.changes import Changes
 from coordinator.rounds.ports import Mailbox, RoundMetrics, StagedUploads, Timers, Workshop
 from coordinator.rounds.signing import Signatory
+from coordinator.rounds.turns import Turns
 from coordinator.store.base import Store
 from ravan.clock import Clock
 from ravan.errors import RavanError
@@ -61,5 +62,6 @@ class Services:
     timers: Timers
     clock: Clock
     candidates: Candidates = field(default_factory=Candidates)
+    turns: Turns = field(default_factory=Turns)
     changes: Changes = field(default_factory=Changes)
     errands: Errands = field(default_factory=Errands)

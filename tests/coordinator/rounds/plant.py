@@ -194,6 +194,7 @@ class Workbench:
 class Notebook:
     """Metrics as a list of what was said."""
 
+    queued: int = 0
     said: list[tuple[object, ...]] = field(default_factory=list)
 
     def round_began(self, training_deadline_s: float) -> None:
@@ -225,6 +226,9 @@ class Notebook:
 
     def model_evaluated(self, job: str, evaluation: Evaluation) -> None:
         self.said.append(("evaluated", job))
+
+    def jobs_queued(self, count: int) -> None:
+        self.queued = count
 
     def job_ended(self, job: str) -> None:
         self.said.append(("job ended", job))
@@ -461,8 +465,11 @@ class Site:
         )
         await self.plant.conductor.job_profiled(self.name, plan.job_id, profile)
 
+    def open(self, instruction: Train) -> tuple[Assignment, Digest]:
+        return open_document(DocumentKind.ASSIGNMENT, instruction.assignment, self.plant.manifest_public)
+
     def _join(self, instruction: Train) -> None:
-        assignment, digest = open_document(DocumentKind.ASSIGNMENT, instruction.assignment, self.plant.manifest_public)
+        assignment, digest = self.open(instruction)
         self._assignment = assignment
         self._reference = RoundRef(
             run_id=assignment.run_id,
@@ -571,8 +578,9 @@ class Site:
 class Plant:
     """Coordinator and sites; an asynchronous context manager that stops everything."""
 
-    def __init__(self, folder: Path, sites: int = 4, *, settle_s: float = 30.0) -> None:
+    def __init__(self, folder: Path, sites: int = 4, *, settle_s: float = 30.0, jobs_at_once: int = 0) -> None:
         self.folder = folder
+        self.jobs_at_once = jobs_at_once
         self.settle_s = settle_s
         self.store = FullDisk(open_store(MEMORY))
         self.clock = ManualClock()
@@ -583,7 +591,7 @@ class Plant:
         self.workbench = Workbench()
         self.manifest_public = MANIFEST_KEY.public_key().public_bytes_raw()
         self.services = self._new_services()
-        self.conductor = Conductor(self.services, settle_s=settle_s)
+        self.conductor = Conductor(self.services, settle_s=settle_s, jobs_at_once=jobs_at_once)
         self.sites = [Site(self, SiteId(f"site-{i}")) for i in range(sites)]
 
     async def __aenter__(self) -> Self:
@@ -617,7 +625,7 @@ class Plant:
     def new_conductor(self) -> Conductor:
         """Return what a new process would begin with."""
         self.services = self._new_services()
-        return Conductor(self.services, settle_s=self.settle_s)
+        return Conductor(self.services, settle_s=self.settle_s, jobs_at_once=self.jobs_at_once)
 
     async def instructions(self, name: SiteId) -> Sequence[Numbered]:
         return await self.store.transact("look", lambda transaction: transaction.instructions_after(name, 0))

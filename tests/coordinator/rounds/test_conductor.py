@@ -572,13 +572,15 @@ async def test_two_jobs_share_the_sites_one_round_at_a_time(tmp_path: Path) -> N
         first = await plant.submit(rounds=1, name="first")
         await plant.until(first, lambda _: _awaits_only(plant, first, "site-0"))
         second = await plant.submit(rounds=1, name="second")
-        detail = await plant.until(second, lambda detail: "another job" in detail.record.message)
+        detail = await plant.until(second, lambda detail: "in a round of" in detail.record.message)
+        assert detail.record.message == (
+            "Waits for sites: 0 ready, 3 needed; site-0, site-1, site-2 and 1 more in a round of job-first."
+        )
         assert detail.rounds == ()
         assert len(detail.ready_sites) == 4
         plant.sites[0].mute = set()
         await plant.conductor.left(SiteId("site-0"), first, 1, DropReason.INTERNAL)
         assert (await plant.until(first, ended)).record.state is JobState.COMPLETED
-        # The pretended workbench counts versions over both jobs, so that the second one's first round fails there.
         assert (await plant.until_phase(second, RoundPhase.ENDED)).selected == tuple(s.name for s in plant.sites)
 
 

@@ -1,0 +1,49 @@
+"""What an earlier process has left of jobs and their rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from coordinator.jobs.jobfile import read_job_file
+from coordinator.rounds.ports import Job
+from coordinator.rounds.signing import Signatory
+from coordinator.store.base import Transaction
+from coordinator.store.records import JobRecord, RoundEntry, RoundRecord
+from ravan.codec.documents import model_digest
+from ravan.manifest.phases import ENDED_JOBS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftRound:
+    """A round that an earlier process was leading."""
+
+    record: RoundRecord
+    entries: tuple[RoundEntry, ...]
+
+
+def list_left_jobs(transaction: Transaction) -> list[tuple[JobRecord, LeftRound | None]]:
+    """Return the jobs that have not ended, oldest first, each with the round that was running."""
+    active = [record for record in reversed(transaction.list_jobs()) if record.state not in ENDED_JOBS]
+    return [(record, _find_left(transaction, record)) for record in active]
+
+
+def open_job(signatory: Signatory, record: JobRecord) -> Job:
+    """Return what stays the same for a stored job in all of its rounds."""
+    plan, plan_digest = signatory.open_plan(record.plan)
+    return Job(
+        job_id=record.job_id,
+        file=read_job_file(record.job_toml, source="job file"),
+        plan=plan,
+        plan_digest=plan_digest,
+        model_digest=model_digest(plan.model_files),
+        evaluation_digest=record.evaluation_digest,
+    )
+
+
+def _find_left(transaction: Transaction, record: JobRecord) -> LeftRound | None:
+    # Whatever its sites were told and have not read still holds.
+    rounds = transaction.list_rounds(record.job_id)
+    if not rounds or rounds[-1].outcome is not None:
+        return None
+    entries = transaction.list_round_entries(record.job_id, rounds[-1].number)
+    return LeftRound(record=rounds[-1], entries=tuple(entries))
