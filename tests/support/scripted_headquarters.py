@@ -79,16 +79,22 @@ class Headquarters(site_service_pb2_grpc.SiteServiceServicer):
     refuse: Callable[[Submission], RavanError | None] = lambda _: None
     garble: Callable[[wire.WatchResponse], wire.WatchResponse] = lambda message: message
     _heard: asyncio.Queue[object] = field(default_factory=asyncio.Queue)
-    _told: list[Numbered] = field(default_factory=list)
+    _told: list[Numbered | None] = field(default_factory=list)
     _timeline: bytes = b"1" * 16
     _more: asyncio.Event = field(default_factory=asyncio.Event)
     _beaten: asyncio.Event = field(default_factory=asyncio.Event)
     heartbeats: list[Heartbeat] = field(default_factory=list)
+    fetched: list[Digest] = field(default_factory=list)
+    """Blobs that agents asked for, in order."""
 
     def tell(self, instruction: Instruction) -> None:
         """Put an instruction into the site's stream, for ever."""
         self._told.append(Numbered(sequence=len(self._told) + 1, instruction=instruction))
         self._more.set()
+
+    def withdraw(self) -> None:
+        """Forget what was told so far; who comes back hears of it no more."""
+        self._told = [None] * len(self._told)
 
     def restore(self) -> None:
         """Be put back to a backup from before anything was told: streams break, numbers begin anew."""
@@ -117,7 +123,7 @@ class Headquarters(site_service_pb2_grpc.SiteServiceServicer):
         yield greeting_to_wire(Greeting(heartbeat_interval_s=1, coordinator_time=time.time(), timeline=timeline))
         sequence = request.after_sequence
         while timeline == self._timeline:
-            for numbered in self._told[sequence:]:
+            for numbered in filter(None, self._told[sequence:]):
                 sequence = numbered.sequence
                 yield self.garble(numbered_to_wire(numbered))
             self._more.clear()
@@ -154,15 +160,16 @@ class Headquarters(site_service_pb2_grpc.SiteServiceServicer):
         self._heard.put_nowait(Left(request.job_id, request.round, reason, suspect))
         return wire.LeaveRoundResponse()
 
+    async def may_download(self, digest: Digest) -> bool:
+        """Let agents have everything."""
+        self.fetched.append(digest)
+        return True
+
     async def announce(self, site: SiteId, round_ref: RoundRef, header: MaskedHeader) -> None:
         """Take any upload."""
 
     async def arrived(self, site: SiteId, round_ref: RoundRef, header: MaskedHeader, path: Path) -> None:
         self._heard.put_nowait(Arrived(header, path))
-
-
-async def _may_download(_: Digest) -> bool:
-    return True
 
 
 @asynccontextmanager
@@ -175,7 +182,7 @@ async def headquarters(folder: Path) -> AsyncIterator[Headquarters]:
         staging=Staging(folder / "staging"),
         uploads=hq,
         basis=lambda _: None,
-        may_download=_may_download,
+        may_download=hq.may_download,
         on_bytes=lambda _: None,
     )
     server = build_server(GuardPolicy(access=SITE_PORT, is_revoked=lambda _: False))

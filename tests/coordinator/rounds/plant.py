@@ -323,6 +323,8 @@ class Site:
         self.ram = ram
         self.slowness = 1.0
         self.mute: set[type[Instruction]] = set()
+        self.idle_in = 0
+        """Number of a round in which it does not train."""
         self.cannot_prepare: DropReason | None = None
         self.identity = Ed25519PrivateKey.from_private_bytes(digest_of(f"identity {name}"))
         self.process = digest_of(f"process {name}")[:16]
@@ -405,7 +407,7 @@ class Site:
             ):
                 self._sequence = numbered.sequence
                 self.heard.append(numbered.instruction)
-                if type(numbered.instruction) not in self.mute:
+                if self._answers(numbered.instruction):
                     try:
                         await self.answer(numbered.instruction)
                     except RavanError as error:
@@ -413,6 +415,11 @@ class Site:
                         if isinstance(error, ProtocolError) and error.suspect is not None:
                             await self.accuse(error.suspect)
             await bell.wait()
+
+    def _answers(self, instruction: Instruction) -> bool:
+        if isinstance(instruction, Train) and self.open(instruction)[0].round_number == self.idle_in:
+            return False
+        return type(instruction) not in self.mute
 
     async def answer(self, instruction: Instruction) -> None:
         match instruction:
