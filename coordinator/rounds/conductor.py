@@ -17,7 +17,7 @@ import structlog
 from coordinator.jobs.jobfile import read_job_file
 from coordinator.jobs.submission import choose_model
 from coordinator.rounds.active_round import ActiveRound
-from coordinator.rounds.admission import explain_queue, find_admitted
+from coordinator.rounds.admission import explain_queue
 from coordinator.rounds.job_runner import JobRunner
 from coordinator.rounds.ports import Job
 from coordinator.rounds.recovery import list_left_jobs, open_job
@@ -71,7 +71,7 @@ class Conductor:
         self._services = services
         self._jobs_at_once = jobs_at_once
         self._asked: set[JobId] = set()
-        """Jobs that may run and that the connected sites were asked to prepare."""
+        """Jobs that are not queued, and that the connected sites were asked to prepare."""
         self._settle_s = settle_s
         self._runners: dict[JobId, JobRunner] = {}
         self._submitting = asyncio.Lock()
@@ -153,7 +153,7 @@ class Conductor:
         before = candidates.attach(site, process_id)
         if before is not None and before != process_id:
             await self._lose(site, DropReason.RESTARTED)
-        for runner in self._admitted():
+        for runner in self._not_queued():
             if candidates.needs_preparation(site, runner.job.job_id):
                 await self._prepare(runner, site)
         self._nudge()
@@ -281,8 +281,8 @@ class Conductor:
     async def _launch(self, record: JobRecord) -> None:
         services = self._services
         job = open_job(services.signatory, record)
-        admitted = find_admitted([*self._records(), record], self._jobs_at_once)
-        sites = services.candidates.online() if record in admitted else ()
+        queued = explain_queue([*self._records(), record], record.job_id, self._jobs_at_once)
+        sites = () if queued else services.candidates.online()
 
         def work(transaction: Transaction) -> None:
             transaction.put_job(record)
@@ -336,26 +336,27 @@ class Conductor:
     def _active(self) -> list[JobRunner]:
         return [runner for runner in list(self._runners.values()) if runner.record.state not in ENDED_JOBS]
 
-    def _admitted(self) -> list[JobRunner]:
-        return [self._runners[job.job_id] for job in find_admitted(self._records(), self._jobs_at_once)]
+    def _not_queued(self) -> list[JobRunner]:
+        records = self._records()
+        return [r for r in self._active() if not explain_queue(records, r.job.job_id, self._jobs_at_once)]
 
     def _records(self) -> list[JobRecord]:
         return [runner.record for runner in self._runners.values()]
 
     def _nudge(self) -> None:
-        for runner in self._active():
+        active, ready = self._active(), self._not_queued()
+        for runner in active:
             runner.nudge()
-        admitted = self._admitted()
-        self._services.metrics.jobs_queued(len(find_admitted(self._records(), 0)) - len(admitted))
-        if any(runner.job.job_id not in self._asked for runner in admitted):
-            self._services.errands.start(self._ask_for(admitted), "have sites prepare jobs")
+        self._services.metrics.jobs_queued(len(active) - len(ready))
+        ids = {runner.job.job_id for runner in ready}
+        new = [runner for runner in ready if runner.job.job_id not in self._asked]
+        self._asked = ids
+        if new:
+            self._services.errands.start(self._ask_for(new), "have sites prepare jobs")
 
-    async def _ask_for(self, admitted: Sequence[JobRunner]) -> None:
+    async def _ask_for(self, runners: Sequence[JobRunner]) -> None:
         """Have the connected sites prepare jobs that were queued until now."""
-        for runner in admitted:
-            if runner.job.job_id in self._asked:
-                continue
-            self._asked.add(runner.job.job_id)
+        for runner in runners:
             for site in self._services.candidates.online():
                 if self._services.candidates.needs_preparation(site, runner.job.job_id):
                     await self._prepare(runner, site)

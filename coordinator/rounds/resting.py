@@ -34,6 +34,9 @@ FAILURES_BEFORE_REST: Final = 3
 LONGEST_REST: Final = 32
 """Rounds. The first rest is one round long, and each that follows on a further failure twice as long as the last."""
 
+HISTORY: Final = 512
+"""Rounds that are looked at; a site that failed in all of them has the longest rest long since."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rest:
@@ -50,13 +53,13 @@ class Rest:
 def find_rests(rounds: Sequence[RoundRecord]) -> dict[SiteId, Rest]:
     """Return who rests in the round after these, by name."""
     failing: dict[SiteId, Rest] = {}
-    for record in rounds:
-        reasons = {drop.site: drop.reason for drop in record.dropped if drop.site not in record.completed}
-        for site in record.selected:
-            reason = reasons.get(site)
-            if reason is None:
-                failing.pop(site, None)
-            elif reason in OWN_FAULTS:
+    for record in rounds[-HISTORY:]:
+        completed = frozenset(record.completed)
+        lost = {drop.site: drop.reason for drop in record.dropped if drop.site not in completed}
+        for site in failing.keys() & set(record.selected) - lost.keys():
+            del failing[site]
+        for site, reason in lost.items():
+            if reason in OWN_FAULTS:
                 failing[site] = _count(failing.get(site), record.number, reason)
     following = following_number(rounds)
     return {site: rest for site, rest in sorted(failing.items()) if rest.until > following}

@@ -16,8 +16,15 @@ from round_world import (
     site,
 )
 
-from coordinator.rounds.effects import Commit, PhaseClosed, RecordDrop, RunUnmask, SetDeadline
-from coordinator.rounds.events import DeadlinePassed, MessageReceived, SiteGone, StopRequested, WorkFailed
+from coordinator.rounds.effects import Commit, EndRound, PhaseClosed, RecordDrop, RunUnmask, SetDeadline
+from coordinator.rounds.events import (
+    DeadlinePassed,
+    EvaluationDone,
+    MessageReceived,
+    SiteGone,
+    StopRequested,
+    WorkFailed,
+)
 from coordinator.rounds.states import COLLECTING, PHASE_OF, RoundState
 from ravan.errors import ErrorReason, IdentityError, ProtocolError, RavanError, StateError
 from ravan.ids import Digest
@@ -134,6 +141,17 @@ def test_a_lost_finisher_does_not_count_towards_the_threshold() -> None:
     world.pump()
     world.lose(site(1), site(2), site(3))
     assert world.machine.outcome is RoundOutcome.TOO_FEW_SITES
+
+
+def test_a_refused_version_is_not_committed_and_every_member_hears_so() -> None:
+    world = World()
+    world.run_to(RoundState.UNMASKING)
+    world.finish_unmasking()
+    effects = world.feed(EvaluationDone(at=world.now, version=VERSION, refusal="It is worse."))
+    assert not any(isinstance(effect, Commit) for effect in effects)
+    assert world.ends() == [EndRound(outcome=RoundOutcome.REFUSED, detail="It is worse.")]
+    for (result,) in world.results().values():
+        assert (result.outcome, result.state_digest, result.dropped) == (RoundOutcome.REFUSED, b"", False)
 
 
 def test_a_thin_bundle_is_withheld_while_the_round_commits() -> None:

@@ -99,7 +99,7 @@ def events_of(world: World, kind: type[Event]) -> list[Event]:
         DeadlinePassed: [DeadlinePassed(at=at, state=state) for state in RoundState],
         RostersSigned: [RostersSigned(at=at, signed=tuple(map(sign_roster, world.machine.rosters)))],
         UnmaskDone: [UnmaskDone(at=at, summed=SUMMED)],
-        EvaluationDone: [EvaluationDone(at=at, version=VERSION)],
+        EvaluationDone: [EvaluationDone(at=at, version=VERSION, refusal=refusal) for refusal in ("", "It is worse.")],
         WorkFailed: [WorkFailed(at=at, outcome=outcome) for outcome in RoundOutcome],
         StopRequested: [StopRequested(at=at)],
         RoundResumed: [RoundResumed(at=at, until=at + 75)],

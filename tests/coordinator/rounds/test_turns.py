@@ -271,3 +271,36 @@ async def test_a_paused_job_makes_room_for_a_queued_one_and_comes_before_it_agai
         await plant.conductor.resume_job(first)
         await plant.until(first, lambda detail: detail.record.state is JobState.COMPLETED)
         assert trained_in_turn(plant.sites[1]) == ["job-first", "job-second", "job-first"]
+
+
+async def test_a_job_that_comes_up_again_is_prepared_by_sites_that_came_in_the_meantime(tmp_path: Path) -> None:
+    async with Plant(tmp_path, jobs_at_once=1) as plant:
+        waiter, *others, newcomer = plant.sites
+        waiter.mute = {Train}
+        for site in (waiter, *others):
+            await site.connect()
+
+        async def hold(job: JobId, number: int) -> None:
+            await plant.until(job, lambda detail: len(detail.rounds) == number and detail.awaited == (waiter.name,))
+            await plant.until_acknowledged()
+
+        async def go_on() -> None:
+            await waiter.answer(next(each for each in reversed(waiter.heard) if isinstance(each, Train)))
+
+        older = await plant.submit(rounds=2, name="older")
+        await hold(older, 1)
+        await plant.conductor.pause_job(older)
+        younger = await plant.submit(rounds=2, name="younger")
+        await go_on()
+        await hold(younger, 1)
+        # The older one may run again, and the younger one is queued from its next round on.
+        await plant.conductor.resume_job(older)
+        await go_on()
+        await hold(older, 2)
+        await plant.until(younger, lambda detail: detail.record.message.startswith("Queued"))
+        await newcomer.connect()
+        await plant.until(older, lambda detail: newcomer.name in detail.ready_sites)
+        assert newcomer.name not in (await plant.conductor.job_detail(younger)).ready_sites
+        await go_on()
+        detail = await plant.until(younger, lambda detail: newcomer.name in detail.ready_sites)
+        assert detail.record.state is not JobState.COMPLETED
