@@ -24,7 +24,6 @@ from coordinator.evaluation.pool import ModelWorker
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.outbox import Outbox
 from coordinator.fleet.presence import Patience
-from coordinator.jobs.submission import basis_blob
 from coordinator.jobs.workshop import LocalWorkshop
 from coordinator.metrics.catalog import Catalog
 from coordinator.metrics.census import Census, Expiries
@@ -287,6 +286,8 @@ class Daemon:
         return self._registry.is_revoked(caller)  # the registry is made once the ports are known
 
     def _draw_basis(self, digest: Digest) -> bytes | None:
+        from coordinator.jobs.submission import basis_blob  # noqa: PLC0415 - it draws numbers
+
         for plan in self._conductor.plans():
             basis = basis_blob(plan, digest)
             if basis is not None:

@@ -1,4 +1,9 @@
-"""The heavy work of jobs and rounds, on threads and in the evaluation process; the event loop never computes."""
+"""The heavy work of jobs and rounds, on threads and in the evaluation process; the event loop never computes.
+
+What computes is imported where it is first needed, on the thread that needs it: the daemon is ready before.
+"""
+
+# ruff: noqa: PLC0415 - see above
 
 from __future__ import annotations
 
@@ -7,25 +12,24 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
-from coordinator.aggregation.committing import advance_state
-from coordinator.aggregation.unmasking import SummedPayloads, sum_payloads
-from coordinator.allocation.ranking import head_norms
 from coordinator.evaluation.pool import ModelWorker
 from coordinator.jobs.jobfile import JobFile, held_out_source
-from coordinator.jobs.submission import Entropy, draft_job
 from coordinator.rounds.ports import Job, PlannedJob
 from coordinator.rounds.results import Evaluation, SummedRound
 from coordinator.store.blobs.base import BlobStore
 from coordinator.store.records import ModelRecord
-from ravan.adapters.state import decode_state
 from ravan.data.source import DataSource
 from ravan.ids import BlockId, Digest
 from ravan.manifest.plan import JobPlan
-from ravan.secagg.combine import RoundSum
-from ravan.secagg.unmask import UnmaskJob
+
+if TYPE_CHECKING:
+    from coordinator.jobs.submission import Entropy
+    from ravan.secagg.combine import RoundSum
+    from ravan.secagg.unmask import UnmaskJob
 
 _LOG = structlog.get_logger(__name__)
 
@@ -45,6 +49,8 @@ class LocalWorkshop:
 
         Raise RavanError, with the value that would work.
         """
+        from coordinator.jobs.submission import draft_job
+
         draft = await draft_job(
             file,
             model=model,
@@ -78,8 +84,10 @@ class LocalWorkshop:
         return Evaluation(accuracy=found.accuracy, loss=found.loss)
 
     def _unmask(self, job: Job, works: Sequence[UnmaskJob], payloads: Mapping[int, Path]) -> SummedRound:
+        from coordinator.aggregation.unmasking import sum_payloads
+
         began = time.perf_counter()
-        summed: SummedPayloads = sum_payloads(works, payloads, job.plan.denominator)
+        summed = sum_payloads(works, payloads, job.plan.denominator)
         if summed.suspects:
             names = [works[0].assignment.members[index].site for index in summed.suspects]
             _LOG.warning("shares that contradict all others were left out", job=job.job_id, sites=names)
@@ -87,9 +95,14 @@ class LocalWorkshop:
         return SummedRound(total=summed.total, sums_digest=self._blobs.put(summed.published), seconds=seconds)
 
     def _combine(self, plan: JobPlan, state_digest: Digest, total: RoundSum) -> Digest:
+        from coordinator.aggregation.committing import advance_state
+
         return self._blobs.put(advance_state(plan, self._blobs.read(state_digest), total))
 
     def _weigh(self, plan: JobPlan, state_digest: Digest) -> dict[BlockId, float]:
+        from coordinator.allocation.ranking import head_norms
+        from ravan.adapters.state import decode_state
+
         return head_norms(decode_state(plan, self._blobs.read(state_digest)))
 
     def _held_out(self, file: JobFile, digest: Digest) -> DataSource:

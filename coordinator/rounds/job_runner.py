@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from coordinator.allocation.policy import AllocationPolicy, SiteCapacity
-from coordinator.rounds.active_round import ActiveRound
-from coordinator.rounds.assigning import first_clips, following_clips, write_assignment
-from coordinator.rounds.course import RoundSetup
-from coordinator.rounds.journal import read_journal
 from coordinator.rounds.ports import Job, Timer
 from coordinator.rounds.recording import RoundNotes
 from coordinator.rounds.results import NewVersion
@@ -28,6 +24,9 @@ from ravan.ids import BlockId, Digest, SiteId
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.documents import SignedDocument
 from ravan.manifest.phases import ENDED_JOBS, DropReason, JobState, RoundOutcome
+
+if TYPE_CHECKING:
+    from coordinator.rounds.active_round import ActiveRound
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -87,6 +86,8 @@ class JobRunner:
 
     def resume_round(self, left: LeftRound) -> None:
         """Take up a round that was running, before `start`; one that cannot be is interrupted at the first turn."""
+        from coordinator.rounds.journal import read_journal  # noqa: PLC0415 - see `_lead`
+
         try:
             journal = read_journal(left.entries)
             assignment, digest = self._services.signatory.open_assignment(journal.document)
@@ -94,9 +95,7 @@ class JobRunner:
                 started_at=left.record.started_at,
                 ram_limits={site.site: site.ram_limit_bytes for site in left.record.sites},
             )
-            found = ActiveRound(
-                self._services, self.job, self._set_up(assignment, journal.document, digest), notes, self._adopt
-            )
+            found = self._lead(assignment, journal.document, digest, notes)
             found.replay(journal.events)
         except RavanError as error:
             log.error("a round cannot be taken up again", job=self.record.name, why=str(error))
@@ -287,6 +286,8 @@ class JobRunner:
         number: int,
         clips: Mapping[BlockId, float] | None,
     ) -> ActiveRound:
+        from coordinator.rounds.assigning import first_clips, write_assignment  # noqa: PLC0415 - see `_lead`
+
         services, job = self._services, self.job
         assignment = write_assignment(
             job,
@@ -297,19 +298,23 @@ class JobRunner:
             clips=clips or first_clips(job),
         )
         document, digest = services.signatory.sign_assignment(assignment)
-        setup = self._set_up(assignment, document, digest)
         limits = {name: site.hardware.ram_limit_bytes for name, site in sites.items() if site.hardware is not None}
         notes = RoundNotes(started_at=services.clock.now(), ram_limits=limits)
-        return ActiveRound(services, job, setup, notes, self._adopt)
+        return self._lead(assignment, document, digest, notes)
 
-    def _set_up(self, assignment: Assignment, document: SignedDocument, digest: Digest) -> RoundSetup:
-        return RoundSetup(
+    def _lead(self, assignment: Assignment, document: SignedDocument, digest: Digest, notes: RoundNotes) -> ActiveRound:
+        # A coordinator that starts without a round in progress is ready before it has read secure aggregation.
+        from coordinator.rounds.active_round import ActiveRound  # noqa: PLC0415
+        from coordinator.rounds.course import RoundSetup  # noqa: PLC0415
+
+        setup = RoundSetup(
             assignment=assignment,
             document=document,
             digest=digest,
             training_deadline_s=self.job.file.round.training_deadline_s,
             phase_deadline_s=self.job.file.round.phase_deadline_s,
         )
+        return ActiveRound(self._services, self.job, setup, notes, self._adopt)
 
     def _adopt(self, version: NewVersion) -> JobRecord:
         accuracy = version.evaluation.accuracy
@@ -323,6 +328,8 @@ class JobRunner:
         await asyncio.to_thread(self._services.uploads.discard_round, self.job.plan.run_id, number + 1)
         if ended.machine.outcome is RoundOutcome.COMMITTED and ended.summed is not None:
             self._failures = 0
+            from coordinator.rounds.assigning import following_clips  # noqa: PLC0415 - see `_lead`
+
             self._clips = following_clips(ended.record.clips, ended.summed.total)
         elif not self._stopped and self.record.state is not JobState.PAUSED:
             await self._hold_back(number, ended.detail)
