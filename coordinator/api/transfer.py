@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from grpc import aio
 
 from coordinator.api.blob_stream import Part, send_blob, send_bytes
+from coordinator.api.turnstile import Turnstile
 from coordinator.store.blobs.base import BlobStore, blob_missing
 from coordinator.store.staging import StagedUpload, Staging, UploadKey
 from ravan.codec import fields
@@ -22,6 +23,12 @@ from ravan.rpc.blob_stream import GO_ON
 from ravan.rpc.caller import calling_site
 from ravan.secagg.messages import MaskedHeader
 from ravan.wire.v1 import transfer_service_pb2, transfer_service_pb2_grpc
+
+AT_ONCE: Final = 16
+"""Vectors of quick lines that are taken in at the same time; more would be no faster."""
+
+PLACE_S: Final = 1.0
+"""How long a slow line counts among them: a thousand slow lines are all under way after a minute."""
 
 Context = aio.ServicerContext[Any, Any]
 Requests = AsyncIterator[transfer_service_pb2.UploadRequest]
@@ -64,6 +71,7 @@ class TransferServicer(transfer_service_pb2_grpc.TransferServiceServicer):
         self._basis = basis
         self._may_download = may_download
         self._on_bytes = on_bytes
+        self._turnstile = Turnstile(AT_ONCE, PLACE_S)
 
     async def Download(  # noqa: N802 - the service's name
         self, request: transfer_service_pb2.DownloadRequest, context: Context
@@ -83,7 +91,8 @@ class TransferServicer(transfer_service_pb2_grpc.TransferServiceServicer):
         key = _key_of(site, round_ref, header.sha256)
         path = await asyncio.to_thread(self._staging.whole, key)
         if path is None:
-            path = await self._stage(key, header, request_iterator, context)
+            async with self._turnstile.entry():
+                path = await self._stage(key, header, request_iterator, context)
         if path is None:
             status = await asyncio.to_thread(self._staging.status, key)
             return transfer_service_pb2.UploadResponse(committed_bytes=status.committed_bytes, complete=False)
