@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +22,10 @@ from coordinator.evaluation.pool import ModelWorker
 from coordinator.jobs.jobfile import JobFile, held_out_source
 from coordinator.rounds.ports import Job, PlannedJob
 from coordinator.rounds.results import Evaluation, SummedRound
-from coordinator.store.blobs.base import BlobStore
+from coordinator.store.blobs.base import OwnedBlobs
 from coordinator.store.records import ModelRecord
 from ravan.data.source import DataSource
+from ravan.disk import room_in
 from ravan.ids import BlockId, Digest
 from ravan.manifest.plan import JobPlan
 
@@ -37,7 +40,7 @@ _LOG = structlog.get_logger(__name__)
 class LocalWorkshop:
     """Do the heavy work on the coordinator's own machine."""
 
-    def __init__(self, blobs: BlobStore, worker: ModelWorker, *, entropy: Entropy = os.urandom) -> None:
+    def __init__(self, blobs: OwnedBlobs, worker: ModelWorker, *, entropy: Entropy = os.urandom) -> None:
         self._blobs = blobs
         self._worker = worker
         self._entropy = entropy
@@ -87,12 +90,26 @@ class LocalWorkshop:
         from coordinator.aggregation.unmasking import sum_payloads
 
         began = time.perf_counter()
-        summed = sum_payloads(works, payloads, job.plan.denominator)
+        with self._unfinished_blob() as path:
+            with path.open("wb") as file:
+                summed = sum_payloads(works, payloads, job.plan.denominator, file)
+            seconds = time.perf_counter() - began
+            self._blobs.adopt(path, summed.sums_digest)
         if summed.suspects:
             names = [works[0].assignment.members[index].site for index in summed.suspects]
             _LOG.warning("shares that contradict all others were left out", job=job.job_id, sites=names)
-        seconds = time.perf_counter() - began
-        return SummedRound(total=summed.total, sums_digest=self._blobs.put(summed.published), seconds=seconds)
+        return SummedRound(total=summed.total, sums_digest=summed.sums_digest, seconds=seconds)
+
+    @contextmanager
+    def _unfinished_blob(self) -> Iterator[Path]:
+        """Give an empty file beside the blobs, which take it within the block; else it goes."""
+        with room_in(self._blobs.incoming):
+            descriptor, name = tempfile.mkstemp(dir=self._blobs.incoming)
+            os.close(descriptor)
+            try:
+                yield Path(name)
+            finally:
+                Path(name).unlink(missing_ok=True)
 
     def _combine(self, plan: JobPlan, state_digest: Digest, total: RoundSum) -> Digest:
         from coordinator.aggregation.committing import advance_state
