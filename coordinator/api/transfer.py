@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 from grpc import aio
 
 from coordinator.api.blob_stream import Part, send_blob, send_bytes
-from coordinator.api.turnstile import Turnstile
 from coordinator.store.blobs.base import BlobStore, blob_missing
 from coordinator.store.staging import StagedUpload, Staging, UploadKey
+from coordinator.turnstile import Turnstile
 from ravan.codec import fields
 from ravan.codec.chunks import ChunkSequence
 from ravan.codec.references import round_from_wire
@@ -25,7 +25,7 @@ from ravan.secagg.messages import MaskedHeader
 from ravan.wire.v1 import transfer_service_pb2, transfer_service_pb2_grpc
 
 AT_ONCE: Final = 16
-"""Vectors of quick lines that are taken in at the same time; more would be no faster."""
+"""Transfers over quick lines in each direction at the same time; more would be no faster."""
 
 PLACE_S: Final = 1.0
 """How long a slow line counts among them: a thousand slow lines are all under way after a minute."""
@@ -71,15 +71,18 @@ class TransferServicer(transfer_service_pb2_grpc.TransferServiceServicer):
         self._basis = basis
         self._may_download = may_download
         self._on_bytes = on_bytes
-        self._turnstile = Turnstile(AT_ONCE, PLACE_S)
+        self._downwards = Turnstile(AT_ONCE, PLACE_S)
+        self._upwards = Turnstile(AT_ONCE, PLACE_S)
 
     async def Download(  # noqa: N802 - the service's name
         self, request: transfer_service_pb2.DownloadRequest, context: Context
     ) -> AsyncIterator[transfer_service_pb2.DownloadResponse]:
         """Send a blob from the offset that the agent asks for."""
         calling_site(context)
-        async for size_bytes, chunk in await self._open(fields.digest(request.sha256, "hash"), request.offset):
-            yield transfer_service_pb2.DownloadResponse(size_bytes=size_bytes, chunk=chunk)
+        digest = fields.digest(request.sha256, "hash")
+        async with self._downwards.entry():
+            async for size_bytes, chunk in await self._open(digest, request.offset):
+                yield transfer_service_pb2.DownloadResponse(size_bytes=size_bytes, chunk=chunk)
 
     async def Upload(  # noqa: N802 - the service's name
         self, request_iterator: Requests, context: Context
@@ -91,7 +94,7 @@ class TransferServicer(transfer_service_pb2_grpc.TransferServiceServicer):
         key = _key_of(site, round_ref, header.sha256)
         path = await asyncio.to_thread(self._staging.whole, key)
         if path is None:
-            async with self._turnstile.entry():
+            async with self._upwards.entry():
                 path = await self._stage(key, header, request_iterator, context)
         if path is None:
             status = await asyncio.to_thread(self._staging.status, key)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from coordinator.api.turnstile import Turnstile
+from coordinator.turnstile import Turnstile
 
 FOR_EVER_S = 3600.0
 
