@@ -35,7 +35,6 @@ from ravan.codec.instructions import decode_instruction, encode_instruction
 from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import Instruction, Numbered
 
-
 _LATER_INSTRUCTIONS: Final = (
     select(INSTRUCTIONS.c.sequence, INSTRUCTIONS.c.payload)
     .where(INSTRUCTIONS.c.site == bindparam("site"), INSTRUCTIONS.c.sequence > bindparam("after"))
