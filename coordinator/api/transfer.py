@@ -12,7 +12,7 @@ from grpc import aio
 from coordinator.api.blob_stream import Part, send_blob, send_bytes
 from coordinator.store.blobs.base import BlobStore, blob_missing
 from coordinator.store.staging import StagedUpload, Staging, UploadKey
-from coordinator.turnstile import Turnstile
+from coordinator.turnstile import Place, Turnstile
 from ravan.codec import fields
 from ravan.codec.chunks import ChunkSequence
 from ravan.codec.references import round_from_wire
@@ -27,8 +27,9 @@ from ravan.wire.v1 import transfer_service_pb2, transfer_service_pb2_grpc
 AT_ONCE: Final = 16
 """Transfers over quick lines in each direction at the same time; more would be no faster."""
 
-PLACE_S: Final = 1.0
-"""How long a slow line counts among them: a thousand slow lines are all under way after a minute."""
+PERIOD_S: Final = 2.0
+LEAST_BYTES: Final = 512 << 10
+"""What a line moves in each period to count as quick; a thousand slower ones are all under way after two minutes."""
 
 Context = aio.ServicerContext[Any, Any]
 Requests = AsyncIterator[transfer_service_pb2.UploadRequest]
@@ -71,8 +72,9 @@ class TransferServicer(transfer_service_pb2_grpc.TransferServiceServicer):
         self._basis = basis
         self._may_download = may_download
         self._on_bytes = on_bytes
-        self._downwards = Turnstile(AT_ONCE, PLACE_S)
-        self._upwards = Turnstile(AT_ONCE, PLACE_S)
+        self._downwards, self._upwards = (
+            Turnstile(AT_ONCE, period_s=PERIOD_S, least_bytes=LEAST_BYTES) for _ in range(2)
+        )
 
     async def Download(  # noqa: N802 - the service's name
         self, request: transfer_service_pb2.DownloadRequest, context: Context
@@ -80,9 +82,10 @@ class TransferServicer(transfer_service_pb2_grpc.TransferServiceServicer):
         """Send a blob from the offset that the agent asks for."""
         calling_site(context)
         digest = fields.digest(request.sha256, "hash")
-        async with self._downwards.entry():
+        async with self._downwards.entry() as place:
             async for size_bytes, chunk in await self._open(digest, request.offset):
                 yield transfer_service_pb2.DownloadResponse(size_bytes=size_bytes, chunk=chunk)
+                place.move(len(chunk.data))
 
     async def Upload(  # noqa: N802 - the service's name
         self, request_iterator: Requests, context: Context
@@ -94,8 +97,8 @@ class TransferServicer(transfer_service_pb2_grpc.TransferServiceServicer):
         key = _key_of(site, round_ref, header.sha256)
         path = await asyncio.to_thread(self._staging.whole, key)
         if path is None:
-            async with self._upwards.entry():
-                path = await self._stage(key, header, request_iterator, context)
+            async with self._upwards.entry() as place:
+                path = await self._stage(key, header, _counted(request_iterator, place), context)
         if path is None:
             status = await asyncio.to_thread(self._staging.status, key)
             return transfer_service_pb2.UploadResponse(committed_bytes=status.committed_bytes, complete=False)
@@ -154,6 +157,12 @@ class TransferServicer(transfer_service_pb2_grpc.TransferServiceServicer):
             data = sequence.accept(request.chunk)
             await asyncio.to_thread(stream.append, offset, data)
         return sequence.complete
+
+
+async def _counted(requests: Requests, place: Place) -> Requests:
+    async for request in requests:
+        yield request
+        place.move(len(request.chunk.data))
 
 
 async def _read_header(requests: Requests) -> tuple[RoundRef, MaskedHeader]:

@@ -12,10 +12,10 @@ from coordinator.turnstile import Turnstile
 from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import Instruction, Numbered
 
-AT_ONCE: Final = 32
+AT_ONCE: Final = 16
 """Streams that read and send what is new for them at the same time: an assignment of a thousand sites has 100 KB."""
 
-PLACE_S: Final = 0.5
+SLOW_S: Final = 2.0
 """How long a slow line counts among them."""
 
 
@@ -24,7 +24,7 @@ class Outbox:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._turnstile = Turnstile(AT_ONCE, PLACE_S)
+        self._turnstile = Turnstile(AT_ONCE, period_s=SLOW_S, least_bytes=1)
         self._signals: defaultdict[SiteId, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def send(self, site: SiteId, instruction: Instruction, *, job_id: JobId, round_number: int) -> int:
