@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 
@@ -61,6 +62,9 @@ from ravan.wire.v1 import (
 
 log = structlog.stdlib.get_logger(__name__)
 
+SWITCH_S = 0.001
+"""How long a thread that computes keeps others from the interpreter, heartbeats too; by default five times it."""
+
 GRACE_S = 3.0
 """How long calls in progress may go on after the daemon was told to stop."""
 
@@ -69,6 +73,7 @@ def run_daemon(config: CoordinatorFile) -> None:
     """Run until SIGTERM or SIGINT; raise RavanError when the daemon cannot start."""
     os.umask(0o077)
     give_back_at_once()
+    sys.setswitchinterval(SWITCH_S)
     set_up_logs(config.log)
     folder = DataFolder(config.server.data_dir)
     with hold_data_folder(folder):

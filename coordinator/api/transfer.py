@@ -153,10 +153,14 @@ class TransferServicer(transfer_service_pb2_grpc.TransferServiceServicer):
         async for request in requests:
             if request.WhichOneof("part") != "chunk":
                 raise fields.malformed("A header may only open an upload.")
-            offset = sequence.offset
-            data = sequence.accept(request.chunk)
-            await asyncio.to_thread(stream.append, offset, data)
+            await asyncio.to_thread(_append_chunk, stream, sequence, request.chunk)
         return sequence.complete
+
+
+def _append_chunk(stream: StagedUpload, sequence: ChunkSequence, chunk: transfer_service_pb2.Chunk) -> None:
+    """Check and store a chunk: hashing, too, is not for the event loop."""
+    offset = sequence.offset
+    stream.append(offset, sequence.accept(chunk))
 
 
 async def _counted(requests: Requests, place: Place) -> Requests:

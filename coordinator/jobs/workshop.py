@@ -26,6 +26,7 @@ from coordinator.store.blobs.base import OwnedBlobs
 from coordinator.store.records import ModelRecord
 from ravan.data.source import DataSource
 from ravan.disk import room_in
+from ravan.heap import give_back_now
 from ravan.ids import BlockId, Digest
 from ravan.manifest.plan import JobPlan
 
@@ -89,6 +90,7 @@ class LocalWorkshop:
     def _unmask(self, job: Job, works: Sequence[UnmaskJob], payloads: Mapping[int, Path]) -> SummedRound:
         from coordinator.aggregation.unmasking import sum_payloads
 
+        give_back_now()
         began = time.perf_counter()
         with self._unfinished_blob() as path:
             with path.open("wb") as file:
@@ -114,6 +116,7 @@ class LocalWorkshop:
     def _combine(self, plan: JobPlan, state_digest: Digest, total: RoundSum) -> Digest:
         from coordinator.aggregation.committing import advance_state
 
+        give_back_now()
         return self._blobs.put(advance_state(plan, self._blobs.read(state_digest), total))
 
     def _weigh(self, plan: JobPlan, state_digest: Digest) -> dict[BlockId, float]:
