@@ -24,11 +24,11 @@ from ravan.rpc.caller import calling_site
 from ravan.secagg.messages import MaskedHeader
 from ravan.wire.v1 import transfer_service_pb2, transfer_service_pb2_grpc
 
-AT_ONCE: Final = 16
+AT_ONCE: Final = 8
 """Transfers over quick lines in each direction at the same time; more would be no faster."""
 
-PERIOD_S: Final = 2.0
-LEAST_BYTES: Final = 512 << 10
+PERIOD_S: Final = 1.0
+LEAST_BYTES: Final = 256 << 10
 """What a line moves in each period to count as quick; a thousand slower ones are all under way after two minutes."""
 
 Context = aio.ServicerContext[Any, Any]
