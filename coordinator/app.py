@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 
@@ -24,7 +25,6 @@ from coordinator.evaluation.pool import ModelWorker
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.outbox import Outbox
 from coordinator.fleet.presence import Patience
-from coordinator.jobs.submission import basis_blob
 from coordinator.jobs.workshop import LocalWorkshop
 from coordinator.metrics.catalog import Catalog
 from coordinator.metrics.census import Census, Expiries
@@ -62,6 +62,9 @@ from ravan.wire.v1 import (
 
 log = structlog.stdlib.get_logger(__name__)
 
+SWITCH_S = 0.001
+"""How long a thread that computes keeps others from the interpreter, heartbeats too; by default five times it."""
+
 GRACE_S = 3.0
 """How long calls in progress may go on after the daemon was told to stop."""
 
@@ -70,6 +73,7 @@ def run_daemon(config: CoordinatorFile) -> None:
     """Run until SIGTERM or SIGINT; raise RavanError when the daemon cannot start."""
     os.umask(0o077)
     give_back_at_once()
+    sys.setswitchinterval(SWITCH_S)
     set_up_logs(config.log)
     folder = DataFolder(config.server.data_dir)
     with hold_data_folder(folder):
@@ -287,6 +291,8 @@ class Daemon:
         return self._registry.is_revoked(caller)  # the registry is made once the ports are known
 
     def _draw_basis(self, digest: Digest) -> bytes | None:
+        from coordinator.jobs.submission import basis_blob  # noqa: PLC0415 - it draws numbers
+
         for plan in self._conductor.plans():
             basis = basis_blob(plan, digest)
             if basis is not None:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     FileModel = TypeVar("FileModel", bound=BaseModel)
 
-STRICT: Final[ConfigDict] = {"frozen": True, "extra": "forbid", "allow_inf_nan": False}
-"""`model_config` of every table: immutable, no unknown keys, only finite numbers."""
+STRICT: Final[ConfigDict] = {"frozen": True, "extra": "forbid", "allow_inf_nan": False, "defer_build": True}
+"""`model_config` of every table: immutable, no unknown keys, only finite numbers; built when a file is first read."""
 
 ENVIRONMENT_PREFIX: Final = "RAVAN"
 

@@ -28,3 +28,13 @@ def give_back_at_once() -> None:
     if sys.platform == "linux" and _THRESHOLD_VARIABLE not in os.environ:
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING_BYTES)
+
+
+def give_back_now() -> None:
+    """Have the C library return what small freed blocks left between larger ones; takes milliseconds.
+
+    After a hundred uploads that is 30 MB: the pieces in which messages come are smaller than the limit above.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

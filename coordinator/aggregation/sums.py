@@ -7,22 +7,24 @@ survivors' own quantised vectors can add them up and compare bit for bit.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, BinaryIO, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, StringConstraints
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import load
 
 from ravan.configuration import STRICT
 from ravan.errors import ErrorReason, TransferError
 from ravan.ids import BlockId, Digest, RunId, SiteId
 from ravan.manifest.assignment import Assignment, BlockSpec
 from ravan.manifest.roster import Bundle
+from ravan.secagg.bundles import lay_out
 from ravan.secagg.rotation import coordinate_bound, rotated_side, sign_bits
 from ravan.secagg.unmask import Unmasked, UnmaskJob
 
@@ -134,18 +136,37 @@ class _Facts(BaseModel):
     groups: tuple[_GroupFacts, ...]
 
 
-def publish_sums(works: Sequence[UnmaskJob], results: Sequence[Unmasked]) -> bytes:
-    """Serialise the unmasked sums, by group and bundle id; equal input gives equal bytes."""
-    facts = json.dumps(_facts(works), sort_keys=True).encode()
-    tensors: dict[str, NDArray[Any]] = {_FACTS: np.frombuffer(facts, np.uint8)}
-    for group, result in enumerate(results):
-        for bundle_id, total in result.sums.items():
-            tensors[_name(group, bundle_id)] = np.ascontiguousarray(total, "<u4")
-    return save(tensors)
+class SumsWriter:
+    """Writes a round's blob as its sums come, group after group; equal input gives equal bytes.
+
+    By group and bundle id, then the facts. Sizes follow from the works, so the header comes first and no sum is kept.
+    """
+
+    def __init__(self, file: BinaryIO, works: Sequence[UnmaskJob]) -> None:
+        """Write what comes before the sums, at the file's present position."""
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._works = iter(works)
+        self._facts = json.dumps(_facts(works), sort_keys=True).encode()
+        self._write(_header(works, len(self._facts)))
+
+    def add(self, result: Unmasked) -> None:
+        """Write the sums of the next work's group."""
+        for bundle in _released(next(self._works)):
+            self._write(np.ascontiguousarray(result.sums[bundle.bundle_id], "<u4").data)
+
+    def finish(self) -> Digest:
+        """Write what comes after the sums of all groups, and return the blob's digest."""
+        self._write(self._facts)
+        return Digest(self._hash.digest())
+
+    def _write(self, data: bytes | memoryview) -> None:
+        self._hash.update(data)
+        self._file.write(data)
 
 
 def read_sums(data: bytes) -> PublishedSums:
-    """Read `publish_sums`'s bytes; raise TransferError MALFORMED for anything else."""
+    """Read what a `SumsWriter` wrote; raise TransferError MALFORMED for anything else."""
     try:
         tensors = load(data)
         facts = _Facts.model_validate_json(tensors.pop(_FACTS).tobytes(), strict=True)
@@ -156,6 +177,24 @@ def read_sums(data: bytes) -> PublishedSums:
             reason=ErrorReason.MALFORMED,
             next_step="Fetch it again by the digest that the round's record names.",
         ) from None
+
+
+def _header(works: Sequence[UnmaskJob], facts_bytes: int) -> bytes:
+    """Return safetensors' header: its length in eight bytes, then JSON with spaces up to a multiple of eight."""
+    entries, end = {}, 0
+    for group, work in enumerate(works):
+        for bundle in _released(work):
+            length = lay_out(work.assignment, bundle).length
+            begin, end = end, end + 4 * length
+            entries[_name(group, bundle.bundle_id)] = {"dtype": "U32", "shape": [length], "data_offsets": [begin, end]}
+    entries[_FACTS] = {"dtype": "U8", "shape": [facts_bytes], "data_offsets": [end, end + facts_bytes]}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _released(work: UnmaskJob) -> list[Bundle]:
+    return [bundle for bundle in work.roster.bundles if bundle.bundle_id in work.survivor_set.bundles]
 
 
 def _name(group: int, bundle_id: int) -> str:

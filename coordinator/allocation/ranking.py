@@ -12,14 +12,14 @@ import math
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Final
 
 from coordinator.allocation.coverage import CoverageRules, count_holders
-from ravan.adapters.state import ModelState
 from ravan.ids import BlockId, BlockKind, RunId, SiteId
 from ravan.manifest.assignment import Tile
+
+if TYPE_CHECKING:
+    from ravan.adapters.state import ModelState
 
 Tiles = tuple[int, ...]
 
@@ -69,6 +69,8 @@ def rank_by_gradient(tiles: Sequence[Tile], scores: Mapping[BlockId, float]) -> 
 
 def head_norms(state: ModelState) -> dict[BlockId, float]:
     """Return the Frobenius norm of every head's global product, summed in float64."""
+    import numpy as np  # noqa: PLC0415 - one policy alone computes
+
     return {
         block: float(np.linalg.norm(product.astype(np.float64)))
         for block, product in state.items()

@@ -75,9 +75,15 @@ async def send_bytes(content: bytes, offset: int) -> AsyncIterator[Part]:
 async def _read_parts(file: BinaryIO, offset: int, size_bytes: int) -> AsyncIterator[Part]:
     with file:
         file.seek(offset)
-        while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
-            yield size_bytes, frame(offset, data)
-            offset += len(data)
+        while chunk := await asyncio.to_thread(_read_chunk, file, offset):
+            yield size_bytes, chunk
+            offset += len(chunk.data)
+
+
+def _read_chunk(file: BinaryIO, offset: int) -> transfer_service_pb2.Chunk | None:
+    """Return the next chunk with its hash, which is not for the event loop; None at the end."""
+    data = file.read(CHUNK_BYTES)
+    return frame(offset, data) if data else None
 
 
 async def _write_chunks(

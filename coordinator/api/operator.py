@@ -17,7 +17,6 @@ from coordinator.api.desks import JobDesk, JobDetail
 from coordinator.enrolment.registry import Registry
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.status import invited_sites
-from coordinator.jobs.models import record_model
 from coordinator.store.base import Store
 from coordinator.store.blobs.base import OwnedBlobs
 from coordinator.store.records import ModelRecord, SiteRecord, TokenRecord
@@ -186,6 +185,8 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
             return version
 
     async def _take_in(self, name: str, files: Sequence[ModelFile]) -> ModelRecord:
+        from coordinator.jobs.models import record_model  # noqa: PLC0415 - models come seldom
+
         ports = self._ports
         model = await asyncio.to_thread(record_model, name, files, ports.blobs, ports.clock.now())
         await ports.store.transact("put_model", lambda transaction: transaction.put_model(model))

@@ -39,8 +39,11 @@ def init(folder: Path, hosts: tuple[str, ...]) -> None:
 @config_option
 def serve(config_file: Path | None) -> None:
     """Run the coordinator until it is told to stop (SIGTERM or Ctrl-C)."""
-    from coordinator.app import run_daemon
-    from coordinator.config import load_config
+    from coordinator.quick_imports import quick_imports
+
+    with quick_imports():
+        from coordinator.app import run_daemon
+        from coordinator.config import load_config
 
     run_daemon(load_config(config_path(config_file)))
 

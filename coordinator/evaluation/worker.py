@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.evaluation.findings import Evaluation, Inventory
-from ravan.data.examples import read_examples
 from ravan.data.source import DataSource
 from ravan.errors import ConfigError, ErrorReason
 from ravan.manifest.plan import JobPlan, Precision, TrainingSettings
@@ -128,6 +127,8 @@ def _task_model(folder: Path, training: TrainingSettings, precision: Precision) 
 
 
 def _held_out(task: TaskModel[Any], source: DataSource) -> EncodedExamples:
+    from ravan.data.examples import read_examples  # noqa: PLC0415 - the daemon knows this module, and reads no data
+
     key = (task, source.path, source.text, source.label, source.group, tuple(source.columns.items()))
     if _KEPT.data is None or _KEPT.data_key != key:
         _KEPT.data, _KEPT.data_key = task.encode(read_examples(source, task.training)), key

@@ -5,10 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Final
 
 from coordinator.store.base import Store, Transaction
+from coordinator.turnstile import Turnstile
 from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import Instruction, Numbered
+
+AT_ONCE: Final = 16
+"""Streams that read and send what is new for them at the same time: an assignment of a thousand sites has 100 KB."""
+
+SLOW_S: Final = 2.0
+"""How long a slow line counts among them."""
 
 
 class Outbox:
@@ -16,6 +24,7 @@ class Outbox:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._turnstile = Turnstile(AT_ONCE, period_s=SLOW_S, least_bytes=1)
         self._signals: defaultdict[SiteId, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def send(self, site: SiteId, instruction: Instruction, *, job_id: JobId, round_number: int) -> int:
@@ -48,8 +57,9 @@ class Outbox:
         """Yield the site's instructions beyond a sequence number as they come, until `is_open` says no."""
         while is_open():
             signal = self._signals[site]  # taken before reading, so that nothing falls between the two
-            for numbered in await self.after(site, sequence):
-                sequence = numbered.sequence
-                yield numbered
+            async with self._turnstile.entry():
+                for numbered in await self.after(site, sequence):
+                    sequence = numbered.sequence
+                    yield numbered
             if is_open():
                 await signal.wait()

@@ -1,31 +1,39 @@
-"""The heavy work of jobs and rounds, on threads and in the evaluation process; the event loop never computes."""
+"""The heavy work of jobs and rounds, on threads and in the evaluation process; the event loop never computes.
+
+What computes is imported where it is first needed, on the thread that needs it: the daemon is ready before.
+"""
+
+# ruff: noqa: PLC0415 - see above
 
 from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
-from coordinator.aggregation.committing import advance_state
-from coordinator.aggregation.unmasking import SummedPayloads, sum_payloads
-from coordinator.allocation.ranking import head_norms
 from coordinator.evaluation.pool import ModelWorker
 from coordinator.jobs.jobfile import JobFile, held_out_source
-from coordinator.jobs.submission import Entropy, draft_job
 from coordinator.rounds.ports import Job, PlannedJob
 from coordinator.rounds.results import Evaluation, SummedRound
-from coordinator.store.blobs.base import BlobStore
+from coordinator.store.blobs.base import OwnedBlobs
 from coordinator.store.records import ModelRecord
-from ravan.adapters.state import decode_state
 from ravan.data.source import DataSource
+from ravan.disk import room_in
+from ravan.heap import give_back_now
 from ravan.ids import BlockId, Digest
 from ravan.manifest.plan import JobPlan
-from ravan.secagg.combine import RoundSum
-from ravan.secagg.unmask import UnmaskJob
+
+if TYPE_CHECKING:
+    from coordinator.jobs.submission import Entropy
+    from ravan.secagg.combine import RoundSum
+    from ravan.secagg.unmask import UnmaskJob
 
 _LOG = structlog.get_logger(__name__)
 
@@ -33,7 +41,7 @@ _LOG = structlog.get_logger(__name__)
 class LocalWorkshop:
     """Do the heavy work on the coordinator's own machine."""
 
-    def __init__(self, blobs: BlobStore, worker: ModelWorker, *, entropy: Entropy = os.urandom) -> None:
+    def __init__(self, blobs: OwnedBlobs, worker: ModelWorker, *, entropy: Entropy = os.urandom) -> None:
         self._blobs = blobs
         self._worker = worker
         self._entropy = entropy
@@ -45,6 +53,8 @@ class LocalWorkshop:
 
         Raise RavanError, with the value that would work.
         """
+        from coordinator.jobs.submission import draft_job
+
         draft = await draft_job(
             file,
             model=model,
@@ -78,18 +88,41 @@ class LocalWorkshop:
         return Evaluation(accuracy=found.accuracy, loss=found.loss)
 
     def _unmask(self, job: Job, works: Sequence[UnmaskJob], payloads: Mapping[int, Path]) -> SummedRound:
+        from coordinator.aggregation.unmasking import sum_payloads
+
+        give_back_now()
         began = time.perf_counter()
-        summed: SummedPayloads = sum_payloads(works, payloads, job.plan.denominator)
+        with self._unfinished_blob() as path:
+            with path.open("wb") as file:
+                summed = sum_payloads(works, payloads, job.plan.denominator, file)
+            seconds = time.perf_counter() - began
+            self._blobs.adopt(path, summed.sums_digest)
         if summed.suspects:
             names = [works[0].assignment.members[index].site for index in summed.suspects]
             _LOG.warning("shares that contradict all others were left out", job=job.job_id, sites=names)
-        seconds = time.perf_counter() - began
-        return SummedRound(total=summed.total, sums_digest=self._blobs.put(summed.published), seconds=seconds)
+        return SummedRound(total=summed.total, sums_digest=summed.sums_digest, seconds=seconds)
+
+    @contextmanager
+    def _unfinished_blob(self) -> Iterator[Path]:
+        """Give an empty file beside the blobs, which take it within the block; else it goes."""
+        with room_in(self._blobs.incoming):
+            descriptor, name = tempfile.mkstemp(dir=self._blobs.incoming)
+            os.close(descriptor)
+            try:
+                yield Path(name)
+            finally:
+                Path(name).unlink(missing_ok=True)
 
     def _combine(self, plan: JobPlan, state_digest: Digest, total: RoundSum) -> Digest:
+        from coordinator.aggregation.committing import advance_state
+
+        give_back_now()
         return self._blobs.put(advance_state(plan, self._blobs.read(state_digest), total))
 
     def _weigh(self, plan: JobPlan, state_digest: Digest) -> dict[BlockId, float]:
+        from coordinator.allocation.ranking import head_norms
+        from ravan.adapters.state import decode_state
+
         return head_norms(decode_state(plan, self._blobs.read(state_digest)))
 
     def _held_out(self, file: JobFile, digest: Digest) -> DataSource:

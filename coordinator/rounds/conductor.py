@@ -10,13 +10,11 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from coordinator.jobs.jobfile import read_job_file
-from coordinator.jobs.submission import choose_model
-from coordinator.rounds.active_round import ActiveRound
 from coordinator.rounds.admission import explain_queue
 from coordinator.rounds.job_runner import JobRunner
 from coordinator.rounds.ports import Job
@@ -36,6 +34,9 @@ from ravan.manifest.phases import ENDED_JOBS, DropReason, JobState
 from ravan.manifest.plan import JobPlan
 from ravan.manifest.profile import HardwareProfile, JobProfile
 from ravan.secagg.messages import MaskedHeader
+
+if TYPE_CHECKING:
+    from coordinator.rounds.active_round import ActiveRound
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -252,6 +253,8 @@ class Conductor:
     # Steps
 
     async def _plan_job(self, job_toml: str, evaluation_digest: Digest, request_id: str) -> Accepted:
+        from coordinator.jobs.submission import choose_model  # noqa: PLC0415 - only a new job needs its arithmetic
+
         file = read_job_file(job_toml, source=_SUBMITTED)
         models, sites = await self._read(
             "read_submission", lambda transaction: (transaction.list_models(), transaction.list_sites())

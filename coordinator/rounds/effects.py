@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from coordinator.rounds.results import NewVersion, SummedRound
 from coordinator.rounds.states import RoundState
@@ -10,7 +11,9 @@ from ravan.ids import SiteId
 from ravan.manifest.instructions import Instruction
 from ravan.manifest.phases import DropReason, RoundOutcome, RoundPhase
 from ravan.manifest.roster import Roster
-from ravan.secagg.unmask import UnmaskJob
+
+if TYPE_CHECKING:
+    from ravan.secagg.unmask import UnmaskJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

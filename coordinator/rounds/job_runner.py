@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from coordinator.allocation.policy import AllocationPolicy, SiteCapacity
 from coordinator.jobs.measure import Measure
-from coordinator.rounds.active_round import ActiveRound
-from coordinator.rounds.assigning import first_clips, following_clips, write_assignment
 from coordinator.rounds.candidates import Lineup
-from coordinator.rounds.course import RoundSetup
 from coordinator.rounds.history import count_committed, following_number, last_clips, last_end
-from coordinator.rounds.journal import read_journal
 from coordinator.rounds.plateau import find_plateau
 from coordinator.rounds.ports import Job, Timer
 from coordinator.rounds.recording import RoundNotes
@@ -40,6 +36,9 @@ from ravan.ids import BlockId, Digest, SiteId
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.documents import SignedDocument
 from ravan.manifest.phases import ENDED_JOBS, DropReason, JobState, RoundOutcome
+
+if TYPE_CHECKING:
+    from coordinator.rounds.active_round import ActiveRound
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -97,6 +96,8 @@ class JobRunner:
 
     def resume_round(self, left: LeftRound) -> None:
         """Take up a round that was running, before `start`; one that cannot be is interrupted at the first turn."""
+        from coordinator.rounds.journal import read_journal  # noqa: PLC0415 - see `_lead`
+
         try:
             journal = read_journal(left.entries)
             assignment, digest = self._services.signatory.open_assignment(journal.document)
@@ -105,8 +106,7 @@ class JobRunner:
                 ram_limits={site.site: site.ram_limit_bytes for site in left.record.sites},
             )
             deadline_s = journal.training_deadline_s or self.job.file.round.training_budget_s
-            setup = self._set_up(assignment, journal.document, digest, deadline_s)
-            found = ActiveRound(self._services, self.job, setup, notes, self._standing)
+            found = self._lead(assignment, journal.document, digest, deadline_s, notes)
             found.replay(journal.events)
         except RavanError as error:
             log.error("a round cannot be taken up again", job=self.record.name, why=str(error))
@@ -333,6 +333,8 @@ class JobRunner:
         number: int,
         clips: Mapping[BlockId, float] | None,
     ) -> ActiveRound:
+        from coordinator.rounds.assigning import first_clips, write_assignment  # noqa: PLC0415 - see `_lead`
+
         services, job = self._services, self.job
         assignment = write_assignment(
             job,
@@ -343,21 +345,30 @@ class JobRunner:
             clips=clips or first_clips(job),
         )
         document, digest = services.signatory.sign_assignment(assignment)
-        setup = self._set_up(assignment, document, digest, selection.training_deadline_s)
         limits = {name: site.hardware.ram_limit_bytes for name, site in sites.items() if site.hardware is not None}
         notes = RoundNotes(started_at=services.clock.now(), ram_limits=limits)
-        return ActiveRound(services, job, setup, notes, self._standing)
+        return self._lead(assignment, document, digest, selection.training_deadline_s, notes)
 
-    def _set_up(
-        self, assignment: Assignment, document: SignedDocument, digest: Digest, training_deadline_s: float
-    ) -> RoundSetup:
-        return RoundSetup(
+    def _lead(
+        self,
+        assignment: Assignment,
+        document: SignedDocument,
+        digest: Digest,
+        training_deadline_s: float,
+        notes: RoundNotes,
+    ) -> ActiveRound:
+        # A coordinator that starts without a round in progress is ready before it has read secure aggregation.
+        from coordinator.rounds.active_round import ActiveRound  # noqa: PLC0415
+        from coordinator.rounds.course import RoundSetup  # noqa: PLC0415
+
+        setup = RoundSetup(
             assignment=assignment,
             document=document,
             digest=digest,
             training_deadline_s=training_deadline_s,
             phase_deadline_s=self.job.file.round.phase_deadline_s,
         )
+        return ActiveRound(self._services, self.job, setup, notes, self._standing)
 
     async def _conclude(self, ended: ActiveRound) -> None:
         if ended.failure is not None:
@@ -367,6 +378,8 @@ class JobRunner:
         outcome = ended.machine.outcome
         if outcome is RoundOutcome.COMMITTED and ended.summed is not None:
             self._setbacks = Setbacks()
+            from coordinator.rounds.assigning import following_clips  # noqa: PLC0415 - see `_lead`
+
             self._clips = following_clips(ended.record.clips, ended.summed.total)
         elif outcome is not None and not self._stopped and self.record.state is not JobState.PAUSED:
             self._setbacks.note(number, outcome, ended.detail, self._services.clock.now())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from coordinator.jobs.jobfile import JobFile
 from coordinator.rounds.results import Evaluation, SummedRound
@@ -13,8 +13,10 @@ from coordinator.store.records import ModelRecord
 from ravan.ids import BlockId, Digest, JobId, RunId, SiteId
 from ravan.manifest.phases import DropReason, RoundOutcome, RoundPhase
 from ravan.manifest.plan import JobPlan
-from ravan.secagg.combine import RoundSum
-from ravan.secagg.unmask import UnmaskJob
+
+if TYPE_CHECKING:
+    from ravan.secagg.combine import RoundSum
+    from ravan.secagg.unmask import UnmaskJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from coordinator.rounds.machine import RoundMachine
 from coordinator.rounds.results import Evaluation, NewVersion, SummedRound, finite_or_none
 from coordinator.store.records import DropRecord, RoundRecord, SiteRoundRecord
 from ravan.ids import BlockId, BlockKind, Digest, SiteId
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.liveness import Heartbeat
-from ravan.secagg.combine import RoundSum
+
+if TYPE_CHECKING:
+    from coordinator.rounds.machine import RoundMachine
+    from ravan.secagg.combine import RoundSum
 
 
 @dataclass(slots=True, kw_only=True)

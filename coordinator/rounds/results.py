@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ravan.ids import Digest
-from ravan.secagg.combine import RoundSum
+
+if TYPE_CHECKING:
+    from ravan.secagg.combine import RoundSum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

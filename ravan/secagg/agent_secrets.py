@@ -29,13 +29,19 @@ class HeldShares:
 
 
 def channel_keys(keys: RoundKeys, index: int, roster: Roster, salt: bytes) -> dict[int, bytes]:
-    """Agree with every other finisher on the key that seals shares between the two."""
+    """Agree with every other finisher on the key that seals shares; raise ProtocolError for a key of low order."""
     own = keys.channel_key
     return {
         entry.index: channel_key(agree(own, entry.channel_key, salt), (index, entry.index))
         for entry in roster.entries
         if entry.index != index
     }
+
+
+def pair_secrets(keys: RoundKeys, index: int, roster: Roster, salt: bytes) -> dict[int, bytes]:
+    """Agree with every other finisher on what masks derive from; raise ProtocolError for a key of low order."""
+    own = derive_private_key(keys.mask_seed)
+    return {entry.index: agree(own, entry.mask_key, salt) for entry in roster.entries if entry.index != index}
 
 
 def deal_shares(
@@ -73,27 +79,21 @@ def open_shares(
 
 def mask_job(
     keys: RoundKeys,
+    pairs: Mapping[int, bytes],
     assignment: Assignment,
     index: int,
     roster: Roster,
-    salt: bytes,
     members: Sequence[int],
     mask_set: Digest,
 ) -> MaskJob:
     """Derive every keystream of this member: a self mask per bundle, a pair mask per partner in U2."""
-    own = derive_private_key(keys.mask_seed)
-    pairs = {
-        entry.index: agree(own, entry.mask_key, salt)
-        for entry in roster.entries
-        if entry.index in members and entry.index != index
-    }
-    suite = assignment.suite
+    suite, partners = assignment.suite, pairs.keys() & set(members)
 
     def mask(bundle: Bundle) -> BundleMask:
         self_key = self_mask_key(keys.self_seed(bundle.bundle_id), suite, bundle.bundle_id, index)
         streams = [SignedKey(key=self_key, subtract=False)]
         for partner in bundle.members:
-            if partner in pairs:
+            if partner in partners:
                 key = pair_mask_key(pairs[partner], suite, bundle.bundle_id, mask_set, (index, partner))
                 streams.append(SignedKey(key=key, subtract=partner < index))
         return BundleMask(bundle_id=bundle.bundle_id, length=lay_out(assignment, bundle).length, keys=tuple(streams))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ravan.ids import Digest
 from ravan.manifest.roster import Roster, RosterEntry
 from ravan.secagg.agent_reveal import Uploading
-from ravan.secagg.agent_secrets import HeldShares, channel_keys, deal_shares, mask_job, open_shares
+from ravan.secagg.agent_secrets import HeldShares, channel_keys, deal_shares, mask_job, open_shares, pair_secrets
 from ravan.secagg.agent_states import AgentContext, AgentState, RoundView, Step
 from ravan.secagg.bundles import bundles_of
 from ravan.secagg.effects import Advertise, Mask, SendShares, Upload
@@ -55,8 +55,10 @@ class Advertised(AgentState):
         check_roster(context.assignment, context.assignment_digest, roster, self.entry)
         salt = derivation_salt(context.assignment_digest, roster_digest)
         channels = channel_keys(context.keys, context.index, roster, salt)
+        # Now, and not when it masks: a key of low order is refused before anything of the own secrets leaves.
+        pairs = pair_secrets(context.keys, context.index, roster, salt)
         own, ciphertexts = deal_shares(context.keys, context.index, roster, salt, channels)
-        following = Sharing(context, roster, roster_digest, channels, own)
+        following = Sharing(context, roster, roster_digest, channels, pairs, own)
         return following, (SendShares(shares=SealedShares(ciphertexts=ciphertexts)),)
 
 
@@ -69,6 +71,7 @@ class Sharing(AgentState):
     known: Roster
     roster_digest: Digest
     channels: Mapping[int, bytes] = field(repr=False)
+    pairs: Mapping[int, bytes] = field(repr=False)
     own: HeldShares
 
     def deliver(self, delivery: ShareDelivery) -> Step:
@@ -78,7 +81,7 @@ class Sharing(AgentState):
         salt = derivation_salt(context.assignment_digest, self.roster_digest)
         held = open_shares(context.index, roster, salt, self.channels, delivery)
         mask_set = mask_set_digest(context.assignment_digest, self.roster_digest, delivery.mask_set)
-        job = mask_job(context.keys, context.assignment, context.index, roster, salt, delivery.mask_set, mask_set)
+        job = mask_job(context.keys, self.pairs, context.assignment, context.index, roster, delivery.mask_set, mask_set)
         view = RoundView(
             context=context,
             roster=roster,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -100,38 +100,78 @@ class _Tally:
     clipped: int = 0
 
 
-def decode_sums(assignment: Assignment, groups: Sequence[Unmasked], denominator: Denominator) -> RoundSum:
-    """Decode the sums of all approved bundles of all groups; integers are added before the one division.
+class RoundTally:
+    """A round's integers, added up group after group: what was added is not needed any more."""
 
-    Raise ProtocolError: MALFORMED when sums are not those of the approved bundles,
-    PROTOCOL_VIOLATION when a sum lies outside what honest members can reach.
-    """
-    tallies = {spec.block_id: _Tally(np.zeros(spec.length, np.int64)) for spec in assignment.blocks}
-    for group in groups:
+    def __init__(self, assignment: Assignment) -> None:
+        """Begin with no group."""
+        self._assignment = assignment
+        self._tallies = {spec.block_id: _Tally(np.zeros(spec.length, np.int64)) for spec in assignment.blocks}
+        self._survivors: list[int] = []
+        self._bundled: set[BlockId] = set()
+        self._statistics = NOTHING
+        self._scores: Counter[BlockId] = Counter()
+        self._scorers: Counter[BlockId] = Counter()
+        self._withheld: list[Withheld] = []
+
+    def add(self, group: Unmasked) -> None:
+        """Add the sums of a group's approved bundles.
+
+        Raise ProtocolError: MALFORMED when sums are not those of the approved bundles, PROTOCOL_VIOLATION when a sum
+        lies outside what honest members can reach.
+        """
+        assignment = self._assignment
         _check_released(assignment, group)
         for bundle in group.roster.bundles:
             if bundle.bundle_id in group.sums:
-                _add_bundle(assignment, group, bundle, tallies)
-    survivors = tuple(sorted(index for group in groups for index in group.survivor_set.survivors))
-    bundled = {block for group in groups for bundle in group.roster.bundles for block in bundle.blocks}
-    cohort = len(survivors) if denominator is Denominator.COHORT else None
-    return RoundSum(
-        survivors=survivors,
-        statistics=add_statistics(_statistics(assignment, group) for group in groups),
-        blocks={
-            spec.block_id: _mean(assignment, spec, tally, cohort)
-            for spec in assignment.blocks
-            if (tally := tallies[spec.block_id]).count
-        },
-        scores=_scores(assignment, groups),
-        withheld=tuple(
-            _withheld(bundle, group)
-            for group in groups
-            for bundle in group.roster.bundles
-            if bundle.bundle_id not in group.sums
-        ),
-        untrained=tuple(spec.block_id for spec in assignment.blocks if spec.block_id not in bundled),
-    )
+                _add_bundle(assignment, group, bundle, self._tallies)
+                self._add_scores(group, bundle)
+            else:
+                self._withheld.append(_withheld(bundle, group))
+            self._bundled.update(bundle.blocks)
+        self._statistics = add_statistics((self._statistics, _statistics(assignment, group)))
+        self._survivors.extend(group.survivor_set.survivors)
+
+    def divide(self, denominator: Denominator) -> RoundSum:
+        """Return the sums of all groups and their means: the one division."""
+        assignment = self._assignment
+        cohort = len(self._survivors) if denominator is Denominator.COHORT else None
+        return RoundSum(
+            survivors=tuple(sorted(self._survivors)),
+            statistics=self._statistics,
+            blocks={
+                spec.block_id: _mean(assignment, spec, tally, cohort)
+                for spec in assignment.blocks
+                if (tally := self._tallies[spec.block_id]).count
+            },
+            scores={
+                spec.block_id: self._score(spec.block_id)
+                for spec in assignment.blocks
+                if spec.block_id in self._scorers
+            },
+            withheld=tuple(self._withheld),
+            untrained=tuple(spec.block_id for spec in assignment.blocks if spec.block_id not in self._bundled),
+        )
+
+    def _add_scores(self, group: Unmasked, bundle: Bundle) -> None:
+        count = _survivors_of(bundle, group)
+        scores = read_scores(lay_out(self._assignment, bundle), group.sums[bundle.bundle_id])
+        if max(scores.values(), default=0) > count * score_limit(self._assignment.ring_bits):
+            raise violation(f"A score in bundle {bundle.bundle_id} is none that {count} honest sites can have.")
+        self._scores.update(scores)
+        self._scorers.update(dict.fromkeys(scores, count))
+
+    def _score(self, head: BlockId) -> ScoreSum:
+        total, count = self._scores[head], self._scorers[head]
+        return ScoreSum(total=total, count=count, mean=total / (score_limit(self._assignment.ring_bits) * count))
+
+
+def decode_sums(assignment: Assignment, groups: Iterable[Unmasked], denominator: Denominator) -> RoundSum:
+    """Decode the sums of all approved bundles of all groups; raise ProtocolError as `RoundTally.add` does."""
+    tally = RoundTally(assignment)
+    for group in groups:
+        tally.add(group)
+    return tally.divide(denominator)
 
 
 def _check_released(assignment: Assignment, group: Unmasked) -> None:
@@ -174,26 +214,6 @@ def _statistics(assignment: Assignment, group: Unmasked) -> LocalStatistics:
     if total is None:
         return NOTHING
     return read_statistics(lay_out(assignment, group.roster.bundles[COMMON_BUNDLE]), total)
-
-
-def _scores(assignment: Assignment, groups: Sequence[Unmasked]) -> dict[BlockId, ScoreSum]:
-    limit = score_limit(assignment.ring_bits)
-    totals: Counter[BlockId] = Counter()
-    counts: Counter[BlockId] = Counter()
-    for group in groups:
-        for bundle in group.roster.bundles:
-            if bundle.bundle_id in group.sums:
-                count = _survivors_of(bundle, group)
-                scores = read_scores(lay_out(assignment, bundle), group.sums[bundle.bundle_id])
-                if max(scores.values(), default=0) > count * limit:
-                    raise violation(f"A score in bundle {bundle.bundle_id} is none that {count} honest sites can have.")
-                totals.update(scores)
-                counts.update(dict.fromkeys(scores, count))
-    heads = (spec.block_id for spec in assignment.blocks if spec.block_id in counts)
-    return {
-        head: ScoreSum(total=totals[head], count=counts[head], mean=totals[head] / (limit * counts[head]))
-        for head in heads
-    }
 
 
 def _survivors_of(bundle: Bundle, group: Unmasked) -> int:

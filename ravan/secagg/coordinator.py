@@ -7,6 +7,7 @@ Deterministic: a coordinator that restarts replays the stored messages into a fr
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -28,6 +29,7 @@ from ravan.secagg.messages import (
 )
 from ravan.secagg.refusals import out_of_turn, violation
 from ravan.secagg.terms import check_assignment
+from ravan.secagg.transcript import data, u16
 from ravan.secagg.unmask import UnmaskJob
 
 _Message = KeyAdvertisement | SealedShares | MaskedHeader | SurvivorSignature | RevealedShares
@@ -56,7 +58,8 @@ class CoordinatorRound:
         check_assignment(assignment)
         everyone = frozenset(member.index for member in assignment.members)
         self._groups = [_Group(everyone, Advertising(assignment, assignment_digest))]
-        self._taken: dict[tuple[type[_Message], int], _Message] = {}
+        self._taken: dict[tuple[type[_Message], int], object] = {}
+        """What tells each message that was taken from any other."""
         self._ended: Phase | None = None
 
     @property
@@ -192,12 +195,20 @@ class CoordinatorRound:
 
     def _is_repeat(self, index: int, message: _Message) -> bool:
         earlier = self._taken.get((type(message), index))
-        if earlier is not None and earlier != message:
+        if earlier is not None and earlier != _mark(message):
             raise violation(f"Member {index} sent a second {type(message).__name__} that differs from its first.")
         return earlier is not None
 
     def _note(self, index: int, message: _Message) -> None:
-        self._taken[type(message), index] = message
+        self._taken[type(message), index] = _mark(message)
+
+
+def _mark(message: _Message) -> object:
+    """Return what tells a message from others; sealed shares, the square of the members, are not kept for it."""
+    if not isinstance(message, SealedShares):
+        return message
+    shares = (u16(receiver) + data(ciphertext) for receiver, ciphertext in sorted(message.ciphertexts.items()))
+    return hashlib.sha256(b"".join(shares)).digest()
 
 
 def _by_survivor(

@@ -51,7 +51,8 @@ def check_assignment(assignment: Assignment, policy_floor: int = BUNDLE_FLOOR) -
 def check_roster(assignment: Assignment, assignment_digest: Digest, roster: Roster, own: RosterEntry) -> None:
     """Raise ProtocolError unless the roster is the one that follows from its finishers.
 
-    Checks every signature, that no key serves twice, the member's `own` entry, the threshold and the bundles.
+    Checks every signature, that no key serves twice, the member's `own` entry, the threshold and the bundles. Whether
+    keys are usable shows when the member agrees with them, which it does at once.
     """
     if roster.assignment_digest != assignment_digest:
         raise violation("The roster belongs to another assignment.")
@@ -68,16 +69,12 @@ def check_roster(assignment: Assignment, assignment_digest: Digest, roster: Rost
         raise violation("Threshold or bundles of the roster do not follow from its members.")
     _check_distinct_keys(roster.entries)
     for entry in roster.entries:
-        check_entry(assignment, assignment_digest, entry)
+        _check_signed_keys(assignment, assignment_digest, entry)
 
 
 def check_entry(assignment: Assignment, assignment_digest: Digest, entry: RosterEntry) -> None:
     """Raise ProtocolError unless a member's round keys are usable and carry its identity's signature."""
-    if len(entry.mask_key) != DIGEST_BYTES or len(entry.channel_key) != DIGEST_BYTES:
-        raise violation(f"A round key of member {entry.index} does not have {DIGEST_BYTES} bytes.")
-    message = advertise_bytes(assignment_digest, entry.index, entry.mask_key, entry.channel_key)
-    identity = assignment.members[entry.index].identity_key
-    verify(identity, entry.signature, message, f"member {entry.index}'s round keys")
+    _check_signed_keys(assignment, assignment_digest, entry)
     # Every other finisher would stumble over such a key, and leave; so its owner is found out when it advertises.
     if not (is_usable(entry.mask_key) and is_usable(entry.channel_key)):
         raise violation(f"A round key of member {entry.index} is no usable X25519 key.")
@@ -86,6 +83,14 @@ def check_entry(assignment: Assignment, assignment_digest: Digest, entry: Roster
 def is_ascending(indices: Sequence[int]) -> bool:
     """Tell whether the indices rise strictly, and so name nobody twice."""
     return all(a < b for a, b in pairwise(indices))
+
+
+def _check_signed_keys(assignment: Assignment, assignment_digest: Digest, entry: RosterEntry) -> None:
+    if len(entry.mask_key) != DIGEST_BYTES or len(entry.channel_key) != DIGEST_BYTES:
+        raise violation(f"A round key of member {entry.index} does not have {DIGEST_BYTES} bytes.")
+    message = advertise_bytes(assignment_digest, entry.index, entry.mask_key, entry.channel_key)
+    identity = assignment.members[entry.index].identity_key
+    verify(identity, entry.signature, message, f"member {entry.index}'s round keys")
 
 
 def _check_members(assignment: Assignment) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from secagg_driver import Federation, make_assignment, scores_of, statistics_of
 from test_quantised_updates import run_updates
 
-from coordinator.aggregation.sums import publish_sums
+from coordinator.aggregation.sums import SumsWriter
 from deploy.demo.recomputation import recompute_round
 from edge_agent.secure.keeping import QuantisedKeeper
 from edge_agent.training.outcome import TrainingCost, TrainingOutcome
@@ -78,7 +78,10 @@ class KeptRound:
             reveals={},
         )
         self.sums, self.kept = folder / "round.sums", folder / "kept"
-        self.sums.write_bytes(publish_sums([job], [result]))
+        with self.sums.open("wb") as file:
+            writer = SumsWriter(file, [job])
+            writer.add(result)
+            writer.finish()
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
-from sqlalchemy import Connection, Select, Table, delete, select
+from sqlalchemy import Connection, Select, Table, bindparam, delete, select
 from sqlalchemy.dialects import sqlite
 
 from coordinator.store.records import (
@@ -34,6 +35,12 @@ from ravan.codec.instructions import decode_instruction, encode_instruction
 from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import Instruction, Numbered
 
+_LATER_INSTRUCTIONS: Final = (
+    select(INSTRUCTIONS.c.sequence, INSTRUCTIONS.c.payload)
+    .where(INSTRUCTIONS.c.site == bindparam("site"), INSTRUCTIONS.c.sequence > bindparam("after"))
+    .order_by(INSTRUCTIONS.c.sequence)
+)
+
 
 class SqlTransaction:
     """Reads and writes of one open transaction; see `coordinator.store.base.Transaction`.
@@ -43,7 +50,8 @@ class SqlTransaction:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._insert = _insert_of(connection.dialect.name)
+        self._dialect = connection.dialect.name
+        self._insert = _insert_of(self._dialect)
 
     def put_token(self, token: TokenRecord) -> None:
         """Insert or replace by id."""
@@ -138,35 +146,30 @@ class SqlTransaction:
 
     def add_instruction(self, site: SiteId, instruction: Instruction, *, job_id: JobId, round_number: int) -> int:
         """Append to the site's stream and return its sequence number."""
-        sequence = self._next_sequence(site)
-        self.connection.execute(
-            self._insert(INSTRUCTIONS).values(
-                site=site,
-                sequence=sequence,
-                job_id=job_id,
-                round_number=round_number,
-                payload=encode_instruction(instruction),
-            )
-        )
+        sequence = int(self.connection.execute(_advance(self._dialect), {"site": site, "last": 1}).scalar_one())
+        row = {
+            "site": site,
+            "sequence": sequence,
+            "job_id": job_id,
+            "round_number": round_number,
+            "payload": encode_instruction(instruction),
+        }
+        self.connection.execute(_append(self._dialect, INSTRUCTIONS), row)
         return sequence
 
     def instructions_after(self, site: SiteId, sequence: int) -> Sequence[Numbered]:
         """Return the site's instructions with a higher number, in order."""
-        columns, own = INSTRUCTIONS.c, INSTRUCTIONS.c.site == site
-        later = select(columns.sequence, columns.payload).where(own, columns.sequence > sequence)
-        return [
-            Numbered(sequence=row["sequence"], instruction=decode_instruction(row["payload"]))
-            for row in self._all(later.order_by(columns.sequence))
-        ]
+        later = self.connection.execute(_LATER_INSTRUCTIONS, {"site": site, "after": sequence})
+        return [Numbered(sequence=number, instruction=decode_instruction(payload)) for number, payload in later]
 
     def drop_instructions(self, job_id: JobId, *, before_round: int | None = None, site: SiteId | None = None) -> None:
         """Forget a job's instructions: all, or those of rounds 1 to before `before_round`; of one site or of all."""
-        conditions = [INSTRUCTIONS.c.job_id == job_id]
+        given: dict[str, object] = {"job_id": job_id}
         if before_round is not None:
-            conditions.append(INSTRUCTIONS.c.round_number.between(1, before_round - 1))
+            given["last_round"] = before_round - 1
         if site is not None:
-            conditions.append(INSTRUCTIONS.c.site == site)
-        self.connection.execute(delete(INSTRUCTIONS).where(*conditions))
+            given["site"] = site
+        self.connection.execute(_drop_instructions(tuple(given)), given)
 
     def begin_timeline(self, timeline: bytes, at: float) -> None:
         """Name the database anew; later times win."""
@@ -177,17 +180,8 @@ class SqlTransaction:
         newest = select(TIMELINES.c.timeline).order_by(TIMELINES.c.began_at.desc()).limit(1)
         return bytes(self.connection.execute(newest).scalar_one())
 
-    def _next_sequence(self, site: SiteId) -> int:
-        counter = self._insert(SEQUENCES).values(site=site, last=1)
-        advanced = counter.on_conflict_do_update(
-            index_elements=SEQUENCES.primary_key, set_={"last": SEQUENCES.c.last + 1}
-        ).returning(SEQUENCES.c.last)
-        return int(self.connection.execute(advanced).scalar_one())
-
     def _put(self, table: Table, row: rows.Row) -> None:
-        # an update in place: REPLACE would delete a row that others refer to
-        statement = self._insert(table).values(row)
-        self.connection.execute(statement.on_conflict_do_update(index_elements=table.primary_key, set_=row))
+        self.connection.execute(_upsert(self._dialect, table, tuple(row)), row)
 
     def _job(self, query: Select[Any]) -> JobRecord | None:
         row = self._first(query)
@@ -209,6 +203,43 @@ def _insert_of(dialect: str) -> Callable[[Table], Any]:
 
         return postgresql.insert
     return sqlite.insert
+
+
+# Made once: SQLAlchemy takes longer to make a statement than the database to carry it out.
+
+
+@lru_cache
+def _append(dialect: str, table: Table) -> Any:
+    return _insert_of(dialect)(table)
+
+
+@lru_cache
+def _upsert(dialect: str, table: Table, columns: tuple[str, ...]) -> Any:
+    """Return an update in place where the key is there already: REPLACE would delete a row that others refer to."""
+    statement = _insert_of(dialect)(table)
+    given = {column: statement.excluded[column] for column in columns}
+    return statement.on_conflict_do_update(index_elements=table.primary_key, set_=given)
+
+
+@lru_cache
+def _drop_instructions(given: tuple[str, ...]) -> Any:
+    columns = INSTRUCTIONS.c
+    conditions = {
+        "job_id": columns.job_id == bindparam("job_id"),
+        "last_round": columns.round_number.between(1, bindparam("last_round")),
+        "site": columns.site == bindparam("site"),
+    }
+    return delete(INSTRUCTIONS).where(*(conditions[name] for name in given))
+
+
+@lru_cache
+def _advance(dialect: str) -> Any:
+    """Return the statement that gives a site's next sequence number; its parameters are those of the first one."""
+    statement = _insert_of(dialect)(SEQUENCES)
+    following = {"last": SEQUENCES.c.last + 1}
+    return statement.on_conflict_do_update(index_elements=SEQUENCES.primary_key, set_=following).returning(
+        SEQUENCES.c.last
+    )
 
 
 def _newest_first(query: Select[Any]) -> Select[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from job_plans import plan_of
+from safetensors.numpy import load, save
 from secagg_driver import Federation, head, make_assignment, random_blocks
 
 from coordinator.aggregation.committing import advance_state
@@ -53,8 +56,13 @@ def payloads(federation: Federation, work: UnmaskJob, tmp_path: Path) -> dict[in
 
 
 @pytest.fixture
-def summed(work: UnmaskJob, payloads: dict[int, Path]) -> SummedPayloads:
-    return sum_payloads([work], payloads, Denominator.TRAINERS)
+def published() -> io.BytesIO:
+    return io.BytesIO()
+
+
+@pytest.fixture
+def summed(work: UnmaskJob, payloads: dict[int, Path], published: io.BytesIO) -> SummedPayloads:
+    return sum_payloads([work], payloads, Denominator.TRAINERS, published)
 
 
 def random_state(plan: JobPlan) -> dict[BlockId, FloatArray]:
@@ -75,7 +83,7 @@ def test_the_next_version_is_the_last_plus_the_plain_means(
     plan: JobPlan, federation: Federation, work: UnmaskJob, payloads: dict[int, Path], denominator: Denominator
 ) -> None:
     before = random_state(plan)
-    total = sum_payloads([work], payloads, denominator).total
+    total = sum_payloads([work], payloads, denominator, io.BytesIO()).total
     after = decode_state(plan, advance_state(plan, encode_state(plan, before), total))
     cohorts = {plan.dense_ids()[0]: SURVIVORS} | {head(tile): trainers for tile, trainers in TRAINERS.items()}
     for block, trainers in cohorts.items():
@@ -87,10 +95,10 @@ def test_the_next_version_is_the_last_plus_the_plain_means(
 
 
 def test_published_sums_can_be_recomputed_from_the_members_own_vectors(
-    federation: Federation, summed: SummedPayloads
+    federation: Federation, summed: SummedPayloads, published: io.BytesIO
 ) -> None:
-    published = read_sums(summed.published)
-    (group,) = published.groups
+    assert summed.sums_digest == hashlib.sha256(published.getvalue()).digest()
+    (group,) = read_sums(published.getvalue()).groups
     assert group.survivors == SURVIVORS
     released = {bundle.bundle_id for bundle in group.bundles if bundle.total is not None}
     assert len(group.bundles) - len(released) == 1
@@ -103,28 +111,39 @@ def test_published_sums_can_be_recomputed_from_the_members_own_vectors(
 
 
 def test_published_facts_are_those_of_the_round(
-    federation: Federation, work: UnmaskJob, summed: SummedPayloads
+    federation: Federation, work: UnmaskJob, payloads: dict[int, Path]
 ) -> None:
-    published = read_sums(summed.published)
+    file = io.BytesIO()
+    sum_payloads([work], payloads, Denominator.TRAINERS, file)
+    sums = read_sums(file.getvalue())
     assignment = federation.assignment
-    assert (published.run_id, published.round_number) == (assignment.run_id, assignment.round_number)
-    (group,) = published.groups
-    assert (published.assignment_digest, group.roster_digest) == (work.assignment_digest, work.roster_digest)
-    assert published.sites == {i: f"site-{i}" for i in range(5)}
-    assert (published.ring_bits, published.quantum_limit) == (24, ((1 << 23) - 1) // 5)
+    assert (sums.run_id, sums.round_number) == (assignment.run_id, assignment.round_number)
+    (group,) = sums.groups
+    assert (sums.assignment_digest, group.roster_digest) == (work.assignment_digest, work.roster_digest)
+    assert sums.sites == {i: f"site-{i}" for i in range(5)}
+    assert (sums.ring_bits, sums.quantum_limit) == (24, ((1 << 23) - 1) // 5)
     blocks = [block for bundle in group.bundles for block in bundle.blocks]
     assert {(b.block_id, b.length, b.bound) for b in blocks} == {
         (spec.block_id, spec.length, spec.clip) for spec in assignment.blocks
     }
 
 
-def test_the_same_round_gives_the_same_blob(work: UnmaskJob, payloads: dict[int, Path], summed: SummedPayloads) -> None:
-    assert sum_payloads([work], payloads, Denominator.COHORT).published == summed.published
+def test_the_same_round_gives_the_same_blob(
+    work: UnmaskJob, payloads: dict[int, Path], summed: SummedPayloads, published: io.BytesIO
+) -> None:
+    again = io.BytesIO()
+    assert sum_payloads([work], payloads, Denominator.COHORT, again).sums_digest == summed.sums_digest
+    assert again.getvalue() == published.getvalue()
+
+
+@pytest.mark.usefixtures("summed")
+def test_the_blob_is_what_safetensors_itself_writes(published: io.BytesIO) -> None:
+    assert save(load(published.getvalue())) == published.getvalue()
 
 
 def test_progress_counts_payloads(work: UnmaskJob, payloads: dict[int, Path]) -> None:
     seen: list[tuple[int, int]] = []
-    sum_payloads([work], payloads, Denominator.TRAINERS, lambda done, total: seen.append((done, total)))
+    sum_payloads([work], payloads, Denominator.TRAINERS, io.BytesIO(), lambda done, total: seen.append((done, total)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
@@ -133,7 +152,7 @@ def test_a_payload_that_was_changed_on_disk_never_becomes_a_version(work: Unmask
     data[0] ^= 1  # the leading check value of bundle 0
     payloads[0].write_bytes(data)
     with pytest.raises(ProtocolError) as caught:
-        sum_payloads([work], payloads, Denominator.TRAINERS)
+        sum_payloads([work], payloads, Denominator.TRAINERS, io.BytesIO())
     assert caught.value.reason is ErrorReason.CANARY_MISMATCH
 
 

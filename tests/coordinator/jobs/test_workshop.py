@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from job_plans import plan_of
-from memory_blobs import FolderBlobs
 from secagg_driver import Federation, make_assignment
 
 from coordinator.aggregation.sums import read_sums
@@ -17,6 +16,7 @@ from coordinator.jobs.models import record_model
 from coordinator.jobs.sample import write_sample
 from coordinator.jobs.workshop import LocalWorkshop
 from coordinator.rounds.ports import Job, Workshop
+from coordinator.store.blobs.local import LocalBlobs
 from coordinator.store.records import ModelRecord
 from ravan.adapters.state import decode_state, encode_state, initial_state
 from ravan.errors import ErrorReason, ModelError
@@ -44,11 +44,11 @@ def job_of(plan: JobPlan, evaluation_digest: Digest = NO_DIGEST) -> Job:
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> FolderBlobs:
-    return FolderBlobs(tmp_path / "blobs")
+def blobs(tmp_path: Path) -> LocalBlobs:
+    return LocalBlobs(tmp_path / "blobs")
 
 
-async def test_a_job_is_planned_and_its_first_version_scored(blobs: FolderBlobs, tmp_path: Path) -> None:
+async def test_a_job_is_planned_and_its_first_version_scored(blobs: LocalBlobs, tmp_path: Path) -> None:
     files = [
         ModelFile(path=p.name, sha256=blobs.put(p.read_bytes()), size_bytes=p.stat().st_size)
         for p in write_tiny_model(tmp_path / "model").iterdir()
@@ -68,7 +68,7 @@ async def test_a_job_is_planned_and_its_first_version_scored(blobs: FolderBlobs,
     assert len(planned.notes) == 3
 
 
-async def test_payloads_become_a_stored_version_and_stored_sums(blobs: FolderBlobs, tmp_path: Path) -> None:
+async def test_payloads_become_a_stored_version_and_stored_sums(blobs: LocalBlobs, tmp_path: Path) -> None:
     plan = plan_of(3, heads=1, rank=3, dense=(("classifier.weight", (3, 2)),))
     federation = Federation(make_assignment(((0, 1, 2),) * 4, lengths=(9, 9, 9), dense=6))
     everyone = (0, 1, 2, 3)
@@ -80,6 +80,7 @@ async def test_payloads_become_a_stored_version_and_stored_sums(blobs: FolderBlo
     first = blobs.put(encode_state(plan, initial_state(plan)))
     summed = await workshop.unmask(job_of(plan), [work], payloads)
     second = await workshop.combine(job_of(plan), first, summed.total)
+    assert not list(blobs.incoming.iterdir())
     (published,) = read_sums(blobs.read(summed.sums_digest)).groups
     assert published.survivors == everyone
     assert published.bundles[0].total is not None
@@ -90,7 +91,7 @@ async def test_payloads_become_a_stored_version_and_stored_sums(blobs: FolderBlo
         np.testing.assert_allclose(change, summed_block.mean, rtol=1e-5, atol=1e-7)
 
 
-async def test_heads_are_weighed_by_the_version_that_is_named(blobs: FolderBlobs, tmp_path: Path) -> None:
+async def test_heads_are_weighed_by_the_version_that_is_named(blobs: LocalBlobs, tmp_path: Path) -> None:
     plan = plan_of(2, heads=2, rank=2)
     state = initial_state(plan)
     first = blobs.put(encode_state(plan, state))
@@ -102,7 +103,7 @@ async def test_heads_are_weighed_by_the_version_that_is_named(blobs: FolderBlobs
     assert await workshop.weigh(job_of(plan), second) == {**dict.fromkeys(plan.head_ids(), 0.0), moved: 5.0}
 
 
-async def test_a_failed_plan_stores_no_version(blobs: FolderBlobs, tmp_path: Path) -> None:
+async def test_a_failed_plan_stores_no_version(blobs: LocalBlobs, tmp_path: Path) -> None:
     held_out = blobs.put(b"text,label\nengine,engine\n")
     config = blobs.put(b'{"model_type": "no-such-model"}')
     worker = ModelWorker(blobs, tmp_path / "work")

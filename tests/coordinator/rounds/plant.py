@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -163,7 +164,7 @@ class Workbench:
         if self.unmask_error is not None:
             raise self.unmask_error
         await self._stall("unmask")
-        total = sum_payloads(works, payloads, job.plan.denominator).total
+        total = sum_payloads(works, payloads, job.plan.denominator, io.BytesIO()).total
         number = works[0].assignment.round_number
         return SummedRound(total=total, sums_digest=digest_of(f"sums {number}"), seconds=0.25)
 

@@ -77,7 +77,7 @@ def test_channel_keys() -> None:
     assert isinstance(roster, Roster)
     federation.agents[0].roster(roster, federation.roster_digest)
     state: Any = federation.agents[0]._state
-    check_hidden(state, byte_strings(state.channels) | {state.own.seed})
+    check_hidden(state, byte_strings(state.channels) | byte_strings(state.pairs) | {state.own.seed})
 
 
 def test_what_recovery_has_in_hand() -> None:

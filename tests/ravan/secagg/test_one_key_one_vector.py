@@ -17,7 +17,7 @@ from ravan.errors import ErrorReason
 from ravan.ids import Digest
 from ravan.manifest.assignment import Suite
 from ravan.secagg import prg, sealing
-from ravan.secagg.agent_secrets import mask_job
+from ravan.secagg.agent_secrets import mask_job, pair_secrets
 from ravan.secagg.keys import RoundKeys
 from ravan.secagg.masking import mask_vectors
 from ravan.secagg.messages import RevealRequest
@@ -149,15 +149,9 @@ def test_one_flipped_bit_of_what_a_member_was_shown_breaks_the_cancellation(docu
         mask_set = flipped(mask_set, bit)
     else:
         digests[document] = flipped(digests[document], bit)
-    job = mask_job(
-        RoundKeys(root=seeded("root", 1)),
-        federation.assignment,
-        1,
-        federation.roster,
-        derivation_salt(digests["assignment"], digests["roster"]),
-        EVERYONE,
-        mask_set,
-    )
+    keys, salt = RoundKeys(root=seeded("root", 1)), derivation_salt(digests["assignment"], digests["roster"])
+    pairs = pair_secrets(keys, 1, federation.roster, salt)
+    job = mask_job(keys, pairs, federation.assignment, 1, federation.roster, EVERYONE, mask_set)
     federation.payloads[1] = bytes(mask_vectors(job, federation.vectors[1]))
     survivors = federation.coordinator.close_upload()
     assert isinstance(survivors, dict)

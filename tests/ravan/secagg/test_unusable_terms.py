@@ -11,8 +11,8 @@ from secagg_driver import Federation, head, identity, make_assignment, only, ref
 
 from ravan.errors import ErrorReason
 from ravan.manifest.assignment import MAX_TILES
-from ravan.manifest.roster import RosterEntry
-from ravan.secagg.effects import Advertise
+from ravan.manifest.roster import Roster, RosterEntry
+from ravan.secagg.effects import Advertise, SendShares
 from ravan.secagg.terms import check_assignment
 from ravan.secagg.transcript import advertise_bytes
 
@@ -39,6 +39,22 @@ def test_a_member_with_a_key_of_low_order_is_refused_before_others_meet_it(key: 
 
     refused(ErrorReason.PROTOCOL_VIOLATION, lambda: federation.coordinator.advertised(0, bad), "no usable X25519 key")
     federation.coordinator.advertised(0, good)
+
+
+@pytest.mark.parametrize("key", LOW_ORDER)
+@pytest.mark.parametrize("masks", [True, False])
+def test_a_roster_with_a_key_of_low_order_is_refused_before_a_share_leaves(key: bytes, masks: bool) -> None:
+    """The coordinator and the member with the key may be one."""
+    federation = Federation(make_assignment([(0, 1), (0, 1), (0, 1)]))
+    roster = federation.advertise((0, 1, 2))
+    assert isinstance(roster, Roster)
+    *others, last = roster.entries
+    bad = signed_again(federation, replace(last, mask_key=key) if masks else replace(last, channel_key=key))
+    lie = replace(roster, entries=(*others, bad))
+
+    agent = federation.agents[0]
+    refused(ErrorReason.MALFORMED, lambda: agent.roster(lie, federation.roster_digest), "no usable X25519 key")
+    only(agent.roster(roster, federation.roster_digest), SendShares)
 
 
 def test_one_key_for_both_uses_is_refused() -> None:
