@@ -17,7 +17,8 @@ import structlog
 from coordinator.jobs.jobfile import read_job_file
 from coordinator.jobs.submission import choose_model
 from coordinator.rounds.active_round import ActiveRound
-from coordinator.rounds.job_runner import JobRunner, LeftRound
+from coordinator.rounds.job_runner import JobRunner
+from coordinator.rounds.left_rounds import LeftRound, find_left_round
 from coordinator.rounds.ports import Job
 from coordinator.rounds.selection import SETTLE_S
 from coordinator.rounds.services import Services
@@ -191,8 +192,10 @@ class Conductor:
             self._services.candidates.bar(site, job_id, reason)
             self._services.changes.note(job_id)
             self._nudge()
-        elif runner.round is not None and runner.round.number == round_number:
-            await runner.round.lose(site, reason)
+        else:
+            found = runner.find_round(round_number)
+            if found is not None:
+                await found.lose(site, reason)
 
     async def accused(self, site: SiteId, job_id: JobId, round_number: int, suspect: int) -> None:
         """Take a site's word that it could not use the sealed shares of a member."""
@@ -311,22 +314,15 @@ class Conductor:
 
     def _recover(self, transaction: Transaction) -> list[tuple[JobRecord, LeftRound | None]]:
         active = [record for record in reversed(transaction.list_jobs()) if record.state not in ENDED_JOBS]
-        return [(record, self._find_left(transaction, record)) for record in active]
-
-    def _find_left(self, transaction: Transaction, record: JobRecord) -> LeftRound | None:
-        """Return the round that was running. Whatever sites were told and have not read still holds."""
-        rounds = transaction.list_rounds(record.job_id)
-        if not rounds or rounds[-1].outcome is not None:
-            return None
-        entries = transaction.list_round_entries(record.job_id, rounds[-1].number)
-        return LeftRound(record=rounds[-1], entries=tuple(entries))
+        return [(record, find_left_round(transaction, record.job_id)) for record in active]
 
     async def _prepare(self, runner: JobRunner, site: SiteId) -> None:
         record, run_id = runner.record, runner.job.plan.run_id
-        self._services.candidates.prepare(site, record.job_id)
         await self._services.store.transact(
             "prepare_site", lambda transaction: store_preparation(transaction, record, run_id, [site])
         )
+        # What could not be stored is asked for again when the site comes back.
+        self._services.candidates.prepare(site, record.job_id)
         self._services.mailbox.wake(site)
 
     async def _lose(self, site: SiteId, reason: DropReason) -> None:
@@ -340,9 +336,10 @@ class Conductor:
 
     def _find_round(self, reference: RoundRef) -> ActiveRound:
         for runner in self._runners.values():
-            same_run = runner.job.plan.run_id == reference.run_id
-            if same_run and runner.round is not None and runner.round.number == reference.round_number:
-                return runner.round
+            if runner.job.plan.run_id == reference.run_id:
+                found = runner.find_round(reference.round_number)
+                if found is not None:
+                    return found
         raise _behind(f"Round {reference.round_number} of this run is not in progress.")
 
     def _active(self) -> list[JobRunner]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -14,6 +14,7 @@ from coordinator.rounds.active_round import ActiveRound
 from coordinator.rounds.assigning import first_clips, following_clips, write_assignment
 from coordinator.rounds.course import RoundSetup
 from coordinator.rounds.journal import read_journal
+from coordinator.rounds.left_rounds import LeftRound, find_left_round
 from coordinator.rounds.ports import Job, Timer
 from coordinator.rounds.recording import RoundNotes
 from coordinator.rounds.results import NewVersion
@@ -22,7 +23,7 @@ from coordinator.rounds.services import Services
 from coordinator.rounds.storing import store_interruption, store_job_end
 from coordinator.rounds.suspicions import Suspicions
 from coordinator.store.base import Transaction
-from coordinator.store.records import JobProfileRecord, JobRecord, RoundEntry, RoundRecord, SiteRecord
+from coordinator.store.records import JobProfileRecord, JobRecord, RoundRecord, SiteRecord
 from ravan.errors import RavanError, ResourceError
 from ravan.ids import BlockId, Digest, SiteId
 from ravan.manifest.assignment import Assignment
@@ -40,14 +41,6 @@ line under that dials every 30 s at most."""
 
 FIRST_PAUSE_S: Final = 2.0
 """Wait after a round without a new version; doubles with each further one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftRound:
-    """A round that an earlier process was leading."""
-
-    record: RoundRecord
-    entries: tuple[RoundEntry, ...]
 
 
 class JobRunner:
@@ -68,6 +61,8 @@ class JobRunner:
         self.round: ActiveRound | None = None
         self._given_up: ActiveRound | None = None
         """The last round, when it came to nothing: the last words against a site may come after its end."""
+        self._standing: ActiveRound | None = None
+        """The last round, when it stands still for want of room."""
         self._suspicions = Suspicions()
         self._services = services
         self._on_release = on_release
@@ -85,8 +80,19 @@ class JobRunner:
         """Of the heads in the version `_weighed`."""
         self._weighed: Digest | None = None
 
+    def find_round(self, number: int) -> ActiveRound | None:
+        """Return the round of this number, None where it does not run; raise what keeps it standing still."""
+        if self._standing is not None and self._standing.number == number:
+            self._standing.require_room()
+        return self.round if self.round is not None and self.round.number == number else None
+
     def resume_round(self, left: LeftRound) -> None:
         """Take up a round that was running, before `start`; one that cannot be is interrupted at the first turn."""
+        for site, process in self._reopen(left).items():
+            self._services.candidates.expect(site, process, self.job.job_id)
+
+    def _reopen(self, left: LeftRound) -> Mapping[SiteId, bytes]:
+        """Bring a round to where it was and return the processes in it; nothing where that is not possible."""
         try:
             journal = read_journal(left.entries)
             assignment, digest = self._services.signatory.open_assignment(journal.document)
@@ -100,10 +106,9 @@ class JobRunner:
             found.replay(journal.events)
         except RavanError as error:
             log.error("a round cannot be taken up again", job=self.record.name, why=str(error))
-            return
+            return {}
         self.round = found
-        for site in found.present:
-            self._services.candidates.expect(site, journal.processes[site], self.job.job_id)
+        return {site: journal.processes[site] for site in found.present}
 
     def start(self) -> None:
         """Begin."""
@@ -163,7 +168,7 @@ class JobRunner:
     async def _run(self) -> None:
         try:
             if self.round is not None:
-                await self._see_through(self.round, self.record, self._go_on(self.round))
+                await self._see_through(self.round, self.record, self._go_on(self.round, {}))
             while self.record.state not in ENDED_JOBS:
                 try:
                     await self._take_turn()
@@ -196,6 +201,9 @@ class JobRunner:
             return
         if self.record.state is JobState.PAUSED:
             await self._nudged.wait()
+            return
+        if self._standing is not None:
+            await self._take_up()
             return
         await self._measure_start()
         await self._weigh_heads()
@@ -259,20 +267,41 @@ class JobRunner:
         before = self.record
         number = following_number(rounds)
         self.round = self._open_round(selection, sites, number, self._clips or _last_clips(rounds))
-        if self.record.state is JobState.PREPARING or self.record.message != selection.remark:
-            if selection.remark:
-                log.warning("heads that nobody trains", job=self.record.name, round=number, detail=selection.remark)
-            await self._save(state=JobState.RUNNING, message=selection.remark)
-        await self._see_through(self.round, before, self.round.begin())
+        await self._see_through(self.round, before, self._begin(self.round, selection.remark))
 
-    async def _go_on(self, left: ActiveRound) -> None:
+    async def _begin(self, planned: ActiveRound, remark: str) -> None:
+        if self.record.state is JobState.PREPARING or self.record.message != remark:
+            if remark:
+                log.warning("heads that nobody trains", job=self.record.name, round=planned.number, detail=remark)
+            await self._save(state=JobState.RUNNING, message=remark)
+        await planned.begin()
+
+    async def _take_up(self) -> None:
+        """Go on with the round that stands still; where nothing of it is stored, or too little, it is over."""
+        job_id = self.job.job_id
+        left = await self._services.store.transact(
+            "find_left", lambda transaction: find_left_round(transaction, job_id)
+        )
+        self._standing = None
+        processes = {} if left is None else self._reopen(left)
+        if self.round is not None:
+            gone = self._services.candidates.rejoin(processes, job_id)
+            await self._see_through(self.round, self.record, self._go_on(self.round, gone))
+
+    async def _go_on(self, left: ActiveRound, gone: Mapping[SiteId, DropReason]) -> None:
         await left.resume(self._services.clock.now() + RETURN_S)
+        for site, reason in gone.items():
+            await left.lose(site, reason)
 
     async def _see_through(self, ended: ActiveRound, before: JobRecord, opening: Coroutine[Any, Any, None]) -> None:
         """Lead a round to its end and draw the conclusions; `before` is the job as it was without it."""
-        await opening
-        await ended.ended.wait()
-        self.round = None
+        try:
+            await opening
+            await ended.ended.wait()
+        finally:
+            self.round = None
+            ended.let_go()
+            self._standing = None if ended.failure is None else ended
         self._given_up = ended if ended.summed is None else None
         if ended.failure is not None:
             # A version whose commit was not stored is nobody's.
