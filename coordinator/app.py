@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from grpc import aio
@@ -46,6 +48,7 @@ from ravan.clock import SystemClock
 from ravan.heap import give_back_at_once
 from ravan.identity.certificates import Caller
 from ravan.identity.join import CoordinatorAddress
+from ravan.identity.keyfiles import write_private
 from ravan.ids import Digest
 from ravan.logs import set_up_logs
 from ravan.rpc.addresses import target_of
@@ -310,10 +313,15 @@ class Daemon:
             ("http", f"http://{target_of(self._config.server.http_listen, ports.http_port)}"),
         )
         content = {"pid": os.getpid(), "started_at": time.time(), **_port_numbers(ports)}
-        self._folder.ports.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        tell_ports(self._folder.ports, content)
 
     def _where(self) -> str:
         return ", ".join(f"{name} {address}" for name, address in self._census.addresses)
+
+
+def tell_ports(path: Path, content: Mapping[str, float]) -> None:
+    """Write where the daemon listens; raise ResourceError (DISK_FULL), leaving nothing half written."""
+    write_private(path, f"{json.dumps(content)}\n".encode())
 
 
 def _call_limits(table: LimitsTable) -> CallLimits:
