@@ -8,7 +8,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from grpc import aio
@@ -17,7 +19,7 @@ from coordinator.api.enrolment import EnrolmentServicer
 from coordinator.api.operator import OperatorPorts, OperatorServicer
 from coordinator.api.site import SiteServicer
 from coordinator.api.transfer import TransferServicer
-from coordinator.config import CoordinatorFile, DataFolder
+from coordinator.config import CoordinatorFile, DataFolder, LimitsTable
 from coordinator.data_lock import hold_data_folder
 from coordinator.enrolment.pki import Pki, load_pki
 from coordinator.enrolment.registry import Registry
@@ -46,9 +48,11 @@ from ravan.clock import SystemClock
 from ravan.heap import give_back_at_once
 from ravan.identity.certificates import Caller
 from ravan.identity.join import CoordinatorAddress
+from ravan.identity.keyfiles import write_private
 from ravan.ids import Digest
 from ravan.logs import set_up_logs
 from ravan.rpc.addresses import target_of
+from ravan.rpc.admission import CallLimits
 from ravan.rpc.guard import ENROLMENT_PORT, SITE_PORT, GuardPolicy
 from ravan.rpc.server import Binding, Health, bind_port, build_server
 from ravan.rpc.tls import mutual_tls, server_tls
@@ -139,7 +143,7 @@ class Daemon:
         self._pki = load_pki(folder.pki)
         self._ready = False
         self._blobs = stores.blobs
-        self._staging = Staging(folder.staging)
+        self._staging = Staging(folder.staging, stores.blobs.quota)
         self._worker = ModelWorker(self._blobs, folder.work, threads=config.evaluation.threads)
         self._outbox = Outbox(store)
         self._retention = Retention(store, self._blobs, self._staging, self._clock, versions=config.retention.versions)
@@ -218,14 +222,20 @@ class Daemon:
         return HttpServer(content, host=server.http_listen, port=server.http_port, names=server.hosts)
 
     def _build_servers(self) -> tuple[aio.Server, aio.Server]:
+        limits = self._config.limits
         enrolment, sites = (
             GuardPolicy(
                 access=access,
                 is_revoked=self._is_revoked,
+                limits=_call_limits(limits),
+                message_bytes=message_kib << 10,
                 on_call=self._catalog.note_call,
                 on_refusal=self._catalog.note_refusal,
             )
-            for access in (ENROLMENT_PORT, SITE_PORT)
+            for access, message_kib in (
+                (ENROLMENT_PORT, limits.enrolment_message_kib),
+                (SITE_PORT, limits.site_message_kib),
+            )
         )
         return build_server(enrolment), build_server(sites)
 
@@ -309,10 +319,28 @@ class Daemon:
             ("http", f"http://{target_of(self._config.server.http_listen, ports.http_port)}"),
         )
         content = {"pid": os.getpid(), "started_at": time.time(), **_port_numbers(ports)}
-        self._folder.ports.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        tell_ports(self._folder.ports, content)
 
     def _where(self) -> str:
         return ", ".join(f"{name} {address}" for name, address in self._census.addresses)
+
+
+def tell_ports(path: Path, content: Mapping[str, float]) -> None:
+    """Write where the daemon listens; raise ResourceError (DISK_FULL), leaving nothing half written."""
+    write_private(path, f"{json.dumps(content)}\n".encode())
+
+
+def _call_limits(table: LimitsTable) -> CallLimits:
+    return CallLimits(
+        calls=table.calls,
+        streams=table.streams,
+        site_calls=table.site_calls,
+        site_streams=table.site_streams,
+        site_uploads=table.site_uploads,
+        site_calls_per_s=table.site_calls_per_s,
+        site_burst=table.site_burst,
+        operator_uploads=table.operator_uploads,
+    )
 
 
 def _ignore_bytes(count: int) -> None:

@@ -112,6 +112,28 @@ class RetentionTable(BaseModel):
     """Newest versions of each job, with their sums; 0 keeps all."""
 
 
+class LimitsTable(BaseModel):
+    """What is taken before it is refused; see `ravan.rpc.admission.CallLimits` and `coordinator.store.quota`."""
+
+    model_config = STRICT
+
+    calls: int = Field(default=2000, ge=16, le=100_000)
+    streams: int = Field(default=1500, ge=1, le=100_000)
+    site_calls: int = Field(default=16, ge=1, le=10_000)
+    site_streams: int = Field(default=16, ge=2, le=10_000)
+    """A site watches over one and sends over another."""
+    site_uploads: int = Field(default=4, ge=1, le=10_000)
+    site_calls_per_s: float = Field(default=50, gt=0, le=100_000)
+    site_burst: int = Field(default=200, ge=8, le=100_000)
+    operator_uploads: int = Field(default=4, ge=1, le=10_000)
+    site_message_kib: int = Field(default=2048, ge=1280, le=4096)
+    """A chunk of 1 MiB has to fit."""
+    enrolment_message_kib: int = Field(default=64, ge=16, le=4096)
+    disk_reserve_mb: int = Field(default=256, ge=0)
+    data_mb: int = Field(default=0, ge=0)
+    """Models, versions and uploads together; 0: as the disk holds."""
+
+
 class CoordinatorFile(BaseModel):
     """A whole `coordinator.toml`."""
 
@@ -124,6 +146,7 @@ class CoordinatorFile(BaseModel):
     database: DatabaseTable = DatabaseTable()
     objects: ObjectsTable = ObjectsTable()
     retention: RetentionTable = RetentionTable()
+    limits: LimitsTable = LimitsTable()
     log: LogTable = LogTable()
 
 
@@ -227,6 +250,27 @@ hosts = @HOSTS@
 # Newest versions of each job's model that are kept, with the sums that they were made from. The most accurate
 # version stays as well. 0 keeps all of them.
 # versions = 100
+
+[limits]
+# Calls in progress on each port, and how many of them may be streams. Every connected site holds one stream.
+# calls = 2000
+# streams = 1500
+# The same for one site, and how many of its streams may be uploads.
+# site_calls = 16
+# site_streams = 16
+# site_uploads = 4
+# Calls that one site may make in a second on average, and at once after a pause.
+# site_calls_per_s = 50
+# site_burst = 200
+# Files that all operators together may be sending.
+# operator_uploads = 4
+# Longest message on the port for agents and operators, and on the port for enrolment.
+# site_message_kib = 2048
+# enrolment_message_kib = 64
+# Room that uploads and models leave free on the disk of data_dir, so that records can still be written.
+# disk_reserve_mb = 256
+# Most that models, versions and uploads may take in data_dir. 0: as much as the disk holds.
+# data_mb = 0
 
 [log]
 # "text" for people, "json" for collectors, "auto" chooses by whether the output is a terminal.

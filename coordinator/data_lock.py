@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from coordinator.config import CREATE_COMMAND, DataFolder
+from ravan.disk import room_in
 from ravan.errors import ConfigError, ErrorReason, StateError
 
 
@@ -16,7 +17,7 @@ def hold_data_folder(folder: DataFolder) -> Iterator[None]:
     """Hold the folder while the block runs.
 
     Raises ConfigError when it is no coordinator's data folder, StateError (WRONG_STATE) when another
-    process holds it.
+    process holds it, ResourceError (DISK_FULL).
     """
     if not folder.pki.is_dir():
         raise ConfigError(
@@ -42,5 +43,6 @@ def _lock(descriptor: int, folder: DataFolder) -> None:
             reason=ErrorReason.WRONG_STATE,
             next_step="Stop that one first, or use another data folder.",
         ) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    with room_in(folder.root):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)

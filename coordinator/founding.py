@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from coordinator.config import FILE_NAME, DataFolder, write_sample
@@ -26,10 +28,28 @@ def found_coordinator(root: Path, hosts: Sequence[str], *, now: float) -> Path:
             reason=ErrorReason.ALREADY_EXISTS,
             next_step=f"Start it with `ravan-coordinator serve --config {config}`, or name another folder.",
         )
-    make_private_folder(root)
-    create_pki(folder.pki, hosts, now=now)
-    for path in (folder.blobs, folder.staging, folder.work):
-        make_private_folder(path)
-    asyncio.run(open_store(folder.database).close())
-    write_private(config, write_sample(hosts).encode())
+    try:
+        make_private_folder(root)
+        create_pki(folder.pki, hosts, now=now)
+        for path in _folders(folder):
+            make_private_folder(path)
+        asyncio.run(open_store(folder.database).close())
+        write_private(config, write_sample(hosts).encode())
+    except BaseException:
+        _withdraw(folder)
+        raise
     return config
+
+
+def _folders(folder: DataFolder) -> Sequence[Path]:
+    return folder.blobs, folder.staging, folder.work
+
+
+def _withdraw(folder: DataFolder) -> None:
+    """Remove what was made, so that the next attempt finds a folder without keys again."""
+    shutil.rmtree(folder.pki, ignore_errors=True)
+    for path in _folders(folder):
+        with suppress(OSError):  # what holds something is not ours
+            path.rmdir()
+    for path in folder.root.glob(f"{folder.database.name}*"):
+        path.unlink()

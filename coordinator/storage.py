@@ -7,6 +7,7 @@ from pathlib import Path
 from coordinator.config import CoordinatorFile, DataFolder
 from coordinator.store.blobs.base import OwnedBlobs
 from coordinator.store.blobs.local import LocalBlobs
+from coordinator.store.quota import DiskQuota
 from coordinator.store.sql.database import Place, PostgresAddress
 from ravan.errors import ConfigError, ErrorReason
 
@@ -20,14 +21,14 @@ def records_place(config: CoordinatorFile) -> Place:
 
 
 def open_blobs(config: CoordinatorFile) -> OwnedBlobs:
-    """Return the blob store.
+    """Return the blob store, with a quota that what is staged beside it shares.
 
     Raises ConfigError when it cannot be what the configuration says, ResourceError (UNREACHABLE) when a
     bucket does not answer.
     """
     folder, table = DataFolder(config.server.data_dir), config.objects
     if not table.bucket:
-        return LocalBlobs(folder.blobs)
+        return LocalBlobs(folder.blobs, _quota_of(config))
     try:
         from coordinator.store.blobs.objects import Bucket, ObjectBlobs  # noqa: PLC0415 - only where one is named
     except ImportError as error:
@@ -44,7 +45,7 @@ def open_blobs(config: CoordinatorFile) -> OwnedBlobs:
         access_key_id=table.access_key_id,
         secret_access_key=_read_secret(table.secret_file, "objects.secret_file"),
     )
-    return ObjectBlobs(bucket, folder.cache, cache_bytes=table.cache_mb << 20)
+    return ObjectBlobs(bucket, folder.cache, cache_bytes=table.cache_mb << 20, quota=_quota_of(config))
 
 
 def _read_secret(path: str, key: str) -> str:
@@ -59,3 +60,13 @@ def _read_secret(path: str, key: str) -> str:
             reason=ErrorReason.CONFIG_INVALID,
             next_step=f"Correct `{key}`, or let the coordinator's user read the file.",
         ) from error
+
+
+def _quota_of(config: CoordinatorFile) -> DiskQuota:
+    folder, limits = DataFolder(config.server.data_dir), config.limits
+    return DiskQuota(
+        folder.root,
+        (folder.blobs, folder.staging),
+        reserve_bytes=limits.disk_reserve_mb << 20,
+        most_bytes=limits.data_mb << 20,
+    )

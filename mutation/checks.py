@@ -459,9 +459,16 @@ AGENTS: Final = (
     Check(
         attack="a flood of calls",
         file="ravan/rpc/server.py",
-        snippet=", maximum_concurrent_rpcs=concurrent_calls)",
+        snippet=", maximum_concurrent_rpcs=most)",
         removed=")",
         test="tests/ravan/rpc/test_guard.py::test_a_flood_is_turned_away_at_the_cap_and_calls_in_progress_go_on",
+    ),
+    Check(
+        attack="a flood of calls of one site",
+        file="ravan/rpc/admission.py",
+        snippet="        if not ledger.bucket.take(now):\n",
+        removed="        if False:\n",
+        test="tests/ravan/rpc/test_admission.py::test_a_site_that_calls_too_fast_is_refused_and_the_others_are_not",
     ),
 )
 """What the coordinator, or an agent about itself, checks."""

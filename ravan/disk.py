@@ -1,4 +1,4 @@
-"""Files that are whole or absent: full disks told from other failures, folders synchronised after a rename."""
+"""Files that are whole or absent: full disks told from other failures, folders synchronised after a rename, sizes."""
 
 from __future__ import annotations
 
@@ -49,3 +49,22 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the length of all files in a folder and below; 0 when there is none. Blocks on disk."""
+    # What goes while it is being counted is not there.
+    try:
+        with os.scandir(folder) as entries:
+            return sum(map(_entry_bytes, entries))
+    except FileNotFoundError:
+        return 0
+
+
+def _entry_bytes(entry: os.DirEntry[str]) -> int:
+    if entry.is_dir(follow_symlinks=False):
+        return folder_bytes(Path(entry.path))
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import BinaryIO, Final
 from coordinator.store.blobs.base import BlobStore, OwnedBlobs
 from ravan.codec.chunks import CHUNK_BYTES, ChunkSequence, frame, offset_mismatch
 from ravan.codec.references import blob_from_wire
-from ravan.disk import disk_full, room_in
+from ravan.disk import room_in
 from ravan.errors import ErrorReason, TransferError
 from ravan.ids import Digest
 from ravan.wire.v1 import common_pb2, transfer_service_pb2
@@ -41,13 +40,14 @@ async def receive_blob(
     sha256, size_bytes = blob_from_wire(ref)
     if await asyncio.to_thread(blobs.renew, sha256):
         return True
-    _require_room(blobs.incoming, size_bytes)
+    _require_size(size_bytes)
+    await asyncio.to_thread(blobs.quota.foresee, size_bytes)
     await accept()
     descriptor, name = tempfile.mkstemp(dir=blobs.incoming)
     unfinished = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            await _write_chunks(chunks, file, size_bytes, blobs.incoming)
+            await _write_chunks(chunks, file, size_bytes, blobs)
         await asyncio.to_thread(blobs.adopt, unfinished, sha256)
     finally:
         # not in a thread: gRPC cancels a broken call again while it cleans up
@@ -87,12 +87,14 @@ def _read_chunk(file: BinaryIO, offset: int) -> transfer_service_pb2.Chunk | Non
 
 
 async def _write_chunks(
-    chunks: AsyncIterable[transfer_service_pb2.Chunk], file: BinaryIO, size_bytes: int, folder: Path
+    chunks: AsyncIterable[transfer_service_pb2.Chunk], file: BinaryIO, size_bytes: int, blobs: OwnedBlobs
 ) -> None:
     sequence = ChunkSequence(offset=0, size_bytes=size_bytes)
-    with room_in(folder):
+    with room_in(blobs.incoming):
         async for chunk in chunks:
-            await asyncio.to_thread(file.write, sequence.accept(chunk))
+            data = sequence.accept(chunk)
+            await asyncio.to_thread(blobs.quota.claim, len(data))
+            await asyncio.to_thread(file.write, data)
         await asyncio.to_thread(file.flush)
     if not sequence.complete:
         raise offset_mismatch(sequence.offset, size_bytes)
@@ -102,15 +104,13 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _require_room(folder: Path, size_bytes: int) -> None:
+def _require_size(size_bytes: int) -> None:
     if size_bytes > MAX_BLOB_BYTES:
         raise TransferError(
             f"The content has {size_bytes} bytes; at most {MAX_BLOB_BYTES} are accepted.",
             reason=ErrorReason.TOO_LARGE,
             next_step="Leave files out that the model does not need.",
         )
-    if shutil.disk_usage(folder).free < size_bytes:
-        raise disk_full(folder)
 
 
 def _require_offset(offset: int, size_bytes: int) -> None:

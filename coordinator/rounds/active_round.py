@@ -177,9 +177,15 @@ class ActiveRound:
         if first:
             self._services.metrics.masked_bytes(header.size_bytes)
 
+    def require_room(self) -> None:
+        """Raise what keeps the round standing still, if it does: nothing is acknowledged that is not stored."""
+        if self.failure is not None:
+            raise self.failure.with_traceback(None)
+
     async def lose(self, site: SiteId, reason: DropReason) -> None:
         """Go on without a site; one that is not in the round changes nothing."""
-        if self.machine.takes_part(site):
+        # Who is still there is asked anew when a round that stands still is taken up.
+        if self.failure is None and self.machine.takes_part(site):
             await self._handle(SiteGone(at=self._now(), site=site, reason=reason))
 
     def find_accused(self, accuser: SiteId, suspect: int) -> tuple[SiteId, int] | None:
@@ -215,8 +221,9 @@ class ActiveRound:
 
     async def _handle(self, event: Event, opening: Sequence[RoundEntry] = (), *, unless_ended: bool = False) -> None:
         """Return once the event is stored with all that follows from it."""
-        if self.failure is not None or (unless_ended and self.machine.outcome is not None):
+        if unless_ended and (self.failure is not None or self.machine.outcome is not None):
             return
+        self.require_room()
         effects = self._advance(event)
         taken = _Taken(
             entries=(*opening, *self._note(event)), effects=effects, stored=asyncio.get_running_loop().create_future()
@@ -336,15 +343,16 @@ class ActiveRound:
         self.detail = self.detail or detail
         self._services.metrics.round_ended(outcome)
         self._log.info("round ended", outcome=outcome.value, accuracy=self.record.accuracy, detail=self.detail)
-        self._release()
+        self.let_go()
 
     def _stand_still(self, error: BaseException) -> None:
-        self._log_failure("a step of the round could not be stored", error)
+        self._log_failure("the round stands still", error)
         self.failure = error
-        self.close()
-        self._release()
+        self.let_go()
 
-    def _release(self) -> None:
+    def let_go(self) -> None:
+        """Release timer and sites; what is stored of the round stays."""
+        self.close()
         for member in self.machine.setup.assignment.members:
             self._services.candidates.release(member.site, self._job.job_id)
         self.ended.set()
@@ -386,6 +394,13 @@ class ActiveRound:
         await self._handle(event, unless_ended=True)
 
     async def _give_up(self, error: Exception) -> None:
+        if isinstance(error, RavanError) and error.reason in _PASSING:
+            self._stand_still(error)
+            return
         self._log_failure("a worker gave up", error)
         outcome, self.detail = explain_failure(error)
         await self._handle(WorkFailed(at=self._now(), outcome=outcome), unless_ended=True)
+
+
+_PASSING = frozenset({ErrorReason.DISK_FULL, ErrorReason.UNREACHABLE})
+"""What an operator can put right; the round waits for that, with all that its sites have sent."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ravan.ids import JobId, SiteId
@@ -99,6 +99,19 @@ class Candidates:
         """Note that sites are in a round of a job."""
         for site in sites:
             self._sites[site].busy = job_id
+
+    def rejoin(self, processes: Mapping[SiteId, bytes], job_id: JobId) -> dict[SiteId, DropReason]:
+        """Engage the processes that still stand ready for a job; return why the others cannot go on with its round."""
+        gone = {}
+        for site, process in processes.items():
+            known = self._sites.get(site)
+            if known is not None and known.process_id != process:
+                gone[site] = DropReason.RESTARTED
+            elif known is None or job_id not in known.ready or known.busy is not None:
+                gone[site] = DropReason.DISCONNECTED
+            else:
+                known.busy = job_id
+        return gone
 
     def release(self, site: SiteId, job_id: JobId) -> None:
         """Note that a site is out of a job's round."""

@@ -202,8 +202,10 @@ class Conductor:
             self._services.candidates.bar(site, job_id, reason)
             self._services.changes.note(job_id)
             self._nudge()
-        elif runner.round is not None and runner.round.number == round_number:
-            await runner.round.lose(site, reason)
+        else:
+            found = runner.find_round(round_number)
+            if found is not None:
+                await found.lose(site, reason)
 
     async def accused(self, site: SiteId, job_id: JobId, round_number: int, suspect: int) -> None:
         """Take a site's word that it could not use the sealed shares of a member."""
@@ -314,10 +316,11 @@ class Conductor:
 
     async def _prepare(self, runner: JobRunner, site: SiteId) -> None:
         record, run_id = runner.record, runner.job.plan.run_id
-        self._services.candidates.prepare(site, record.job_id)
         await self._services.store.transact(
             "prepare_site", lambda transaction: store_preparation(transaction, record, run_id, [site])
         )
+        # What could not be stored is asked for again when the site comes back.
+        self._services.candidates.prepare(site, record.job_id)
         self._services.mailbox.wake(site)
 
     async def _lose(self, site: SiteId, reason: DropReason) -> None:
@@ -331,9 +334,10 @@ class Conductor:
 
     def _find_round(self, reference: RoundRef) -> ActiveRound:
         for runner in self._runners.values():
-            same_run = runner.job.plan.run_id == reference.run_id
-            if same_run and runner.round is not None and runner.round.number == reference.round_number:
-                return runner.round
+            if runner.job.plan.run_id == reference.run_id:
+                found = runner.find_round(reference.round_number)
+                if found is not None:
+                    return found
         raise _behind(f"Round {reference.round_number} of this run is not in progress.")
 
     def _active(self) -> list[JobRunner]:

@@ -14,16 +14,9 @@ from coordinator.rounds.candidates import Lineup
 from coordinator.rounds.history import count_committed, following_number, last_clips, last_end
 from coordinator.rounds.plateau import find_plateau
 from coordinator.rounds.ports import Job, Timer
-from coordinator.rounds.recording import RoundNotes
-from coordinator.rounds.recovery import LeftRound
+from coordinator.rounds.recovery import LeftRound, find_left_round
 from coordinator.rounds.resting import Rest, find_rests
-from coordinator.rounds.selection import (
-    SETTLE_S,
-    Selection,
-    Waiting,
-    find_claim,
-    select,
-)
+from coordinator.rounds.selection import SETTLE_S, Selection, Waiting, find_claim, select
 from coordinator.rounds.services import Services
 from coordinator.rounds.setbacks import Setbacks
 from coordinator.rounds.standing import Standing
@@ -33,12 +26,11 @@ from coordinator.store.base import Transaction
 from coordinator.store.records import JobProfileRecord, JobRecord, RoundRecord, SiteRecord
 from ravan.errors import RavanError, ResourceError
 from ravan.ids import BlockId, Digest, SiteId
-from ravan.manifest.assignment import Assignment
-from ravan.manifest.documents import SignedDocument
 from ravan.manifest.phases import ENDED_JOBS, DropReason, JobState, RoundOutcome
 
 if TYPE_CHECKING:
     from coordinator.rounds.active_round import ActiveRound
+    from coordinator.rounds.opening import RoundOpener
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -72,6 +64,8 @@ class JobRunner:
         """Connected sites that the newest round left out since they keep failing."""
         self._forgiven: int | None = 0
         """Failures up to this round count no more; None: all so far."""
+        self._stalled: ActiveRound | None = None
+        """The last round, when it stands still for want of room."""
         self._suspicions = Suspicions()
         self._setbacks = Setbacks()
         self._standing = Standing(services, job, record)
@@ -94,26 +88,24 @@ class JobRunner:
         """Return the job's record."""
         return self._standing.record
 
+    def find_round(self, number: int) -> ActiveRound | None:
+        """Return the round of this number, None where it does not run; raise what keeps it standing still."""
+        if self._stalled is not None and self._stalled.number == number:
+            self._stalled.require_room()
+        return self.round if self.round is not None and self.round.number == number else None
+
     def resume_round(self, left: LeftRound) -> None:
         """Take up a round that was running, before `start`; one that cannot be is interrupted at the first turn."""
-        from coordinator.rounds.journal import read_journal  # noqa: PLC0415 - see `_lead`
+        for site, process in self._reopen(left).items():
+            self._services.candidates.expect(site, process, self.job.job_id)
 
-        try:
-            journal = read_journal(left.entries)
-            assignment, digest = self._services.signatory.open_assignment(journal.document)
-            notes = RoundNotes(
-                started_at=left.record.started_at,
-                ram_limits={site.site: site.ram_limit_bytes for site in left.record.sites},
-            )
-            deadline_s = journal.training_deadline_s or self.job.file.round.training_budget_s
-            found = self._lead(assignment, journal.document, digest, deadline_s, notes)
-            found.replay(journal.events)
-        except RavanError as error:
-            log.error("a round cannot be taken up again", job=self.record.name, why=str(error))
-            return
-        self.round = found
-        for site in found.present:
-            self._services.candidates.expect(site, journal.processes[site], self.job.job_id)
+    def _reopen(self, left: LeftRound) -> Mapping[SiteId, bytes]:
+        """Bring a round to where it was and return the processes in it; nothing where that is not possible."""
+        reopened = self._opener.reopen(left)
+        if reopened is None:
+            return {}
+        self.round, processes = reopened
+        return processes
 
     def start(self) -> None:
         """Begin."""
@@ -183,7 +175,7 @@ class JobRunner:
     async def _lead(self) -> None:
         try:
             if self.round is not None:
-                await self._see_through(self.round, self.record, self._go_on(self.round))
+                await self._see_through(self.round, self.record, self._go_on(self.round, {}))
             while self.record.state not in ENDED_JOBS:
                 try:
                     await self._take_turn()
@@ -214,6 +206,9 @@ class JobRunner:
         if queued or self.record.state is JobState.PAUSED:
             self._claim(())
             await self._nudged.wait()
+            return
+        if self._stalled is not None:
+            await self._take_up()
             return
         await self._standing.measure_start()
         await self._weigh_heads()
@@ -302,23 +297,44 @@ class JobRunner:
         self._enough_since = None
         before = self.record
         number = following_number(rounds)
-        self.round = self._open_round(selection, sites, number, self._clips or last_clips(rounds))
+        self.round = self._opener.open(selection, sites, number, self._clips or last_clips(rounds))
         self.rests = selection.rests
         services.metrics.sites_resting(self.record.name, len(selection.rests))
-        if self.record.state is JobState.PREPARING or self.record.message != selection.message:
-            if selection.message:
-                log.warning("not all take full part", job=self.record.name, round=number, detail=selection.message)
-            await self._standing.save(state=JobState.RUNNING, message=selection.message)
-        await self._see_through(self.round, before, self.round.begin())
+        await self._see_through(self.round, before, self._begin(self.round, selection.message))
 
-    async def _go_on(self, left: ActiveRound) -> None:
+    async def _begin(self, planned: ActiveRound, remark: str) -> None:
+        if self.record.state is JobState.PREPARING or self.record.message != remark:
+            if remark:
+                log.warning("not all take full part", job=self.record.name, round=planned.number, detail=remark)
+            await self._standing.save(state=JobState.RUNNING, message=remark)
+        await planned.begin()
+
+    async def _take_up(self) -> None:
+        """Go on with the round that stands still; where nothing of it is stored, or too little, it is over."""
+        job_id = self.job.job_id
+        left = await self._services.store.transact(
+            "find_left", lambda transaction: find_left_round(transaction, job_id)
+        )
+        self._stalled = None
+        processes = {} if left is None else self._reopen(left)
+        if self.round is not None:
+            gone = self._services.candidates.rejoin(processes, job_id)
+            await self._see_through(self.round, self.record, self._go_on(self.round, gone))
+
+    async def _go_on(self, left: ActiveRound, gone: Mapping[SiteId, DropReason]) -> None:
         await left.resume(self._services.clock.now() + RETURN_S)
+        for site, reason in gone.items():
+            await left.lose(site, reason)
 
     async def _see_through(self, ended: ActiveRound, before: JobRecord, opening: Coroutine[Any, Any, None]) -> None:
         """Lead a round to its end and draw the conclusions; `before` is the job as it was without it."""
-        await opening
-        await ended.ended.wait()
-        self.round = None
+        try:
+            await opening
+            await ended.ended.wait()
+        finally:
+            self.round = None
+            ended.let_go()
+            self._stalled = None if ended.failure is None else ended
         self._given_up = ended if ended.summed is None else None
         if ended.failure is not None:
             self._standing.disown(before)
@@ -326,49 +342,12 @@ class JobRunner:
         self._on_release()
         await self._conclude(ended)
 
-    def _open_round(
-        self,
-        selection: Selection,
-        sites: Mapping[SiteId, SiteRecord],
-        number: int,
-        clips: Mapping[BlockId, float] | None,
-    ) -> ActiveRound:
-        from coordinator.rounds.assigning import first_clips, write_assignment  # noqa: PLC0415 - see `_lead`
-
-        services, job = self._services, self.job
-        assignment = write_assignment(
-            job,
-            selection,
-            number=number,
-            state_digest=self.record.state_digest,
-            sites=sites,
-            clips=clips or first_clips(job),
-        )
-        document, digest = services.signatory.sign_assignment(assignment)
-        limits = {name: site.hardware.ram_limit_bytes for name, site in sites.items() if site.hardware is not None}
-        notes = RoundNotes(started_at=services.clock.now(), ram_limits=limits)
-        return self._lead(assignment, document, digest, selection.training_deadline_s, notes)
-
-    def _lead(
-        self,
-        assignment: Assignment,
-        document: SignedDocument,
-        digest: Digest,
-        training_deadline_s: float,
-        notes: RoundNotes,
-    ) -> ActiveRound:
+    @property
+    def _opener(self) -> RoundOpener:
         # A coordinator that starts without a round in progress is ready before it has read secure aggregation.
-        from coordinator.rounds.active_round import ActiveRound  # noqa: PLC0415
-        from coordinator.rounds.course import RoundSetup  # noqa: PLC0415
+        from coordinator.rounds.opening import RoundOpener  # noqa: PLC0415
 
-        setup = RoundSetup(
-            assignment=assignment,
-            document=document,
-            digest=digest,
-            training_deadline_s=training_deadline_s,
-            phase_deadline_s=self.job.file.round.phase_deadline_s,
-        )
-        return ActiveRound(self._services, self.job, setup, notes, self._standing)
+        return RoundOpener(self._services, self.job, self._standing)
 
     async def _conclude(self, ended: ActiveRound) -> None:
         if ended.failure is not None:
@@ -378,7 +357,7 @@ class JobRunner:
         outcome = ended.machine.outcome
         if outcome is RoundOutcome.COMMITTED and ended.summed is not None:
             self._setbacks = Setbacks()
-            from coordinator.rounds.assigning import following_clips  # noqa: PLC0415 - see `_lead`
+            from coordinator.rounds.assigning import following_clips  # noqa: PLC0415 - see `_opener`
 
             self._clips = following_clips(ended.record.clips, ended.summed.total)
         elif outcome is not None and not self._stopped and self.record.state is not JobState.PAUSED:

@@ -1,4 +1,4 @@
-"""What an earlier process has left of jobs and their rounds."""
+"""What was left of jobs and their rounds: by an earlier process, or by this one for want of room."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from coordinator.rounds.signing import Signatory
 from coordinator.store.base import Transaction
 from coordinator.store.records import JobRecord, RoundEntry, RoundRecord
 from ravan.codec.documents import model_digest
+from ravan.ids import JobId
 from ravan.manifest.phases import ENDED_JOBS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftRound:
-    """A round that an earlier process was leading."""
+    """A round as it was when it was left."""
 
     record: RoundRecord
     entries: tuple[RoundEntry, ...]
@@ -24,7 +25,16 @@ class LeftRound:
 def list_left_jobs(transaction: Transaction) -> list[tuple[JobRecord, LeftRound | None]]:
     """Return the jobs that have not ended, oldest first, each with the round that was running."""
     active = [record for record in reversed(transaction.list_jobs()) if record.state not in ENDED_JOBS]
-    return [(record, _find_left(transaction, record)) for record in active]
+    return [(record, find_left_round(transaction, record.job_id)) for record in active]
+
+
+def find_left_round(transaction: Transaction, job_id: JobId) -> LeftRound | None:
+    """Return the round that was running. Whatever sites were told and have not read still holds."""
+    rounds = transaction.list_rounds(job_id)
+    if not rounds or rounds[-1].outcome is not None:
+        return None
+    entries = transaction.list_round_entries(job_id, rounds[-1].number)
+    return LeftRound(record=rounds[-1], entries=tuple(entries))
 
 
 def open_job(signatory: Signatory, record: JobRecord) -> Job:
@@ -38,12 +48,3 @@ def open_job(signatory: Signatory, record: JobRecord) -> Job:
         model_digest=model_digest(plan.model_files),
         evaluation_digest=record.evaluation_digest,
     )
-
-
-def _find_left(transaction: Transaction, record: JobRecord) -> LeftRound | None:
-    # Whatever its sites were told and have not read still holds.
-    rounds = transaction.list_rounds(record.job_id)
-    if not rounds or rounds[-1].outcome is not None:
-        return None
-    entries = transaction.list_round_entries(record.job_id, rounds[-1].number)
-    return LeftRound(record=rounds[-1], entries=tuple(entries))

@@ -75,7 +75,7 @@ def store_interruption(transaction: Transaction, job_id: JobId, run_id: RunId, r
     ended = interrupted(record)
     transaction.drop_round_entries(job_id)
     transaction.put_round(ended)
-    _store_results(transaction, job_id, run_id, ended)
+    _store_results(transaction, run_id, ended, RoundOutcome.INTERRUPTED)
 
 
 def store_job_end(
@@ -85,23 +85,24 @@ def store_job_end(
     transaction.drop_instructions(job.job_id)
     transaction.drop_round_entries(job.job_id)
     if last is not None:
-        _store_results(transaction, job.job_id, run_id, last)
+        if last.outcome is None:
+            # It stood still when the job was stopped.
+            transaction.put_round(interrupted(last))
+        _store_results(transaction, run_id, last, last.outcome or RoundOutcome.INTERRUPTED)
     for site in sites:
         ended = JobEnded(job_id=job.job_id, state=job.state)
         transaction.add_instruction(site, ended, job_id=job.job_id, round_number=0)
     transaction.put_job(job)
 
 
-def _store_results(transaction: Transaction, job_id: JobId, run_id: RunId, record: RoundRecord) -> None:
-    if record.outcome is None:
-        return
+def _store_results(transaction: Transaction, run_id: RunId, record: RoundRecord, outcome: RoundOutcome) -> None:
     dropped = {drop.site for drop in record.dropped}
     for site in record.selected:
         result = RoundResult(
             run_id=run_id,
             round_number=record.number,
-            outcome=record.outcome,
+            outcome=outcome,
             state_digest=record.state_digest,
             dropped=site in dropped,
         )
-        transaction.add_instruction(site, result, job_id=job_id, round_number=record.number)
+        transaction.add_instruction(site, result, job_id=record.job_id, round_number=record.number)

@@ -15,8 +15,9 @@ from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 
+from coordinator.store.quota import DiskQuota
 from ravan.codec.chunks import content_digest, hash_mismatch, offset_mismatch
-from ravan.disk import disk_full, move_durably, room_in
+from ravan.disk import move_durably, room_in
 from ravan.errors import ErrorReason, TransferError
 from ravan.ids import Digest, RunId, SiteId
 
@@ -42,8 +43,9 @@ class UploadStatus:
 class StagedUpload:
     """One upload that is open for writing; its methods may be called from any thread, one stream at a time."""
 
-    def __init__(self, place: Path, whole: Path, sha256: Digest, size_bytes: int) -> None:
+    def __init__(self, place: Path, whole: Path, sha256: Digest, size_bytes: int, quota: DiskQuota) -> None:
         """Continue the file at `place`; use `Staging.open`."""
+        self._quota = quota
         self._place = place
         self._whole = whole
         self._sha256 = sha256
@@ -73,6 +75,7 @@ class StagedUpload:
                 raise TransferError(
                     f"More than the announced {self._size_bytes} bytes arrived.", reason=ErrorReason.TOO_LARGE
                 )
+            self._quota.claim(len(data))
             _write_all(file, end, data)
             self.appended_bytes += len(data)
 
@@ -122,10 +125,11 @@ class StagedUpload:
 class Staging:
     """The folder of all uploads: `run/round/site/hash`."""
 
-    def __init__(self, root: Path) -> None:
-        """Use or make the folder, readable by its owner alone."""
+    def __init__(self, root: Path, quota: DiskQuota | None = None) -> None:
+        """Use or make the folder, readable by its owner alone; without a quota the disk alone bounds it."""
         self._root = root
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._quota = quota or DiskQuota(root)
         self._lock = Lock()
         self._streams: dict[UploadKey, StagedUpload] = {}
 
@@ -162,9 +166,9 @@ class Staging:
             if held > size_bytes:
                 place.unlink()
                 held = 0
-            if shutil.disk_usage(self._root).free < size_bytes - held:
-                raise disk_full(self._root)
-            stream = self._streams[key] = StagedUpload(place, self._whole(key), key.sha256, size_bytes)
+            self._quota.foresee(size_bytes - held)
+            stream = StagedUpload(place, self._whole(key), key.sha256, size_bytes, self._quota)
+            self._streams[key] = stream
             return stream
 
     def close(self, key: UploadKey, stream: StagedUpload) -> None:

@@ -25,7 +25,7 @@ from ravan.manifest.instructions import Greeting, Numbered
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.profile import HardwareProfile, JobProfile
 from ravan.rpc.addresses import target_of
-from ravan.rpc.blob_stream import reason_of
+from ravan.rpc.blob_stream import PASSING, reason_of
 from ravan.rpc.channel import open_channel
 from ravan.rpc.handshake import look_closer
 from ravan.rpc.status import error_from_rpc
@@ -132,15 +132,20 @@ class Coordinator:
         return await look_closer(self.explain(error), address.host, address.site_port, authority)
 
     async def _insist(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Repeat a call while only the line is at fault; raise RavanError for a refusal."""
+        """Repeat a call while only the line is at fault, or what will pass; raise RavanError for any other refusal."""
         backoff = Backoff()
         while True:
             try:
                 return await call()
             except aio.AioRpcError as error:
-                if error.code() not in _LINE_TROUBLE or reason_of(error) is not None:
+                if not _may_pass(error):
                     raise self.explain(error) from error
             await asyncio.sleep(backoff.next_pause_s())
+
+
+def _may_pass(error: aio.AioRpcError) -> bool:
+    reason = reason_of(error)
+    return error.code() in _LINE_TROUBLE if reason is None else reason in PASSING
 
 
 def _read(message: wire.WatchResponse) -> Greeting | Numbered | Unreadable:

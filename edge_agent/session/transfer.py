@@ -29,6 +29,9 @@ Translate = Callable[[aio.AioRpcError], RavanError]
 
 _STATUS_DEADLINE_S: Final = 20.0
 
+_UPLOAD_DEADLINE_S: Final = 600.0
+"""Of one attempt; a vector that takes longer goes on from where the coordinator's copy ends."""
+
 
 class Downloads:
     """A cache of content by hash, kept for ever; each file is checked when this process first uses it."""
@@ -139,7 +142,8 @@ class Uploads:
         """Make one attempt; a complete upload sends its header alone, so that the coordinator surely notes it."""
         first = transfer_service_pb2.UploadRequest(header=header_to_wire(round_ref, header))
         moved = tracked(progress, trial, header.size_bytes)
-        answer = await send_stream(self._stub.Upload(), first, _parts(path, committed, moved, rate_limit_kib_s))
+        call = self._stub.Upload(timeout=_UPLOAD_DEADLINE_S)
+        answer = await send_stream(call, first, _parts(path, committed, moved, rate_limit_kib_s))
         return bool(answer.complete)
 
 

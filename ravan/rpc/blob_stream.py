@@ -23,7 +23,7 @@ from ravan.codec.references import blob_to_wire
 from ravan.disk import disk_full, move_durably, room_in
 from ravan.errors import ErrorReason, ResourceError, TransferError
 from ravan.ids import Digest
-from ravan.rpc.status import DETAIL_KEY, error_from_rpc
+from ravan.rpc.status import DETAIL_KEY, error_from_rpc, is_turned_away
 from ravan.wire.v1 import operator_service_pb2, transfer_service_pb2
 
 Progress = Callable[[int, int], None]
@@ -31,6 +31,12 @@ Progress = Callable[[int, int], None]
 
 GO_ON: Final = ("ravan-go-on", "1")
 """Initial metadata with which the receiver of a stream asks for what follows the first message."""
+
+PASSING: Final = frozenset({ErrorReason.DISK_FULL, ErrorReason.TOO_MANY_CALLS, ErrorReason.UNREACHABLE})
+"""Refusals that end without the caller: an operator makes room, a database comes back, others hang up."""
+
+UPLOAD_S: Final = 86_400.0
+"""Longest upload of one file, which cannot go on where it broke: 28 GB at 3 Mbit/s."""
 
 _SPOILED: Final = frozenset({ErrorReason.CHUNK_CORRUPT, ErrorReason.HASH_MISMATCH})
 _SPOILED_LIMIT: Final = 5
@@ -83,14 +89,16 @@ class Trial:
             return self._spoiled < _SPOILED_LIMIT
         if reason in {None, ErrorReason.OFFSET_MISMATCH}:
             return attempts is None or self._failures < attempts
-        # an operator can make room, so an agent does not lose its hour of training for it
-        return reason is ErrorReason.DISK_FULL and attempts is None
+        # An agent does not lose its hour of training for them.
+        return reason in PASSING and attempts is None
 
 
 def reason_of(error: aio.AioRpcError | TransferError) -> ErrorReason | None:
     """Return why the peer refused, or None when the line broke without a word from it."""
     if isinstance(error, TransferError):
         return error.reason
+    if is_turned_away(error):
+        return ErrorReason.TOO_MANY_CALLS
     metadata = error.trailing_metadata()
     if metadata is None or metadata.get(DETAIL_KEY) is None:
         return None
@@ -132,7 +140,7 @@ async def download(
 
 
 async def upload(
-    call: Callable[[], Any],
+    call: Callable[..., Any],
     digest: Digest,
     path: Path,
     *,
@@ -148,7 +156,9 @@ async def upload(
     trial = Trial(patience)
     while True:
         try:
-            answer = await send_stream(call(), announcement, _blob_parts(path, tracked(progress, trial, size_bytes)))
+            answer = await send_stream(
+                call(timeout=UPLOAD_S), announcement, _blob_parts(path, tracked(progress, trial, size_bytes))
+            )
         except aio.AioRpcError as error:
             await trial.pause(error)
         else:

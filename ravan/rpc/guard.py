@@ -1,4 +1,4 @@
-"""The guard in front of every handler: who may call what, deadlines, errors, and how each call ended.
+"""The guard in front of every handler: who may call what and how much, deadlines, errors, how each call ended.
 
 A service that the table does not name is refused, so a new one is closed until somebody opens it.
 """
@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import grpc
 from grpc import StatusCode, aio
 
-from ravan.errors import ErrorReason, IdentityError, ProtocolError, RavanError, StateError
+from ravan.errors import ErrorReason, IdentityError, ProtocolError, RavanError, StateError, TransferError
 from ravan.identity.certificates import Caller, Role
+from ravan.rpc.admission import Admission, CallKind, CallLimits
 from ravan.rpc.caller import current_caller
 from ravan.rpc.status import DETAIL_KEY, detail_of, shortened, status_of
 
@@ -35,12 +36,16 @@ SITE_PORT: Final[Mapping[str, Role | None]] = {
 
 HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 
+LARGEST_MESSAGE_BYTES: Final = 4 << 20
+"""Longest message that gRPC takes off the line; it ends the call for a longer one, and no handler hears of it."""
+
 CallHook = Callable[[str, StatusCode, float], None]
 """Told once a call: full method name, how it ended, seconds."""
 
 RefusalHook = Callable[[ErrorReason], None]
 """Told why, once a call that ends with an error."""
 
+_Parse = Callable[[bytes], Any]
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 
@@ -59,6 +64,9 @@ class GuardPolicy:
 
     access: Mapping[str, Role | None]
     is_revoked: Callable[[Caller], bool]
+    limits: CallLimits = field(default_factory=CallLimits)
+    message_bytes: int = LARGEST_MESSAGE_BYTES
+    """Longest message that is read; at most `LARGEST_MESSAGE_BYTES`."""
     on_call: CallHook = _ignore_call
     on_refusal: RefusalHook = _ignore_refusal
 
@@ -68,6 +76,7 @@ class Guard(aio.ServerInterceptor):
 
     def __init__(self, policy: GuardPolicy) -> None:
         self._policy = policy
+        self._admission = Admission(policy.limits)
 
     async def intercept_service(
         self,
@@ -82,49 +91,70 @@ class Guard(aio.ServerInterceptor):
         return self._wrap(method, handler)
 
     def _wrap(self, method: str, handler: _Handler) -> _Handler:
-        codecs = (handler.request_deserializer, handler.response_serializer)
+        codecs = (self._sized(handler.request_deserializer), handler.response_serializer)
         if handler.response_streaming:
             stream = self._guard_stream(method, handler.stream_stream or handler.unary_stream)
             if handler.request_streaming:
                 return grpc.stream_stream_rpc_method_handler(stream, *codecs)
             return grpc.unary_stream_rpc_method_handler(stream, *codecs)
         if handler.request_streaming:
-            upload = self._guard_answer(method, handler.stream_unary, needs_deadline=False)
+            upload = self._guard_answer(method, handler.stream_unary, CallKind.UPLOAD)
             return grpc.stream_unary_rpc_method_handler(upload, *codecs)
-        answer = self._guard_answer(method, handler.unary_unary, needs_deadline=True)
+        answer = self._guard_answer(method, handler.unary_unary, CallKind.UNARY)
         return grpc.unary_unary_rpc_method_handler(answer, *codecs)
 
-    def _guard_answer(self, method: str, behaviour: Any, *, needs_deadline: bool) -> Any:
+    def _guard_answer(self, method: str, behaviour: Any, kind: CallKind) -> Any:
         async def guarded(request: Any, context: _Context) -> Any:
             async with self._watch(method, context):
-                self._admit(method, context, needs_deadline=needs_deadline)
-                return await behaviour(request, context)
+                with self._admit(method, context, kind):
+                    return await behaviour(_read(request), context)
 
         return guarded
 
     def _guard_stream(self, method: str, behaviour: Any) -> Any:
         async def guarded(request: Any, context: _Context) -> AsyncIterator[Any]:
             async with self._watch(method, context):
-                self._admit(method, context, needs_deadline=False)
-                async with aclosing(behaviour(request, context)) as answers:
-                    async for answer in answers:
-                        yield answer
+                with self._admit(method, context, CallKind.STREAM):
+                    async with aclosing(behaviour(_read(request), context)) as answers:
+                        async for answer in answers:
+                            yield answer
 
         return guarded
 
-    def _admit(self, method: str, context: _Context, *, needs_deadline: bool) -> None:
-        service = _service_of(method)
-        if service not in self._policy.access:
-            raise _refused(f"{service} is not served on this port.")
-        role = self._policy.access[service]
-        if role is not None:
-            self._admit_caller(method, current_caller(context), role)
-        if needs_deadline and context.time_remaining() is None:
+    def _sized(self, parse: _Parse | None) -> _Parse:
+        """Return a parser that does not look into a message which is too long."""
+        longest = self._policy.message_bytes
+
+        def parse_sized(raw: bytes) -> Any:
+            if len(raw) > longest:
+                return _Oversized(size_bytes=len(raw), longest=longest)
+            return raw if parse is None else parse(raw)
+
+        return parse_sized
+
+    def _admit(self, method: str, context: _Context, kind: CallKind) -> AbstractContextManager[None]:
+        """Let a call in or raise RavanError; it counts for as long as what is returned."""
+        caller = self._check(method, context)
+        # A site may watch for as long as it likes; whatever moves something ends.
+        if kind is not CallKind.STREAM and context.time_remaining() is None:
             raise ProtocolError(
                 f"{method} was called without a deadline.",
                 reason=ErrorReason.DEADLINE_MISSING,
                 next_step="Set a timeout on the call.",
             )
+        return self._admission.enter(caller, kind, time.monotonic())
+
+    def _check(self, method: str, context: _Context) -> Caller | None:
+        """Return who calls, None where that is not known; raise IdentityError for one who may not."""
+        service = _service_of(method)
+        if service not in self._policy.access:
+            raise _refused(f"{service} is not served on this port.")
+        role = self._policy.access[service]
+        if role is None:
+            return None
+        caller = current_caller(context)
+        self._admit_caller(method, caller, role)
+        return caller
 
     def _admit_caller(self, method: str, caller: Caller, role: Role) -> None:
         if self._policy.is_revoked(caller):
@@ -136,6 +166,12 @@ class Guard(aio.ServerInterceptor):
         if caller.role is not role:
             raise _refused(f"{caller.role.name.capitalize()} {caller.name} may not call {method}.")
 
+    def _tell(self, error: RavanError, context: _Context) -> None:
+        """Say who exceeds a limit; a flood of calls makes no flood of lines."""
+        caller = current_caller(context) if context.auth_context().get("x509_pem_cert") else None
+        if caller is not None and self._admission.is_news(caller, time.monotonic()):
+            log.warning("%s has calls refused: %s %s", caller.name, error, error.next_step)
+
     @asynccontextmanager
     async def _watch(self, method: str, context: _Context) -> AsyncIterator[None]:
         """Translate what goes wrong inside and report how it ended."""
@@ -146,6 +182,8 @@ class Guard(aio.ServerInterceptor):
             outcome = _set_code(context) or StatusCode.OK
         except RavanError as error:
             outcome = status_of(error.reason)
+            if error.reason is ErrorReason.TOO_MANY_CALLS:
+                self._tell(error, context)
             self._policy.on_refusal(error.reason)
             await _abort(context, error)
         except aio.AbortError:
@@ -160,6 +198,40 @@ class Guard(aio.ServerInterceptor):
             await _abort(context, _fault())
         finally:
             self._policy.on_call(method, outcome, time.monotonic() - started)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Oversized:
+    """Stands for a message that nobody looked into."""
+
+    size_bytes: int
+    longest: int
+
+
+def _read(request: Any) -> Any:
+    """Return a message, or the stream of messages, as the handler shall have it; raise TOO_LARGE for one too long."""
+    if isinstance(request, AsyncIterable):
+        return _Messages(request)
+    if isinstance(request, _Oversized):
+        raise TransferError(
+            f"The message has {request.size_bytes} bytes; at most {request.longest} are accepted on this port.",
+            reason=ErrorReason.TOO_LARGE,
+            next_step="Check that both sides run the same version.",
+        )
+    return request
+
+
+class _Messages:
+    """A stream of messages, each of them read when its turn comes."""
+
+    def __init__(self, raw: AsyncIterable[Any]) -> None:
+        self._raw = aiter(raw)
+
+    def __aiter__(self) -> _Messages:
+        return self
+
+    async def __anext__(self) -> Any:
+        return _read(await anext(self._raw))
 
 
 async def _abort(context: _Context, error: RavanError) -> None:

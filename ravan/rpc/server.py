@@ -14,12 +14,14 @@ from grpc_health.v1.health import aio as health_aio
 
 from ravan.errors import ErrorReason, ResourceError
 from ravan.rpc.addresses import target_of
-from ravan.rpc.guard import Guard, GuardPolicy
+from ravan.rpc.guard import LARGEST_MESSAGE_BYTES, Guard, GuardPolicy
 from ravan.rpc.keepalive import SERVER_OPTIONS
 
-DEFAULT_CONCURRENT_CALLS = 2000
-"""Calls in progress on a port; a Watch counts as one for as long as its site is there."""
+BEING_REFUSED: Final = 2000
+"""Calls beyond a port's limit that may wait for their refusal; further ones gRPC turns away without a word."""
 
+LINE_CALLS: Final = 100
+"""Calls in progress of one connection; further ones wait at the client, whatever they are."""
 
 AHEAD_BYTES: Final = 128 << 10
 """What a stream may send before it is read: 2.5 MB a second over a line with 50 ms there and back."""
@@ -30,6 +32,8 @@ _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     # left to itself gRPC grants each of a thousand streams megabytes, as soon as its line is fast
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", AHEAD_BYTES),
+    ("grpc.max_concurrent_streams", LINE_CALLS),
+    ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
 )
 
 
@@ -65,10 +69,10 @@ class Health:
         await self._servicer.enter_graceful_shutdown()
 
 
-def build_server(policy: GuardPolicy, *, concurrent_calls: int = DEFAULT_CONCURRENT_CALLS) -> aio.Server:
+def build_server(policy: GuardPolicy) -> aio.Server:
     """Return a server whose every handler stands behind a guard of this policy."""
-    options = (*SERVER_OPTIONS, *_OPTIONS)
-    return aio.server(interceptors=[Guard(policy)], options=options, maximum_concurrent_rpcs=concurrent_calls)
+    options, most = (*SERVER_OPTIONS, *_OPTIONS), policy.limits.calls + BEING_REFUSED
+    return aio.server(interceptors=[Guard(policy)], options=options, maximum_concurrent_rpcs=most)
 
 
 def bind_port(server: aio.Server, binding: Binding, credentials: grpc.ServerCredentials) -> int:

@@ -57,6 +57,7 @@ REASONS: Final[dict[ErrorReason, tuple[StatusCode, type[RavanError]]]] = {
     ErrorReason.ALREADY_EXISTS: (StatusCode.ALREADY_EXISTS, StateError),
     ErrorReason.WRONG_STATE: (StatusCode.FAILED_PRECONDITION, StateError),
     ErrorReason.DEADLINE_MISSING: (StatusCode.INVALID_ARGUMENT, ProtocolError),
+    ErrorReason.TOO_MANY_CALLS: (StatusCode.RESOURCE_EXHAUSTED, StateError),
     ErrorReason.MALFORMED: (StatusCode.INVALID_ARGUMENT, ProtocolError),
     ErrorReason.SIGNATURE_INVALID: (StatusCode.INVALID_ARGUMENT, ProtocolError),
     ErrorReason.PROTOCOL_VIOLATION: (StatusCode.FAILED_PRECONDITION, ProtocolError),
@@ -100,6 +101,11 @@ def error_from_rpc(error: aio.AioRpcError, *, address: str, authority: str) -> R
     if error.code() is StatusCode.UNAVAILABLE:
         return _unavailable(f"{error.details()} {error.debug_error_string()}".lower(), address, authority)
     return _bare(error, address)
+
+
+def is_turned_away(error: aio.AioRpcError) -> bool:
+    """Tell whether gRPC itself ended a call because the port has too many; it says so only in prose."""
+    return error.code() is StatusCode.RESOURCE_EXHAUSTED and "concurrent rpc limit" in (error.details() or "").lower()
 
 
 def _detailed(error: aio.AioRpcError) -> RavanError | None:
@@ -176,6 +182,12 @@ def _bare(error: aio.AioRpcError, address: str) -> RavanError:
             f"The program at {address} does not know this call.",
             reason=ErrorReason.WRONG_STATE,
             next_step="Check the port, and that both sides run the same version.",
+        )
+    if is_turned_away(error):
+        return StateError(
+            f"The coordinator at {address} has more calls in progress than it takes.",
+            reason=ErrorReason.TOO_MANY_CALLS,
+            next_step="Try again in a moment.",
         )
     if code is StatusCode.RESOURCE_EXHAUSTED:
         return TransferError(f"{address} refused the message: {error.details()}.", reason=ErrorReason.TOO_LARGE)

@@ -11,7 +11,7 @@ from mutation.checks import AGENTS, COORDINATOR, Check
 from ravan.errors import ErrorReason
 from ravan.manifest.assignment import MAX_GROUP
 from ravan.manifest.phases import DropReason, RoundOutcome
-from ravan.rpc.server import DEFAULT_CONCURRENT_CALLS
+from ravan.rpc.admission import CallLimits
 from ravan.secagg.bundles import shamir_threshold
 
 PAGE = read_page("threat-model.md")
@@ -37,6 +37,7 @@ ROW_OF = {
     "a flood of repeats": "flood",
     "a flood of messages after being dropped": "flood",
     "a flood of calls": "flood",
+    "a flood of calls of one site": "flood",
 }
 """Where one row answers several."""
 ATTACKS_OF_THE_REFERENCE = {
@@ -105,4 +106,7 @@ def test_colluders_withstood_on_a_roster_of_any_size() -> None:
 
 
 def test_cap_on_calls_is_that_of_the_code() -> None:
-    assert f"capped at {DEFAULT_CONCURRENT_CALLS}," in ROWS["flood"][1]
+    limits = CallLimits()
+    assert f"{limits.site_calls_per_s:.0f} calls a second" in ROWS["flood"][1]
+    assert f"{limits.site_calls} calls and {limits.site_streams} streams of a site" in ROWS["flood"][1]
+    assert f"{limits.calls} in all" in ROWS["flood"][1]

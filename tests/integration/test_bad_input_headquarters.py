@@ -110,7 +110,8 @@ def committed(fleet: Fleet) -> int:
     return sum(bool(each.get("state_digest")) for each in rounds)
 
 
-def test_a_full_disk_refuses_pauses_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_refuses_pauses_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAVAN_LIMITS_DISK_RESERVE_MB", "0")
     disk = tmp_path / "hq" / "coordinator"
     with small_disk(disk), running_fleet(tmp_path) as fleet:
         filler = fill(disk)

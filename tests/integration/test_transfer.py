@@ -276,7 +276,7 @@ async def test_an_upload_goes_on_after_a_restart_of_the_coordinator(pki: Pki, tm
 
 
 async def send_raw(stub: Any, chunks: list[transfer_service_pb2.Chunk], *, whole: bool = True) -> Any:
-    call = stub.Upload()
+    call = stub.Upload(timeout=LONG_S)
     header = header_to_wire(ROUND, header_for(VECTOR))
     await call.write(transfer_service_pb2.UploadRequest(header=header))
     assert GO_ON in tuple(await call.initial_metadata())
@@ -315,7 +315,7 @@ async def test_a_chunk_out_of_place_is_refused(hq: Coordinator) -> None:
 
 async def test_a_second_header_is_refused(hq: Coordinator) -> None:
     async with agent(hq) as stub:
-        call = stub.Upload()
+        call = stub.Upload(timeout=LONG_S)
         for _ in range(2):
             header = header_to_wire(ROUND, header_for(VECTOR))
             await call.write(transfer_service_pb2.UploadRequest(header=header))

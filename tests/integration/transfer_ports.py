@@ -28,6 +28,7 @@ from ravan.identity.certificates import Caller, Role
 from ravan.identity.keys import new_tls_key, private_pem
 from ravan.ids import Digest, RunId, SiteId
 from ravan.manifest.instructions import RoundRef
+from ravan.rpc.admission import CallLimits
 from ravan.rpc.blob_stream import Patience
 from ravan.rpc.channel import open_channel
 from ravan.rpc.guard import SITE_PORT, GuardPolicy
@@ -38,6 +39,7 @@ from ravan.secagg.messages import MaskedHeader
 from ravan.wire.v1 import operator_service_pb2_grpc, transfer_service_pb2_grpc
 
 HOST = "127.0.0.1"
+LIMITS = CallLimits()
 QUICK = Patience(attempts=None, first_s=0.02, longest_s=0.2)
 """Endless, but not slow."""
 
@@ -117,6 +119,7 @@ class Coordinator:
     allowed: set[Digest]
     bases: dict[Digest, bytes]
     server: aio.Server
+    refused: list[ErrorReason]
 
 
 def nobody(caller: Caller) -> bool:
@@ -124,8 +127,11 @@ def nobody(caller: Caller) -> bool:
 
 
 @asynccontextmanager
-async def coordinator(pki: Pki, folder: Path, *, staging: Path | None = None) -> AsyncIterator[Coordinator]:
+async def coordinator(
+    pki: Pki, folder: Path, *, staging: Path | None = None, limits: CallLimits = LIMITS
+) -> AsyncIterator[Coordinator]:
     """Serve transfers from `folder`, with staging elsewhere when it is given."""
+    refused: list[ErrorReason] = []
     stored: list[int] = []
     allowed: set[Digest] = set()
     bases: dict[Digest, bytes] = {}
@@ -143,14 +149,14 @@ async def coordinator(pki: Pki, folder: Path, *, staging: Path | None = None) ->
         on_bytes=stored.append,
     )
     operators = OperatorServicer(cast(OperatorPorts, BlobsAlone(blobs)))
-    server = build_server(GuardPolicy(access=SITE_PORT, is_revoked=nobody))
+    server = build_server(GuardPolicy(access=SITE_PORT, is_revoked=nobody, limits=limits, on_refusal=refused.append))
     transfer_service_pb2_grpc.add_TransferServiceServicer_to_server(servicer, server)
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(operators, server)
     credentials = mutual_tls(key=pki.server_key, certificate=pki.server_certificate, ca_certificate=pki.ca_pem)
     port = bind_port(server, Binding(host=HOST, port=0, config_key="site_port"), credentials)
     await server.start()
     try:
-        yield Coordinator(pki, port, blobs, uploads, desk, servicer, stored, allowed, bases, server)
+        yield Coordinator(pki, port, blobs, uploads, desk, servicer, stored, allowed, bases, server, refused)
     finally:
         await server.stop(None)
 

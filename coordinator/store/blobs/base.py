@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from coordinator.store.quota import DiskQuota
 from ravan.errors import ErrorReason, TransferError
 from ravan.ids import Digest
 
@@ -61,6 +62,11 @@ class OwnedBlobs(BlobStore, Protocol):
     @property
     def incoming(self) -> Path:
         """Return a folder for files that are not whole yet; `adopt` takes them from there."""
+        ...
+
+    @property
+    def quota(self) -> DiskQuota:
+        """Return what bounds the files that are not whole yet; whoever writes them asks it."""
         ...
 
     def discard_incoming(self) -> None:

@@ -14,6 +14,7 @@ from threading import Lock
 from typing import BinaryIO
 
 from coordinator.store.blobs.base import StoredBlob, blob_missing
+from coordinator.store.quota import DiskQuota
 from ravan.codec.chunks import content_digest, hash_mismatch
 from ravan.disk import move_durably, room_in
 from ravan.ids import Digest
@@ -24,12 +25,13 @@ _INCOMING = "incoming"
 class LocalBlobs:
     """A folder of blobs on one disk; see `coordinator.store.blobs.base.OwnedBlobs`."""
 
-    def __init__(self, root: Path) -> None:
-        """Use or make the folder, readable by its owner alone."""
+    def __init__(self, root: Path, quota: DiskQuota | None = None) -> None:
+        """Use or make the folder, readable by its owner alone; without a quota the disk alone bounds it."""
         self._root = root
         self._incoming = root / _INCOMING
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = Lock()
+        self.quota = quota or DiskQuota(root)
 
     @property
     def incoming(self) -> Path:
@@ -40,6 +42,7 @@ class LocalBlobs:
         """Store bytes durably; raise ResourceError(DISK_FULL) and keep nothing when there is no room."""
         digest = Digest(hashlib.sha256(data).digest())
         if not self.renew(digest):
+            self.quota.claim(len(data))
             with room_in(self._root), self._writing(digest) as file:
                 file.write(data)
         return digest

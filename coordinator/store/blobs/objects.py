@@ -23,6 +23,7 @@ from obstore.store import S3Store
 
 from coordinator.store.blobs.base import StoredBlob, blob_missing
 from coordinator.store.blobs.local import LocalBlobs
+from coordinator.store.quota import DiskQuota
 from ravan.codec.chunks import content_digest, hash_mismatch
 from ravan.disk import room_in
 from ravan.errors import ErrorReason, ResourceError
@@ -58,11 +59,11 @@ class ObjectBlobs:
     An object is durable before its copy is; the folder holds nothing that the bucket has not.
     """
 
-    def __init__(self, bucket: Bucket, cache: Path, *, cache_bytes: int) -> None:
+    def __init__(self, bucket: Bucket, cache: Path, *, cache_bytes: int, quota: DiskQuota | None = None) -> None:
         """Use a bucket that exists; raise ResourceError (UNREACHABLE) when it cannot be listed."""
         self._shown = f"{bucket.endpoint or 's3:/'}/{bucket.name}"
         self._store = S3Store(bucket.name, **_options(bucket))
-        self._cache = LocalBlobs(cache)
+        self._cache = LocalBlobs(cache, quota)
         self._cache_bytes = cache_bytes
         self._renewed: dict[Digest, float] = {}
         with self._reached():
@@ -72,6 +73,11 @@ class ObjectBlobs:
     def incoming(self) -> Path:
         """Return the folder on the copies' disk for files that are not whole yet."""
         return self._cache.incoming
+
+    @property
+    def quota(self) -> DiskQuota:
+        """Return what bounds the copies' disk."""
+        return self._cache.quota
 
     def discard_incoming(self) -> None:
         """Remove what an earlier process left unfinished."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ MEMORY: Final = Path(":memory:")
 
 _BUSY_S: Final = 5.0
 """How long to wait for another program, such as a backup, that holds the file."""
+
+_LOG_BYTES: Final = 64 << 10
+"""What opening a database needs for its log's index, and a little more."""
 
 _CANNOT_OPEN: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY})
 
@@ -45,7 +49,7 @@ class SqliteDatabase:
     def explain(self, error: DBAPIError) -> Exception:
         """Return a sentence for a full disk and for a file that is no database."""
         code = getattr(error.orig, "sqlite_errorcode", None)
-        if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
+        if code is not None and self._ran_full(code & 0xFF):
             return disk_full(self._path.parent)
         if code is not None and code & 0xFF in _CANNOT_OPEN:
             return ResourceError(
@@ -55,6 +59,12 @@ class SqliteDatabase:
                 " damaged, move it away and put a backup back with `ravan-coordinator db restore FILE`.",
             )
         return error
+
+    def _ran_full(self, code: int) -> bool:
+        if code == sqlite3.SQLITE_IOERR:
+            # What is mapped into memory and finds no room is an input error to SQLite.
+            return shutil.disk_usage(self._path.parent).free < _LOG_BYTES
+        return code == sqlite3.SQLITE_FULL
 
     def size_bytes(self) -> int:
         """Return the size of the file and of its log."""

@@ -95,6 +95,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A sum does not carry the right canary."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 35
     """A fault of the program itself."""
+    ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 36
+    """The caller, or everybody together, has more calls in progress or makes them faster than is accepted."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Closed list of reasons; metrics and databases use the same names without the prefix."""
@@ -171,6 +173,8 @@ ERROR_REASON_CANARY_MISMATCH: ErrorReason.ValueType  # 34
 """A sum does not carry the right canary."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
 """A fault of the program itself."""
+ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 36
+"""The caller, or everybody together, has more calls in progress or makes them faster than is accepted."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from coordinator.config import DataFolder
-from coordinator.metrics.disk import DiskKind, DiskUse, folder_bytes
+from coordinator.metrics.disk import DiskKind, DiskUse
+from ravan.disk import folder_bytes
 
 
 async def test_each_kind_counts_its_own_folder_with_all_that_is_below(tmp_path: Path) -> None:

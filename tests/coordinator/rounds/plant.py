@@ -73,6 +73,9 @@ SCORES = (1.0, 0.0, 0.2)
 """What every site says of the heads of each matrix; multiples of 1 / 65535, so nothing is rounded."""
 
 
+FULL = "The disk is full."
+
+
 def digest_of(text: str) -> Digest:
     return Digest(hashlib.sha256(text.encode()).digest())
 
@@ -293,23 +296,42 @@ class Shelf:
         self.discarded.append((run_id, None))
 
 
+WRITES = frozenset(
+    {"start_job", "prepare_site", "put_job_profile", "put_job", "read_fleet", "advance_round", "end_job"}
+)
+"""Transactions of the coordinator that write, by name."""
+
+
 @dataclass
 class FullDisk:
-    """A store that refuses transactions of one name, or holds them up, while it is told to."""
+    """A store that refuses transactions of one name, or holds them up, while it is told to.
+
+    It can also run full at a transaction that writes: that one and all later ones are refused until room is made.
+    """
 
     store: Store
     refuse: str = ""
+    full_at: int = 0
+    """Number of the write at which it runs full, from 1; 0: never."""
+    writes: int = 0
+    refusals: int = 0
     holds: str = ""
     held: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def transact(self, name: str, work: Callable[[Transaction], Result]) -> Result:
-        if name == self.refuse:
-            raise ResourceError("The disk is full.", reason=ErrorReason.DISK_FULL, next_step="Free some space.")
+        self.writes += name in WRITES
+        is_full = name in WRITES and 0 < self.full_at <= self.writes
+        if is_full or name == self.refuse:
+            self.refusals += 1
+            raise ResourceError(FULL, reason=ErrorReason.DISK_FULL, next_step="Free some space.")
         if name == self.holds:
             self.held.set()
             await self.released.wait()
         return await self.store.transact(name, work)
+
+    def make_room(self) -> None:
+        self.refuse, self.full_at = "", 0
 
     async def close(self) -> None:
         await self.store.close()
@@ -471,7 +493,7 @@ class Site:
             step_floor_s=0.1 * self.slowness,
             step_per_matrix_s=0.1 * self.slowness,
         )
-        await self.plant.conductor.job_profiled(self.name, plan.job_id, profile)
+        await self._insist(partial(self.plant.conductor.job_profiled, self.name, plan.job_id, profile))
 
     def open(self, instruction: Train) -> tuple[Assignment, Digest]:
         return open_document(DocumentKind.ASSIGNMENT, instruction.assignment, self.plant.manifest_public)
@@ -524,11 +546,22 @@ class Site:
         """Send, and have it sent again after the next connection when this one breaks before the answer."""
         self._unanswered = send
         try:
-            await send()
+            while not await self._is_taken(send):  # noqa: ASYNC110 - an agent asks again as well
+                await asyncio.sleep(0.01)
         except RavanError:
             self._unanswered = None
             raise
         self._unanswered = None
+
+    async def _is_taken(self, send: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Send once; like an agent, wait for room at the coordinator."""
+        try:
+            await send()
+        except ResourceError as error:
+            if error.reason is not ErrorReason.DISK_FULL:
+                raise
+            return False
+        return True
 
     async def _say(self, message: object, index: int | None) -> None:
         assert self._reference is not None

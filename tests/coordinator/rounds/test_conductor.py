@@ -12,7 +12,7 @@ from rich.console import Console
 from coordinator.api.views import job_view
 from coordinator.cli.tables import render_job
 from coordinator.rounds.conductor import JobDetail
-from ravan.errors import ErrorReason, IdentityError, ModelError, ProtocolError, RavanError, StateError
+from ravan.errors import ErrorReason, IdentityError, ModelError, ProtocolError, StateError
 from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import (
     ConfirmSurvivors,
@@ -523,46 +523,6 @@ async def test_masks_that_do_not_cancel_end_the_round_and_five_in_a_row_pause_th
         detail = await plant.until(job_id, ended)
         assert detail.record.state is JobState.COMPLETED
         assert detail.record.state_digest == digest_of("version 1")
-
-
-async def test_a_full_disk_pauses_the_job_and_nothing_is_lost(tmp_path: Path) -> None:
-    async with Plant(tmp_path) as plant:
-        plant.sites[0].mute = {Train}
-        await plant.connect_all()
-        job_id = await plant.submit(rounds=1)
-        await plant.until(job_id, lambda _: _awaits_only(plant, job_id, "site-0"))
-        plant.store.refuse = "advance_round"
-        with pytest.raises(RavanError, match="disk is full"):
-            await plant.conductor.left(SiteId("site-0"), job_id, 1, DropReason.MEMORY)
-        detail = await plant.until(job_id, lambda detail: detail.record.state is JobState.PAUSED)
-        assert "disk is full" in detail.record.message
-        plant.store.refuse = ""
-        plant.sites[0].mute = set()
-        await plant.conductor.resume_job(job_id)
-        detail = await plant.until(job_id, ended)
-        assert [r.outcome for r in detail.rounds] == [RoundOutcome.INTERRUPTED, RoundOutcome.COMMITTED]
-
-
-async def test_while_the_disk_stays_full_the_job_shows_as_paused_and_each_resume_counts(tmp_path: Path) -> None:
-    async with Plant(tmp_path) as plant:
-        plant.sites[0].mute = {Train}
-        await plant.connect_all()
-        job_id = await plant.submit(rounds=1)
-        await plant.until(job_id, lambda _: _awaits_only(plant, job_id, "site-0"))
-        plant.store.refuse = "advance_round"
-        with pytest.raises(RavanError, match="disk is full"):
-            await plant.conductor.left(SiteId("site-0"), job_id, 1, DropReason.MEMORY)
-        plant.store.refuse = "put_job"
-        await plant.until(job_id, lambda detail: detail.record.state is JobState.PAUSED)
-        [listed] = await plant.conductor.jobs()
-        assert listed.state is JobState.PAUSED
-        with pytest.raises(RavanError, match="disk is full"):
-            await plant.conductor.resume_job(job_id)
-        assert (await plant.conductor.job_detail(job_id)).record.state is JobState.PAUSED
-        plant.store.refuse = ""
-        plant.sites[0].mute = set()
-        await plant.conductor.resume_job(job_id)
-        assert (await plant.until(job_id, ended)).record.state is JobState.COMPLETED
 
 
 async def test_two_jobs_share_the_sites_one_round_at_a_time(tmp_path: Path) -> None:

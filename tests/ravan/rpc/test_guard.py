@@ -13,11 +13,15 @@ from grpc import StatusCode, aio
 
 from ravan.errors import ErrorReason, ProtocolError, RavanError, TransferError
 from ravan.identity.certificates import Caller
-from ravan.rpc.guard import GuardPolicy
+from ravan.rpc import server as rpc_server
+from ravan.rpc.admission import CallLimits
+from ravan.rpc.blob_stream import reason_of
+from ravan.rpc.guard import LARGEST_MESSAGE_BYTES, GuardPolicy
 from ravan.rpc.server import build_server
 from ravan.rpc.status import error_from_rpc
 
 SERVICE = "test.Echo"
+LIMITS = CallLimits()
 Calls = list[tuple[str, StatusCode, float]]
 
 
@@ -61,13 +65,15 @@ class Handlers:
 
 @asynccontextmanager
 async def echo(
-    handlers: Handlers, calls: Calls, *, served: str = SERVICE, concurrent_calls: int = 100
+    handlers: Handlers, calls: Calls, *, served: str = SERVICE, limits: CallLimits = LIMITS, message_bytes: int = 1000
 ) -> AsyncIterator[aio.Channel]:
     def note(method: str, outcome: StatusCode, seconds: float) -> None:
         calls.append((method, outcome, seconds))
 
-    policy = GuardPolicy(access={SERVICE: None}, is_revoked=nobody, on_call=note)
-    server = build_server(policy, concurrent_calls=concurrent_calls)
+    policy = GuardPolicy(
+        access={SERVICE: None}, is_revoked=nobody, limits=limits, message_bytes=message_bytes, on_call=note
+    )
+    server = build_server(policy)
     methods: dict[str, Any] = {
         "Answer": grpc.unary_unary_rpc_method_handler(handlers.answer),
         "Stream": grpc.unary_stream_rpc_method_handler(handlers.stream),
@@ -108,7 +114,7 @@ async def test_all_four_kinds_of_calls_pass() -> None:
         stream: Any = channel.unary_stream(f"/{SERVICE}/Stream")
         assert [part async for part in stream(b"go")] == [b"one", b"two"]
         collect: Any = channel.stream_unary(f"/{SERVICE}/Collect")
-        assert await collect(parts(b"a", b"b")) == b"ab"
+        assert await collect(parts(b"a", b"b"), timeout=20) == b"ab"
         relay: Any = channel.stream_stream(f"/{SERVICE}/Relay")
         assert [part async for part in relay(parts(b"a", b"b"))] == [b"A", b"B"]
     assert [(method, outcome) for method, outcome, _ in calls] == [
@@ -198,9 +204,53 @@ async def test_an_unknown_method_is_unimplemented() -> None:
     assert caught.value.code() is StatusCode.UNIMPLEMENTED
 
 
-async def test_a_flood_is_turned_away_at_the_cap_and_calls_in_progress_go_on() -> None:
+async def test_an_upload_needs_a_deadline() -> None:
+    async with echo(Handlers(), []) as channel:
+        collect: Any = channel.stream_unary(f"/{SERVICE}/Collect")
+        with pytest.raises(aio.AioRpcError) as caught:
+            await collect(parts(b"a"))
+    assert error_from_rpc(caught.value, address="hq:1", authority="CA").reason is ErrorReason.DEADLINE_MISSING
+
+
+async def test_a_message_that_is_too_long_is_refused_unread_in_calls_and_in_streams() -> None:
     calls: Calls = []
-    async with echo(Handlers(), calls, concurrent_calls=2) as channel:
+    async with echo(Handlers(), calls, message_bytes=10) as channel:
+        assert await answer(channel, b"x" * 10) == b"X" * 10
+        error = await refusal(channel, b"x" * 11)
+        assert error.reason is ErrorReason.TOO_LARGE
+        assert "11 bytes; at most 10" in str(error)
+        assert error.next_step
+        collect: Any = channel.stream_unary(f"/{SERVICE}/Collect")
+        with pytest.raises(aio.AioRpcError) as caught:
+            await collect(parts(b"a", b"x" * 11, b"b"), timeout=20)
+        assert error_from_rpc(caught.value, address="hq:1", authority="CA").reason is ErrorReason.TOO_LARGE
+        # What gRPC itself does not take off the line reads the same for the caller.
+        assert (await refusal(channel, b"x" * (LARGEST_MESSAGE_BYTES + 1))).reason is ErrorReason.TOO_LARGE
+    refused = [outcome for _, outcome, _ in calls if outcome is StatusCode.RESOURCE_EXHAUSTED]
+    assert len(refused) == 2
+
+
+async def test_calls_beyond_the_ports_limit_are_refused_with_a_sentence_and_those_in_progress_go_on() -> None:
+    limits = CallLimits(calls=3, streams=2)
+    async with echo(Handlers(), [], limits=limits) as channel:
+        stream: Any = channel.unary_stream(f"/{SERVICE}/Stream")
+        held = [stream(b"wait") for _ in range(2)]
+        assert [await each.read() for each in held] == [b"one", b"one"]
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stream(b"go").read()
+        error = error_from_rpc(caught.value, address="hq:1", authority="CA")
+        assert error.reason is ErrorReason.TOO_MANY_CALLS
+        assert "limits.streams" in error.next_step
+        assert [await answer(channel, b"abc") for _ in range(10)] == [b"ABC"] * 10
+        assert not any(each.done() for each in held)
+        for each in held:
+            each.cancel()
+
+
+async def test_a_flood_is_turned_away_at_the_cap_and_calls_in_progress_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc_server, "BEING_REFUSED", 0)
+    calls: Calls = []
+    async with echo(Handlers(), calls, limits=CallLimits(calls=2)) as channel:
         stream: Any = channel.unary_stream(f"/{SERVICE}/Stream")
         held = [stream(b"wait") for _ in range(2)]
         assert [await each.read() for each in held] == [b"one", b"one"]
@@ -208,6 +258,8 @@ async def test_a_flood_is_turned_away_at_the_cap_and_calls_in_progress_go_on() -
             with pytest.raises(aio.AioRpcError) as caught:
                 await answer(channel, b"abc")
             assert caught.value.code() is StatusCode.RESOURCE_EXHAUSTED
+            error = error_from_rpc(caught.value, address="hq:1", authority="CA")
+            assert error.reason is reason_of(caught.value) is ErrorReason.TOO_MANY_CALLS
         assert not any(each.done() for each in held)
         # What is turned away never reaches the guard, and is not kept.
         assert calls == []
