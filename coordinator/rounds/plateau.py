@@ -53,8 +53,12 @@ def _describe(job: JobFile, since: int, rounds: Sequence[RoundRecord], start: fl
     best = _find_best(measure, rounds, start)
     if best is None:
         return why
-    which = f"that of round {best.round_number}" if best.round_number else "the one before the first round"
-    return f"{why} The best version is {which}, {measure.describe(best.figure)}."
+    if not best.round_number:
+        return f"{why} The best version is the one before the first round, {measure.describe(best.figure)}."
+    return (
+        f"{why} The best version is that of round {best.round_number}, {measure.describe(best.figure)}:"
+        f" `export {job.job.name} --round {best.round_number}`."
+    )
 
 
 def _find_best(measure: Measure, rounds: Sequence[RoundRecord], start: float | None) -> _Mark | None:

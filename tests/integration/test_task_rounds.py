@@ -56,6 +56,10 @@ def test_rounds_make_the_model_better(kind: str, tmp_path: Path) -> None:
         assert second < first
         exported = fleet.hq("export", example.name, "--format", "merged", "--out", tmp_path / "merged")
         assert exported.returncode == 0, exported.stderr
+        earlier = fleet.hq("export", example.name, "--round", "1", "--format", "heads", "--out", tmp_path / "earlier")
+        assert "after 1 rounds" in earlier.stdout
+        written = json.loads((tmp_path / "earlier" / "ravan-lineage.json").read_text())
+        assert written["version_digest"] == job["rounds"][0]["state_digest"]
         cut = fleet.hq("export", example.name, "--rank", "4", "--out", tmp_path / "adapter")
         assert cut.returncode == 0, cut.stderr
         assert "Rank 4 instead of" in cut.stdout
