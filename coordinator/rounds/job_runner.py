@@ -73,6 +73,7 @@ class JobRunner:
         self._timer: Timer | None = None
         self._enough_since: float | None = None
         self._failures = 0
+        self._pause_s = 0.0
         self._resume_at = 0.0
         self._setback = ""
         self._clips: Mapping[BlockId, float] | None = None
@@ -248,10 +249,12 @@ class JobRunner:
         if isinstance(selection, Waiting):
             self._enough_since = None
             return selection
+        # A clock that is set back makes no wait longer than twice what it shall be.
+        self._resume_at = min(self._resume_at, now + self._pause_s)
         if now < self._resume_at:
             self._wake_at(self._resume_at)
             return Waiting(sentence=self._setback)
-        since = self._enough_since = now if self._enough_since is None else self._enough_since
+        since = self._enough_since = now if self._enough_since is None else min(now, self._enough_since)
         if lineup.preparing and now < since + self._settle_s:
             self._wake_at(since + self._settle_s)
             return Waiting(sentence=f"Enough sites are ready; waits a little for {', '.join(lineup.preparing)}.")
@@ -358,7 +361,8 @@ class JobRunner:
 
     async def _hold_back(self, number: int, detail: str) -> None:
         self._failures += 1
-        self._resume_at = self._services.clock.now() + FIRST_PAUSE_S * 2 ** (self._failures - 1)
+        self._pause_s = FIRST_PAUSE_S * 2 ** (self._failures - 1)
+        self._resume_at = self._services.clock.now() + self._pause_s
         self._setback = f"Round {number} made no new version. {detail}".strip()
         if self._failures < FAILURES_IN_A_ROW:
             await self._say(self._setback)
