@@ -305,8 +305,8 @@ class ActiveRound:
     def _perform(self, effect: Effect) -> None:
         services = self._services
         match effect:
-            case SetDeadline(state=state, at=at):
-                self._set_timer(state, at)
+            case SetDeadline(state=state, after_s=after_s):
+                self._set_timer(state, after_s)
             case RunUnmask(jobs=works):
                 services.errands.start(self._unmask(works), "unmask")
             case CombineAndEvaluate(summed=summed):
@@ -325,10 +325,10 @@ class ActiveRound:
             case _:
                 pass
 
-    def _set_timer(self, state: RoundState, at: float | None) -> None:
+    def _set_timer(self, state: RoundState, after_s: float | None) -> None:
         self.close()
-        if at is not None:
-            self._timer = self._services.timers.call_at(at, lambda: self._ring(state))
+        if after_s is not None:
+            self._timer = self._services.timers.call_at(self._now() + after_s, lambda: self._ring(state))
 
     def _ring(self, state: RoundState) -> None:
         event = DeadlinePassed(at=self._now(), state=state)

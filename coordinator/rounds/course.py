@@ -81,14 +81,18 @@ class RoundCourse:
         self._leave_phase(PHASE_OF[state])
         self.state = state
         self.deadline_at = None if deadline_s is None else self.now + deadline_s
-        self.effects.append(SetDeadline(state=state, at=self.deadline_at))
+        self.effects.append(SetDeadline(state=state, after_s=deadline_s))
         for index in self.attendance.absent:
             self.secagg.lost(index)
 
     def extend(self, until: float) -> None:
-        """Let the state's time not be up before this."""
-        self.deadline_at = until if self.deadline_at is None else max(self.deadline_at, until)
-        self.effects.append(SetDeadline(state=self.state, at=self.deadline_at))
+        """Let the state's time not be up before this, nor more of it be left than it had in all."""
+        training = self.state is RoundState.TRAINING
+        whole = self.setup.training_deadline_s if training else self.setup.phase_deadline_s
+        # A clock that was set back while the coordinator was down must not make the phase longer.
+        kept = until if self.deadline_at is None else min(self.deadline_at, self.now + whole)
+        self.deadline_at = max(kept, until)
+        self.effects.append(SetDeadline(state=self.state, after_s=self.deadline_at - self.now))
 
     def drop(self, index: int, reason: DropReason) -> None:
         """Record that a member is out, tell it, and expect nothing more of it."""

@@ -26,10 +26,13 @@ class SendInstruction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetDeadline:
-    """Report `DeadlinePassed(state)` at this time instead of any earlier one; None: the state has no deadline."""
+    """Report `DeadlinePassed(state)` after this time instead of any earlier one; None: the state has no deadline.
+
+    It is a length of time, so that a clock which is set between event and effect moves no deadline.
+    """
 
     state: RoundState
-    at: float | None
+    after_s: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

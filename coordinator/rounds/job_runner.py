@@ -262,15 +262,16 @@ class JobRunner:
         rests = find_rests([record for record in rounds if record.number > self._forgiven])
         selection = select(self.job, lineup, fleet, rounds, self._norms, rests)
         now = self._services.clock.now()
-        if now < self._setbacks.resume_at:
+        resume_at = self._setbacks.resume_at(now)
+        if now < resume_at:
             self._claim(())
-            self._wake_at(self._setbacks.resume_at)
+            self._wake_at(resume_at)
             return selection if isinstance(selection, Waiting) else Waiting(sentence=self._setbacks.sentence)
         if isinstance(selection, Waiting):
             self._enough_since = None
             self._claim(find_claim(self.job, lineup, fleet, rounds, self._norms, rests))
             return selection
-        since = self._enough_since = now if self._enough_since is None else self._enough_since
+        since = self._enough_since = now if self._enough_since is None else min(now, self._enough_since)
         if lineup.preparing and now < since + self._settle_s:
             self._claim(selection.sites)
             self._wake_at(since + self._settle_s)

@@ -19,8 +19,8 @@ class Setbacks:
     def __init__(self) -> None:
         self.sentence = ""
         """What came of the last round."""
-        self.resume_at = 0.0
-        """When the next one may start, seconds since the epoch."""
+        self._pause_s = 0.0
+        self._resume_at = 0.0
         self._failures = 0
         self._refusals = 0
 
@@ -28,8 +28,15 @@ class Setbacks:
         """Take in that round `number` made no new version."""
         self._failures += 1
         self._refusals += outcome is RoundOutcome.REFUSED
-        self.resume_at = now + FIRST_PAUSE_S * 2 ** (self._failures - 1)
+        self._pause_s = FIRST_PAUSE_S * 2 ** (self._failures - 1)
+        self._resume_at = now + self._pause_s
         self.sentence = f"Round {number} made no new version. {detail}".strip()
+
+    def resume_at(self, now: float) -> float:
+        """Return when the next round may start, seconds since the epoch."""
+        # A clock that is set back makes no wait longer than twice what it shall be.
+        self._resume_at = min(self._resume_at, now + self._pause_s)
+        return self._resume_at
 
     @property
     def advice(self) -> str:

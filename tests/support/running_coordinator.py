@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class RunningCoordinator:
         return await enrol(token.join_string, self.folder / f"agent-{site}")
 
 
-def configure(folder: Path) -> CoordinatorFile:
+def configure(folder: Path, limits: Mapping[str, float]) -> CoordinatorFile:
     return CoordinatorFile.model_validate(
         {
             "server": {
@@ -50,15 +50,17 @@ def configure(folder: Path) -> CoordinatorFile:
                 "data_dir": folder,
             },
             "fleet": {"heartbeat_interval_s": 7},
+            "limits": limits,
         }
     )
 
 
 @asynccontextmanager
-async def running_coordinator(folder: Path) -> AsyncIterator[RunningCoordinator]:
+async def running_coordinator(folder: Path, **limits: float) -> AsyncIterator[RunningCoordinator]:
+    """Run a coordinator; `limits` are keys of its `[limits]`."""
     data = DataFolder(folder / "data")
     create_pki(data.pki, ["localhost"], now=SystemClock().now())
-    config, catalog = configure(data.root), Catalog()
+    config, catalog = configure(data.root, limits), Catalog()
     store = open_store(data.database, catalog.note_transaction)
     timeline = await store.transact("read", lambda transaction: transaction.current_timeline())
     daemon = Daemon(config, Stores(records=store, blobs=open_blobs(config), timeline=timeline), catalog)

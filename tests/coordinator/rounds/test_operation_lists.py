@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -83,7 +83,7 @@ class Unruly(World):
         super().__post_init__()
         document = SignedDocument(payload=b"assignment", signature=bytes(64))
         processes = {site(index): bytes([index]) * 16 for index in range(SITES)}
-        self.entries += opening_entries(document, processes)
+        self.entries += opening_entries(replace(self.machine.setup, document=document), processes)
         self._kept: set[bytes] = set()
 
     def feed(self, event: Event) -> tuple[Effect, ...]:

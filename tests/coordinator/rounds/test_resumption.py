@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from holding import ANSWERED_IN, LATE, SITES, answer_late, hold_at
 from plant import PATIENCE_S, Plant, digest_of
 
 from coordinator.rounds.job_runner import RETURN_S
 from coordinator.store.base import Transaction
-from ravan.ids import JobId, SiteId
+from ravan.ids import JobId
 from ravan.manifest.instructions import (
     ConfirmSurvivors,
-    ExchangeShares,
     Instruction,
     JobEnded,
     MaskAndUpload,
@@ -24,32 +24,6 @@ from ravan.manifest.instructions import (
     Train,
 )
 from ravan.manifest.phases import DropReason, JobState, RoundOutcome, RoundPhase
-
-ANSWERED_IN: dict[type[Instruction], RoundPhase] = {
-    Train: RoundPhase.TRAINING,
-    ExchangeShares: RoundPhase.SHARING,
-    MaskAndUpload: RoundPhase.UPLOADING,
-    ConfirmSurvivors: RoundPhase.CONFIRMING,
-    Reveal: RoundPhase.REVEALING,
-}
-SITES = 4
-LATE = SiteId("site-0")
-
-
-async def hold_at(plant: Plant, kind: type[Instruction], *, rounds: int = 1) -> JobId:
-    """Bring a job to the phase in which `LATE` alone has not answered."""
-    plant.sites[0].mute = {kind}
-    await plant.connect_all()
-    job_id = await plant.submit(rounds=rounds)
-    phase = ANSWERED_IN[kind]
-    await plant.until(job_id, lambda detail: detail.awaited == (LATE,) and detail.rounds[-1].phase is phase)
-    plant.sites[0].mute = set()
-    await plant.until_acknowledged()
-    return job_id
-
-
-async def answer_late(plant: Plant) -> None:
-    await plant.sites[0].answer(plant.sites[0].heard[-1])
 
 
 @pytest.mark.parametrize("kind", ANSWERED_IN)

@@ -183,9 +183,9 @@ def test_phases_are_timed_and_deadlines_follow_the_job() -> None:
     assert world.machine.phase_seconds[RoundPhase.UNMASKING] == 2
     closed = [effect.phase for effect in world.effects if isinstance(effect, PhaseClosed)]
     assert closed == [p for p in RoundPhase if p not in {RoundPhase.EVALUATING, RoundPhase.ENDED}]
-    deadlines = {effect.state: effect.at for effect in world.effects if isinstance(effect, SetDeadline)}
-    assert deadlines[RoundState.TRAINING] == 1000 + TRAINING_DEADLINE_S
-    assert deadlines[RoundState.SHARING] == 1040 + PHASE_DEADLINE_S
+    deadlines = {effect.state: effect.after_s for effect in world.effects if isinstance(effect, SetDeadline)}
+    assert deadlines[RoundState.TRAINING] == TRAINING_DEADLINE_S
+    assert deadlines[RoundState.SHARING] == PHASE_DEADLINE_S
     assert deadlines[RoundState.UNMASKING] is None
 
 
