@@ -7,18 +7,16 @@ two, and rows of a series need not stand together.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ravan.data.cells import Cell, number_of, text_of
 from ravan.data.labels import LabelIndex, printable
-from ravan.data.source import DataSource, nothing_to_learn, unreadable
+from ravan.data.source import DataSource, DecimalMark, nothing_to_learn, unreadable
 from ravan.data.tables import iterate_rows
-
-_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,7 +77,7 @@ def iterate_labels(source: DataSource) -> Iterator[str]:
     """Yield the label of each row; which channels a job needs is not known here."""
     wanted = (source.label, *_group_columns(source))
     for _, cells in iterate_rows(source, wanted):
-        yield cells[source.label].strip()
+        yield text_of(cells[source.label]).strip()
 
 
 def _collect_series(source: DataSource, labels: Sequence[str], channels: Sequence[str]) -> dict[str, _Series]:
@@ -88,10 +86,9 @@ def _collect_series(source: DataSource, labels: Sequence[str], channels: Sequenc
     index = LabelIndex(labels)
     series: dict[str, _Series] = {}
     for line, cells in iterate_rows(source, (*columns, source.label, *group)):
-        place = f"{source.name}, line {line},"
-        each = series.setdefault(cells[source.group] if group else "", _Series())
-        each.label_ids.append(index.look_up(cells[source.label].strip(), place))
-        each.rows.append(tuple(_number(cells, column, place) for column in columns))
+        each = series.setdefault(text_of(cells[source.group]) if group else "", _Series())
+        each.label_ids.append(index.look_up(text_of(cells[source.label]).strip(), source.place(line)))
+        each.rows.append(tuple(_number(source, line, column, cells[column]) for column in columns))
     return series
 
 
@@ -99,14 +96,14 @@ def _group_columns(source: DataSource) -> tuple[str, ...]:
     return (source.group,) if source.group else ()
 
 
-def _number(cells: Mapping[str, str], column: str, place: str) -> float:
-    try:
-        value = float(cells[column])
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or abs(value) > _LARGEST:
+def _number(source: DataSource, line: int, column: str, cell: Cell) -> float:
+    value = number_of(cell, source.decimal)
+    if math.isnan(value):
+        # Only where the other mark would make it a number is that what may be meant.
+        other = DecimalMark.POINT if source.decimal is DecimalMark.COMMA else DecimalMark.COMMA
+        hint = "" if math.isnan(number_of(cell, other)) else f', or set decimal = "{other}"'
         raise unreadable(
-            f"{place} has no number in '{column}' but '{printable(cells[column])}'.",
-            "Fill the gap or delete that line; numbers are written with a point.",
+            f"{source.place(line)} has no number in '{column}' but '{printable(text_of(cell))}'.",
+            f"Fill the gap or delete that line; numbers are written with a '{source.decimal}' there{hint}.",
         )
     return value
