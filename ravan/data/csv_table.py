@@ -51,11 +51,13 @@ def _rows(source: DataSource, reader: csv.Reader, wanted: Sequence[str]) -> Outc
 
 
 def _separator(head: str, wanted: Sequence[str]) -> str:
-    """Return what makes the header have the wanted columns.
+    """Return what makes the header have most of the wanted columns, and then most columns.
 
-    At most one does, unless the header is one column alone: a name between two commas is not between two semicolons.
+    At most one makes it have them all, unless the header is one column alone: a name between two commas is not between
+    two semicolons.
     """
-    return next((each for each in SEPARATORS if set(wanted) <= set(_header(head, each))), SEPARATORS[0])
+    headers = {each: list(_header(head, each)) for each in SEPARATORS}
+    return max(SEPARATORS, key=lambda each: (len(set(wanted) & set(headers[each])), len(headers[each])))
 
 
 def _header(head: str, separator: str) -> Iterator[str]:
