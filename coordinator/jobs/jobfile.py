@@ -16,10 +16,10 @@ from coordinator.allocation.cells import least_cell
 from coordinator.allocation.policy import AllocationPolicy
 from ravan.codec import fields
 from ravan.configuration import STRICT, read_text
-from ravan.data.source import DataSource, TableFormat
+from ravan.data.source import LINES, DataSource, TableFormat
 from ravan.errors import ProtocolError
 from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP, MAX_MEMBERS, Suite, Weighting
-from ravan.manifest.plan import TEXT_SLOT, BasisKind, Denominator, Optimiser, Precision, Task
+from ravan.manifest.plan import TEXT_SLOT, BasisKind, Denominator, LabelRule, Optimiser, Precision, Task
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 
@@ -90,6 +90,12 @@ def _checked_rank(value: Any) -> Any:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
     raise ValueError('must be "auto" or a whole number from 1')
+
+
+def _checked_format(value: TableFormat) -> TableFormat:
+    if value not in LINES:
+        raise ValueError(f"held-out data are a file of {' or '.join(sorted(LINES))}; write the table as one")
+    return value
 
 
 def _checked_seed(value: str) -> str:
@@ -163,6 +169,9 @@ class TrainingTable(_Table):
     """Images: pixels of both sides that each is scaled to; 0 takes what the base model was trained on."""
     window_step: Count = 1
     """Sensor values: rows from the start of one window to the next."""
+    label_rule: LabelRule = LabelRule.LAST
+    """Sensor values: the label of a window whose rows have several: of its `last` row, of the `majority`, or of `any`
+    row, where the one that stands last in `labels` counts."""
     batch_size: Count = 32
     """Examples per step."""
     steps: Count = 40
@@ -243,8 +252,8 @@ class EvaluationTable(_Table):
 
     data: Text
     """The file, relative to the job file; `job submit` sends it along. No site ever gets it. Images: a zip file."""
-    format: TableFormat = TableFormat.CSV
-    """How a table is written."""
+    format: Annotated[TableFormat, AfterValidator(_checked_format)] = TableFormat.CSV
+    """How a table is written: `csv` or `jsonl`."""
     text: Text = "text"
     """Column that holds the texts."""
     label: Text = "label"

@@ -1,4 +1,4 @@
-"""Windows over the rows of sensor tables: numbers of several channels, labelled by the last row of the window.
+"""Windows over the rows of sensor tables: numbers of several channels, and one label from those of the rows.
 
 Rows stand in the order of time. Where a column tells series apart (machines, runs), no window goes over the border of
 two, and rows of a series need not stand together.
@@ -7,8 +7,10 @@ two, and rows of a series need not stand together.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from ravan.data.cells import Cell, number_of, text_of
 from ravan.data.labels import LabelIndex, printable
 from ravan.data.source import DataSource, DecimalMark, nothing_to_learn, unreadable
 from ravan.data.tables import iterate_rows
+from ravan.manifest.plan import LabelRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,40 +40,63 @@ class SeriesExamples:
         return len(self.label_ids)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """How series are cut."""
+
+    rows: int
+    step: int
+    """Rows from the start of one to the next."""
+    rule: LabelRule = LabelRule.LAST
+
+
 @dataclass(slots=True)
 class _Series:
     rows: list[tuple[float, ...]] = field(default_factory=list)
     label_ids: list[int] = field(default_factory=list)
 
 
-def read_series(
-    source: DataSource, labels: Sequence[str], channels: Sequence[str], window: int, step: int
-) -> SeriesExamples:
-    """Cut the series of a table into windows of `window` rows, a new one starting each `step` rows.
+def read_series(source: DataSource, labels: Sequence[str], channels: Sequence[str], window: Window) -> SeriesExamples:
+    """Cut the series of a table into windows.
 
     Raise DataError DATA_UNREADABLE for a table without a whole window or one that cannot be read, and
     DATA_UNKNOWN_LABEL for a label outside `labels`.
     """
     series = _collect_series(source, labels, channels)
+    choose = _RULES[window.rule]
     values: list[tuple[float, ...]] = []
     starts: list[int] = []
     ids: list[int] = []
     left_out = 0
     for each in series.values():
-        ends = range(window, len(each.rows) + 1, step)
-        left_out += not ends
-        starts += [len(values) + end - window for end in ends]
-        ids += [each.label_ids[end - 1] for end in ends]
+        firsts = range(0, len(each.rows) - window.rows + 1, window.step)
+        left_out += not firsts
+        starts += [len(values) + first for first in firsts]
+        ids += [choose(each.label_ids[first : first + window.rows]) for first in firsts]
         values += each.rows
     if not starts:
-        raise nothing_to_learn(source.name, f"series of {window} rows, which is what the model looks at")
+        raise nothing_to_learn(source.name, f"series of {window.rows} rows, which is what the model looks at")
     return SeriesExamples(
         values=np.asarray(values, np.float32),
         starts=np.asarray(starts, np.int64),
-        window=window,
+        window=window.rows,
         label_ids=tuple(ids),
         left_out=left_out,
     )
+
+
+def _most_frequent(label_ids: Sequence[int]) -> int:
+    counts = Counter(label_ids)
+    # The first of the largest: among equals, the one that comes latest.
+    return max(reversed(label_ids), key=counts.__getitem__)
+
+
+_RULES: Final[Mapping[LabelRule, Callable[[Sequence[int]], int]]] = {
+    LabelRule.LAST: lambda label_ids: label_ids[-1],
+    LabelRule.MAJORITY: _most_frequent,
+    LabelRule.ANY: max,
+}
+"""A window's label id from those of its rows."""
 
 
 def iterate_labels(source: DataSource) -> Iterator[str]:

@@ -12,8 +12,8 @@ from ravan.data.encodings import OpenBytes
 from ravan.data.jsonl_table import jsonl_rows
 from ravan.data.parquet_table import parquet_rows
 from ravan.data.postgresql_query import postgresql_rows
-from ravan.data.sqlite_query import sqlite_rows
 from ravan.data.source import DataSource, TableFormat, cannot_open
+from ravan.data.sqlite_query import sqlite_rows
 from ravan.errors import DataError
 
 Refuse = Callable[[DataError], None]

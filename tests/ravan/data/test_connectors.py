@@ -12,7 +12,7 @@ import pytest
 from data_connectors import FILE_WAYS, Rows, as_somebody_else, postgresql_source, write_postgresql
 from postgres_server import PASSWORD, PostgresServer, postgres
 
-from ravan.data.series import read_series
+from ravan.data.series import Window, read_series
 from ravan.data.source import LINES, DataSource
 from ravan.data.stamp import Stamp, read_stamp
 from ravan.data.texts import TextExamples, read_answers, read_texts
@@ -92,7 +92,7 @@ def test_readings_are_numbers(connect: Connect) -> None:
         {"oil": -1e3, "rpm": 901, "machine": "a", "label": "Kabine"},
         {"oil": 2.0, "rpm": 902, "machine": "b", "label": "pump"},
     ]
-    examples = read_series(connect(rows, group="machine"), LABELS, ("rpm", "oil"), 2, 1)
+    examples = read_series(connect(rows, group="machine"), LABELS, ("rpm", "oil"), Window(rows=2, step=1))
     assert examples.values.tolist() == [[900, 0.5], [901, -1000], [902, 2]]
     assert (examples.starts.tolist(), examples.label_ids, examples.left_out) == ([0], (1,), 1)
 
@@ -101,7 +101,7 @@ def test_readings_are_numbers(connect: Connect) -> None:
 def test_a_gap_among_readings_is_refused(connect: Connect, gap: float | None) -> None:
     source = connect([{"oil": 1.0, "label": "pump"}, {"oil": gap, "label": "pump"}])
     with pytest.raises(DataError, match=f"{place(source, 2)} has no number in 'oil'") as caught:
-        read_series(source, LABELS, ("oil",), 1, 1)
+        read_series(source, LABELS, ("oil",), Window(rows=1, step=1))
     assert caught.value.reason is ErrorReason.DATA_UNREADABLE
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravan.data.series import SeriesExamples, read_series
+from ravan.data.series import SeriesExamples, Window, read_series
 from ravan.data.source import SEPARATORS, DataSource, DecimalMark
 from ravan.data.texts import read_texts
 from ravan.errors import DataError
@@ -19,7 +19,7 @@ from ravan.errors import DataError
 def read(path: Path, content: str, decimal: DecimalMark = DecimalMark.COMMA, separator: str = "") -> SeriesExamples:
     path.write_text(content)
     source = DataSource(path=path, name="log.csv", decimal=decimal, separator=separator)
-    return read_series(source, ("gut", "schlecht"), ("oil", "rpm"), 1, 1)
+    return read_series(source, ("gut", "schlecht"), ("oil", "rpm"), Window(rows=1, step=1))
 
 
 def test_a_table_of_a_german_spreadsheet(tmp_path: Path) -> None:
