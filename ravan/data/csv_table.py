@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from ravan.data.cells import Outcomes, find_columns
 from ravan.data.encodings import OpenBytes, settle_encoding
@@ -31,7 +31,7 @@ def csv_rows(source: DataSource, wanted: Sequence[str], open_bytes: OpenBytes) -
             ) from None
 
 
-def _rows(source: DataSource, reader: csv.Reader, wanted: Sequence[str]) -> Outcomes:
+def _rows(source: DataSource, reader: Any, wanted: Sequence[str]) -> Outcomes:
     header = next(reader, None)
     if header is None:
         raise nothing_to_learn(source.name, "row")

@@ -108,7 +108,7 @@ def _first_wrong_line(open_bytes: OpenBytes, encoding: Encoding) -> int:
 
 def _unknown(name: str, line: int, open_bytes: OpenBytes) -> DataError:
     return unreadable(
-        f"{name}, line {line}, is not UTF-8, and bytes alone do not tell which other encoding it is in.",
+        f"{name}, line {line}, is not UTF-8 text, and bytes alone do not tell which other encoding it is in.",
         f"Save it as UTF-8; spreadsheets offer 'CSV UTF-8'. {_offer(open_bytes)}",
     )
 

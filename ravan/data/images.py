@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -39,6 +39,14 @@ class ImageExamples:
 
     def __len__(self) -> int:
         return len(self.label_ids)
+
+    def contents(self) -> Iterator[tuple[bytes, object]]:
+        """Yield each example's bytes, and its label."""
+        yield from ((pixels.tobytes(), label) for pixels, label in zip(self.pixels, self.label_ids, strict=True))
+
+    def choose(self, rows: Sequence[int]) -> ImageExamples:
+        """Return those examples alone."""
+        return replace(self, pixels=self.pixels[list(rows)], label_ids=tuple(self.label_ids[row] for row in rows))
 
 
 def read_images(source: DataSource, labels: Sequence[str], side: int) -> ImageExamples:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from ravan.data.cells import Cell, number_of, text_of
 from ravan.data.labels import LabelIndex, printable
 from ravan.data.source import DataSource, DecimalMark, nothing_to_learn, unreadable
-from ravan.data.tables import iterate_rows
+from ravan.data.tables import Refuse, iterate_rows, raise_refusal
+from ravan.errors import DataError
 from ravan.manifest.plan import LabelRule
 
 
@@ -39,6 +40,15 @@ class SeriesExamples:
     def __len__(self) -> int:
         return len(self.label_ids)
 
+    def contents(self) -> Iterator[tuple[bytes, object]]:
+        """Yield each example's bytes, and its label."""
+        for start, label in zip(self.starts, self.label_ids, strict=True):
+            yield self.values[start : start + self.window].tobytes(), label
+
+    def choose(self, rows: Sequence[int]) -> SeriesExamples:
+        """Return those examples alone."""
+        return replace(self, starts=self.starts[list(rows)], label_ids=tuple(self.label_ids[row] for row in rows))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
@@ -48,6 +58,18 @@ class Window:
     step: int
     """Rows from the start of one to the next."""
     rule: LabelRule = LabelRule.LAST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One row of a table of sensor values."""
+
+    line: int
+    series: str
+    """Which series it belongs to."""
+    values: tuple[float, ...]
+    """By channel."""
+    label: str
 
 
 @dataclass(slots=True)
@@ -99,37 +121,37 @@ _RULES: Final[Mapping[LabelRule, Callable[[Sequence[int]], int]]] = {
 """A window's label id from those of its rows."""
 
 
-def iterate_labels(source: DataSource) -> Iterator[str]:
-    """Yield the label of each row; which channels a job needs is not known here."""
-    wanted = (source.label, *_group_columns(source))
-    for _, cells in iterate_rows(source, wanted):
-        yield text_of(cells[source.label]).strip()
+def iterate_readings(source: DataSource, channels: Sequence[str], refuse: Refuse = raise_refusal) -> Iterator[Reading]:
+    """Yield the rows of a table with a number for each channel; labels are not checked."""
+    columns = [source.columns.get(channel, channel) for channel in channels]
+    group = (source.group,) if source.group else ()
+    # One and the same column may be wanted twice.
+    wanted = tuple(dict.fromkeys((*columns, source.label, *group)))
+    for line, cells in iterate_rows(source, wanted, refuse):
+        values = tuple(number_of(cells[column], source.decimal) for column in columns)
+        gap = next((column for column, value in zip(columns, values, strict=True) if math.isnan(value)), None)
+        if gap is not None:
+            refuse(_no_number(source, line, gap, cells[gap]))
+            continue
+        series = text_of(cells[source.group]) if group else ""
+        yield Reading(line=line, series=series, values=values, label=text_of(cells[source.label]).strip())
 
 
 def _collect_series(source: DataSource, labels: Sequence[str], channels: Sequence[str]) -> dict[str, _Series]:
-    columns = [source.columns.get(channel, channel) for channel in channels]
-    group = _group_columns(source)
     index = LabelIndex(labels)
     series: dict[str, _Series] = {}
-    for line, cells in iterate_rows(source, (*columns, source.label, *group)):
-        each = series.setdefault(text_of(cells[source.group]) if group else "", _Series())
-        each.label_ids.append(index.look_up(text_of(cells[source.label]).strip(), source.place(line)))
-        each.rows.append(tuple(_number(source, line, column, cells[column]) for column in columns))
+    for reading in iterate_readings(source, channels):
+        each = series.setdefault(reading.series, _Series())
+        each.label_ids.append(index.look_up(reading.label, source.place(reading.line)))
+        each.rows.append(reading.values)
     return series
 
 
-def _group_columns(source: DataSource) -> tuple[str, ...]:
-    return (source.group,) if source.group else ()
-
-
-def _number(source: DataSource, line: int, column: str, cell: Cell) -> float:
-    value = number_of(cell, source.decimal)
-    if math.isnan(value):
-        # Only where the other mark would make it a number is that what may be meant.
-        other = DecimalMark.POINT if source.decimal is DecimalMark.COMMA else DecimalMark.COMMA
-        hint = "" if math.isnan(number_of(cell, other)) else f', or set decimal = "{other}"'
-        raise unreadable(
-            f"{source.place(line)} has no number in '{column}' but '{printable(text_of(cell))}'.",
-            f"Fill the gap or delete that line; numbers are written with a '{source.decimal}' there{hint}.",
-        )
-    return value
+def _no_number(source: DataSource, line: int, column: str, cell: Cell) -> DataError:
+    # Only where the other mark would make it a number is that what may be meant.
+    other = DecimalMark.POINT if source.decimal is DecimalMark.COMMA else DecimalMark.COMMA
+    hint = "" if math.isnan(number_of(cell, other)) else f', or set decimal = "{other}"'
+    return unreadable(
+        f"{source.place(line)} has no number in '{column}' but '{printable(text_of(cell))}'.",
+        f"Fill the gap or delete that line; numbers are written with a '{source.decimal}' there{hint}.",
+    )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Final
+from typing import BinaryIO, Final
 
 from ravan.data.cells import Cell, Outcomes
 from ravan.data.csv_table import csv_rows
@@ -45,7 +44,10 @@ def iterate_rows(
 def _outcomes(source: DataSource, columns: Sequence[str]) -> Outcomes:
     if source.format is TableFormat.POSTGRESQL:
         return postgresql_rows(source, columns)
-    open_bytes = partial(source.path.open, "rb")
+
+    def open_bytes() -> BinaryIO:
+        return source.path.open("rb")
+
     # Opened once whatever the format, so that all of them say in the same words why that failed.
     open_bytes().close()
     return _OF_FILES[source.format](source, columns, open_bytes)

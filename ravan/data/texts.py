@@ -6,7 +6,7 @@ A row without text is left out and counted; a row without a known label, or with
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ravan.data.cells import text_of
 from ravan.data.labels import LabelIndex
@@ -27,6 +27,15 @@ class TextExamples:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def contents(self) -> Iterator[tuple[bytes, object]]:
+        """Yield each example's bytes, and its label."""
+        yield from ((text.encode(), label) for text, label in zip(self.texts, self.label_ids, strict=True))
+
+    def choose(self, rows: Sequence[int]) -> TextExamples:
+        """Return those examples alone."""
+        texts, ids = tuple(self.texts[row] for row in rows), tuple(self.label_ids[row] for row in rows)
+        return replace(self, texts=texts, label_ids=ids)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerExamples:
@@ -39,6 +48,15 @@ class AnswerExamples:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def contents(self) -> Iterator[tuple[bytes, object]]:
+        """Yield each example's bytes, and its answer."""
+        yield from ((text.encode(), answer) for text, answer in zip(self.texts, self.answers, strict=True))
+
+    def choose(self, rows: Sequence[int]) -> AnswerExamples:
+        """Return those examples alone."""
+        texts, answers = tuple(self.texts[row] for row in rows), tuple(self.answers[row] for row in rows)
+        return replace(self, texts=texts, answers=answers)
 
 
 def read_texts(source: DataSource, labels: Sequence[str]) -> TextExamples:

@@ -95,6 +95,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A sum does not carry the right canary."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 35
     """A fault of the program itself."""
+    ERROR_REASON_DATA_TOO_FEW: _ErrorReason.ValueType  # 38
+    """The site has fewer examples than its policy asks for."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Closed list of reasons; metrics and databases use the same names without the prefix."""
@@ -171,6 +173,8 @@ ERROR_REASON_CANARY_MISMATCH: ErrorReason.ValueType  # 34
 """A sum does not carry the right canary."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
 """A fault of the program itself."""
+ERROR_REASON_DATA_TOO_FEW: ErrorReason.ValueType  # 38
+"""The site has fewer examples than its policy asks for."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ravan.data.series import SeriesExamples, Window, iterate_labels, read_series
+from ravan.data.series import SeriesExamples, Window, iterate_readings, read_series
 from ravan.data.source import DataSource, TableFormat
 from ravan.errors import DataError, ErrorReason
 from ravan.manifest.plan import LabelRule
@@ -77,7 +77,8 @@ def test_windows_are_those_of_a_slow_cutter(
     assert windows_of(examples) == wanted
     assert (len(examples), examples.window, examples.left_out) == (len(wanted), window, short)
     assert examples.values.dtype == np.float32
-    assert list(iterate_labels(DataSource(path=path, name="log.csv", group="machine"))) == [row[3] for row in rows]
+    source = DataSource(path=path, name="log.csv", group="machine")
+    assert [each.label for each in iterate_readings(source, ())] == [row[3] for row in rows]
 
 
 def test_machines_whose_rows_are_interleaved_have_their_own_windows(tmp_path: Path) -> None:
