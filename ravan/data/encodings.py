@@ -50,24 +50,31 @@ def settle_encoding(name: str, open_bytes: OpenBytes, wanted: Encoding) -> str:
     with open_bytes() as file:
         start = file.read(4)
     mark = next((encoding for sign, encoding in _MARKS if start.startswith(sign)), None)
-    if mark is not None:
-        if wanted not in (Encoding.AUTO, mark):
-            raise _otherwise(name, f"begins with the byte order mark of {mark}", mark)
-        return _CODECS[mark]
-    _refuse_escapes(name, open_bytes)
-    if wanted in (Encoding.AUTO, Encoding.UTF_8):
-        line = _first_wrong_line(open_bytes, Encoding.UTF_8)
-        if line:
-            raise _unknown(name, line, open_bytes)
-        return _CODECS[Encoding.UTF_8]
-    if _is_beyond_ascii(open_bytes) and not _first_wrong_line(open_bytes, Encoding.UTF_8):
-        raise _otherwise(name, "is UTF-8", Encoding.UTF_8)
-    line = _first_wrong_line(open_bytes, wanted)
+    if mark is not None and wanted not in (Encoding.AUTO, mark):
+        raise _otherwise(name, f"begins with the byte order mark of {mark}", mark)
+    encoding = mark or (Encoding.UTF_8 if wanted is Encoding.AUTO else wanted)
+    if mark is None:
+        _refuse_what_has_no_mark(name, open_bytes, encoding)
+    line = _first_wrong_line(open_bytes, encoding)
+    if line and mark is None and encoding is Encoding.UTF_8:
+        raise _unknown(name, line, open_bytes)
     if line:
         raise unreadable(
-            f"{name}, line {line}, is not in the encoding {wanted}.", f"Save it as UTF-8. {_offer(open_bytes)}"
+            f"{name}, line {line}, is not in the encoding {encoding}.", f"Save it as UTF-8. {_offer(open_bytes)}"
         )
-    return _CODECS[wanted]
+    return _CODECS[encoding]
+
+
+def _refuse_what_has_no_mark(name: str, open_bytes: OpenBytes, encoding: Encoding) -> None:
+    _refuse_escapes(name, open_bytes)
+    if encoding is Encoding.UTF_16:
+        raise unreadable(
+            f"{name} has no byte order mark, which UTF-16 begins with.", f"Save it as UTF-8. {_offer(open_bytes)}"
+        )
+    if encoding is Encoding.UTF_8 or not _is_beyond_ascii(open_bytes):
+        return
+    if not _first_wrong_line(open_bytes, Encoding.UTF_8):
+        raise _otherwise(name, "is UTF-8", Encoding.UTF_8)
 
 
 def _blocks(open_bytes: OpenBytes) -> Iterator[bytes]:
@@ -97,12 +104,13 @@ def _first_wrong_line(open_bytes: OpenBytes, encoding: Encoding) -> int:
         for block in _blocks(open_bytes):
             if encoding is Encoding.LATIN_1 and any(byte in block for byte in _UNUSED):
                 return line + block[: min(block.find(byte) for byte in _UNUSED if byte in block)].count(b"\n")
-            decoder.decode(block)
-            line += block.count(b"\n")
+            line += decoder.decode(block).count("\n")
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
-        # What is wrong may have begun in the block before, but not before its last line break.
-        return line + error.object[: error.start].count(b"\n")
+        # A byte of 10 is a line break, but for UTF-16, where it is part of many characters.
+        sound = error.object[: error.start]
+        is_wide = encoding is Encoding.UTF_16
+        return line + (sound.decode(error.encoding, "replace").count("\n") if is_wide else sound.count(b"\n"))
     return 0
 
 

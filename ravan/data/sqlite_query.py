@@ -30,7 +30,8 @@ def sqlite_rows(source: DataSource, wanted: Sequence[str], _: OpenBytes) -> Outc
             positions = find_columns(source, header, wanted)
             for number, values in enumerate(cursor, start=1):
                 yield number, typed_cells(source.place(number), wanted, [values[at] for at in positions])
-    except (sqlite3.Error, sqlite3.Warning) as error:
+    # Names of columns that are not UTF-8 surface as UnicodeDecodeError.
+    except (sqlite3.Error, sqlite3.Warning, UnicodeDecodeError) as error:
         raise unreadable(
             f"{source.name} does not answer the query: {printable(str(error), _SHOWN)}.",
             "Check that it is an SQLite file, try the query in another program, and write a single SELECT.",

@@ -100,6 +100,24 @@ def test_bytes_that_the_set_encoding_has_not_are_named_with_their_line(
     )
 
 
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_read_with_its_mark_alone(tmp_path: Path, codec: str) -> None:
+    # A character with a byte of 10 in it, which is no line break.
+    content = "text,label\n\u4e0a,x\nhose,x\n".encode(codec)
+    for encoding in (Encoding.AUTO, Encoding.UTF_16):
+        if codec == "utf-16":
+            cut = refusal(tmp_path / "orders", content[:-1], encoding)
+            assert str(cut) == "orders.csv, line 3, is not in the encoding utf-16."
+        else:
+            refusal(tmp_path / "orders", content, encoding)
+    assert "no byte order mark" in str(refusal(tmp_path / "orders", b"text,label\nhose,x\n", Encoding.UTF_16))
+
+
+def test_a_mark_of_utf_8_does_not_make_it_sound(tmp_path: Path) -> None:
+    error = refusal(tmp_path / "orders", codecs.BOM_UTF8 + GERMAN.encode("cp1252"))
+    assert str(error) == "orders.csv, line 2, is not in the encoding utf-8."
+
+
 def test_japanese_mail_is_not_taken_for_plain_letters(tmp_path: Path) -> None:
     content = JAPANESE.encode("iso2022_jp")
     assert content.isascii()
@@ -125,7 +143,10 @@ def test_json_lines_follow_the_same_rules(tmp_path: Path) -> None:
         assert read_texts(source, LABELS).texts == ("Tür",)
 
 
-@given(st.text(st.characters(codec="utf-8"), max_size=40), st.sampled_from(WAYS))
+CHARACTERS = st.characters(codec="utf-8", exclude_categories=["Cc"])
+
+
+@given(st.text(CHARACTERS, max_size=40), st.sampled_from(WAYS))
 def test_whatever_is_accepted_is_what_was_written(
     tmp_path_factory: pytest.TempPathFactory, text: str, way: tuple[str, str, Encoding]
 ) -> None:
