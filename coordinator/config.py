@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field
 
 from ravan.configuration import STRICT, load_file
+from ravan.database_url import check_url
 from ravan.logs import LogTable
 
 FILE_NAME: Final = "coordinator.toml"
@@ -66,24 +66,10 @@ class DatabaseTable(BaseModel):
 
     model_config = STRICT
 
-    url: str = ""
+    url: Annotated[str, AfterValidator(check_url)] = ""
     """`postgresql://USER@HOST:PORT/NAME`; empty: an SQLite file in the data folder."""
     password_file: str = ""
     """Relative to the configuration file."""
-
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            password = parts.password
-        except ValueError:
-            raise ValueError("this is no address; it looks like postgresql://USER@HOST:PORT/NAME") from None
-        if url and (parts.scheme != "postgresql" or not parts.path.strip("/")):
-            raise ValueError("an address looks like postgresql://USER@HOST:PORT/NAME")
-        if password is not None or "password=" in parts.query:
-            raise ValueError("no password may stand here; put it into a file of its own and name that in password_file")
-        return url
 
 
 class ObjectsTable(BaseModel):

@@ -144,30 +144,37 @@ def data() -> None:
 
 
 @data.command("check")
+@click.argument("name", required=False)
 @_config_option
 @_json_option
-def data_check(config_path: Path, as_json: bool) -> None:
-    """Read all configured data and count the examples by label; none of them is shown."""
+@click.option("--job-labels", metavar="A,B,...", default="", help="The job's labels, to find rows with others.")
+@click.option("--job-channels", metavar="A,B,...", default="", help="Series: the model's channels, to find gaps.")
+def data_check(name: str | None, config_path: Path, as_json: bool, job_labels: str, job_channels: str) -> None:
+    """Read the data NAME, or all, and say what a job would find: counts by label and faulty rows, no contents.
+
+    Ends with an error where this PC could not take part.
+    """
     import dataclasses
 
-    from edge_agent.data.site_data import LACK, UNIT, report_data
+    from edge_agent.data.inspection import Expectation, describe_report, inspect_data
 
     loaded = _load(config_path)
     if not loaded.data:
         raise ConfigError(
-            f"{config_path} names no data file.",
+            f"{config_path} names no data.",
             reason=ErrorReason.CONFIG_INVALID,
             next_step="Add a [data.NAME] table; the comments in the file show how.",
         )
-    reports = {name: report_data(name, table) for name, table in loaded.data.items()}
+    expected = Expectation(labels=_listed(job_labels), channels=_listed(job_channels))
+    names = loaded.data if name is None else (name,)
+    reports = {each: inspect_data(loaded, each, expected) for each in names}
     if as_json:
-        print_json({name: dataclasses.asdict(report) for name, report in reports.items()})
-        return
-    for name, report in reports.items():
-        lack = f", {report.unusable} of them {LACK[report.kind]}" if report.unusable else ""
-        click.echo(f"{name}: {report.found} {UNIT[report.kind]}{lack}")
-        for label, count in report.per_label.items():
-            click.echo(f"  {count:7}  {label or '(no label)'}")
+        print_json({each: dataclasses.asdict(report) for each, report in reports.items()})
+    else:
+        for each, report in reports.items():
+            click.echo("\n".join(describe_report(each, report, expected)))
+    if any(report.obstacle for report in reports.values()):
+        sys.exit(EXIT_FAILURE)
 
 
 @cli.group()
@@ -266,6 +273,10 @@ def _load(path: Path) -> AgentFile:
     from edge_agent.config import load_config
 
     return load_config(path)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(each.strip() for each in text.split(",") if each.strip())
 
 
 def _measured(cache: Any, config: AgentFile) -> Any:

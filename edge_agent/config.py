@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from ravan.configuration import STRICT, load_file, nearest_name
-from ravan.data.source import DataKind, TableFormat
+from ravan.data.contents import Duplicates
+from ravan.data.source import QUERIES, DataKind, DecimalMark, Encoding, TableFormat
+from ravan.database_url import check_url
 from ravan.errors import DataError, ErrorReason
 from ravan.logs import LogTable
 from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP
@@ -65,21 +67,23 @@ class PolicyTable(BaseModel):
     """Names of jobs; empty allows any."""
     minimum_steps: int = Field(default=1, ge=1)
     """Least training steps in a round; a job that asks for fewer is refused."""
+    minimum_examples: int = Field(default=10, ge=1)
+    """Least examples to take part with; with fewer, an update shows too much of each of them."""
     owner_key: Annotated[str, AfterValidator(_owner_key)] = ""
     """Public key in hex of the plants' owner; rounds with a site that it has not endorsed are refused."""
 
 
 class DataTable(BaseModel):
-    """One file or folder of examples."""
+    """One file, folder or query of examples."""
 
     model_config = STRICT
 
-    path: Path
-    """Relative to the configuration file."""
+    path: Path | None = None
+    """Relative to the configuration file; a PostgreSQL server has none."""
     kind: DataKind = DataKind.TEXTS
     """What one example is."""
     format: TableFormat = TableFormat.CSV
-    """How a table is written."""
+    """How a table is written, or who is asked for it."""
     text: str = Field(default="text", min_length=1)
     """Name of the column that holds the texts."""
     label: str = Field(default="label", min_length=1)
@@ -88,6 +92,45 @@ class DataTable(BaseModel):
     """Name of the column that tells series apart; empty where all rows are one series."""
     columns: dict[str, str] = {}
     """Names of the columns of a model's channels, where they are called otherwise than the channels."""
+    encoding: Encoding = Encoding.AUTO
+    """How the characters of a text file are written."""
+    separator: Literal["", ",", ";", "\t", "|"] = ""
+    """Between the cells of a CSV table; empty: as its header tells."""
+    decimal: DecimalMark = DecimalMark.POINT
+    """What marks decimals in numbers that are written as text."""
+    labels: str = ""
+    """Images: CSV file in the folder that lists images and labels; empty: folders are named like labels."""
+    file: str = Field(default="file", min_length=1)
+    """Images: name of the column of that list that holds the images' names."""
+    query: str = ""
+    """Databases: the SELECT whose rows are the table."""
+    url: Annotated[str, AfterValidator(check_url)] = ""
+    """PostgreSQL: where the database is."""
+    password_file: Path | None = None
+    """PostgreSQL: file with the password; relative to the configuration file."""
+    password_variable: str = ""
+    """PostgreSQL: environment variable with the password, where no file holds it."""
+    duplicates: Duplicates = Duplicates.KEEP
+    """What becomes of examples that are there already."""
+    validation_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the examples that is kept from learning."""
+
+    @model_validator(mode="after")
+    def _check_place(self) -> DataTable:
+        server = self.kind is not DataKind.IMAGES and self.format is TableFormat.POSTGRESQL
+        if server != bool(self.url):
+            raise ValueError("url is missing" if server else 'url is for format = "postgresql" alone')
+        if server == (self.path is not None):
+            raise ValueError('path is not for format = "postgresql"' if server else "path is missing")
+        asked = self.kind is not DataKind.IMAGES and self.format in QUERIES
+        if asked != bool(self.query.strip()):
+            raise ValueError("query is missing" if asked else "query is for databases alone")
+        return self
+
+    def beside(self, home: Path) -> DataTable:
+        """Return the same with paths that are absolute, relative ones being meant from a folder."""
+        places = {"path": self.path, "password_file": self.password_file}
+        return self.model_copy(update={key: home / place for key, place in places.items() if place is not None})
 
 
 class AgentFile(BaseModel):
@@ -116,7 +159,7 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Age
     config = load_file(AgentFile, path, create_with=CREATE_COMMAND, environment=environment)
     base = path.absolute().parent
     folders = {key: base / getattr(config.agent, key) for key in ("identity_dir", "cache_dir", "state_dir")}
-    tables = {name: table.model_copy(update={"path": base / table.path}) for name, table in config.data.items()}
+    tables = {name: table.beside(base) for name, table in config.data.items()}
     return config.model_copy(update={"agent": config.agent.model_copy(update=folders), "data": tables})
 
 
@@ -146,6 +189,8 @@ SAMPLE: Final = """\
 # allowed_jobs = []
 # Least training steps in a round. After few steps an update shows more of the few examples behind it.
 # minimum_steps = 1
+# Least examples to learn from. With fewer, an update shows too much of each of them, and this PC takes part in no job.
+# minimum_examples = 10
 # Public key of the plants' owner, as `ravan-agent owner create` printed it. When it is set, this PC takes part in
 # no round with a site whose identity the owner has not endorsed.
 # owner_key = ""
@@ -156,13 +201,14 @@ SAMPLE: Final = """\
 # "debug", "info" or "warning".
 # level = "info"
 
-# The data of this site, one table for each name that jobs ask for. Files are read here and never leave the PC.
+# The data of this site, one table for each name that jobs ask for. They are read here and never leave the PC.
+# Check them with: ravan-agent data check
 # [data.work-orders]
 # path = "/path/to/work-orders.csv"
 # "texts": a table with a text and a label in each row. "images": a folder, or a zip file of it, with one folder for
 # each label. "series": a table of sensor values in the order of time, with a label in each row.
 # kind = "texts"
-# Tables: "csv" (comma-separated, UTF-8, with a header row) or "jsonl" (one JSON object a line).
+# Tables: "csv" (with a header row), "jsonl" (one JSON object a line), "parquet", "sqlite", "postgresql".
 # format = "csv"
 # Tables: names of the columns.
 # text = "description"
@@ -171,4 +217,25 @@ SAMPLE: Final = """\
 # group = ""
 # Series: by channel of the model, the column that holds it, where that is called otherwise.
 # columns = {}
+# CSV and JSON Lines: "auto" reads UTF-8, and UTF-16 with a byte order mark. Others have to be named, since bytes do not
+# tell them apart: "cp932" (Japanese Windows), "windows-1252" (Western European Windows), "latin-1".
+# encoding = "auto"
+# CSV: what separates cells. Empty: comma, semicolon or tab, as the header tells.
+# separator = ""
+# Series: what marks decimals, "." or ",".
+# decimal = "."
+# Images: a CSV file in the folder that names images and labels, in these columns. Empty: folders are named like labels.
+# labels = ""
+# file = "file"
+# Databases: the SELECT whose rows are the table. It can only read.
+# query = ""
+# PostgreSQL: where the database is, such as "postgresql://reader@server:5432/maintenance", instead of a path. Its
+# password stands in a file of its own, or in an environment variable of this name.
+# url = ""
+# password_file = "database-password"
+# password_variable = ""
+# "keep" or "drop" examples that are there already, with the same label.
+# duplicates = "keep"
+# Share of the examples that nothing is learnt from, chosen by their content, so that the same ones stay apart.
+# validation_share = 0.0
 """

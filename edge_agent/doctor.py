@@ -13,7 +13,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from edge_agent.config import AgentFile
-from edge_agent.data.site_data import UNIT, report_data
+from edge_agent.data.inspection import UNIT, Expectation, inspect_data
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.probe import HardwareProbe, free_bytes
 from edge_agent.identity.keystore import Identity, load_identity
@@ -156,14 +156,15 @@ def _check_data(config: AgentFile) -> Iterator[Finding]:
             sentence="no data file is configured",
             remedy="Add a [data.NAME] table to agent.toml; HQ knows which NAME jobs ask for.",
         )
-    for name, table in config.data.items():
+    for name in config.data:
         try:
-            report = report_data(name, table)
+            report = inspect_data(config, name, Expectation())
         except DataError as error:
             yield _bad(f"data {name}", error)
         else:
-            sentence = f"{report.found} {UNIT[report.kind]}, {len(report.per_label)} labels"
-            yield Finding(name=f"data {name}", good=True, sentence=sentence)
+            counts = f"{report.found} {UNIT[report.kind]}, {len(report.per_label)} labels"
+            sentence = " ".join((f"{counts}.", *report.faults[:1])) if report.faults else counts
+            yield Finding(name=f"data {name}", good=not report.obstacle, sentence=sentence, remedy=report.obstacle)
 
 
 def _bad(name: str, error: RavanError) -> Finding:

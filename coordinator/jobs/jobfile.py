@@ -17,6 +17,7 @@ from coordinator.jobs.measure import Gate, Measure
 from coordinator.jobs.values import (
     Count,
     Deadline,
+    HeldOutFormat,
     Labels,
     Name,
     NotNegative,
@@ -33,7 +34,7 @@ from ravan.codec import fields
 from ravan.configuration import STRICT, read_text
 from ravan.data.source import DataSource, TableFormat
 from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP, MAX_MEMBERS, Suite, Weighting
-from ravan.manifest.plan import TEXT_SLOT, BasisKind, Denominator, Optimiser, Precision, Task
+from ravan.manifest.plan import TEXT_SLOT, BasisKind, Denominator, LabelRule, Optimiser, Precision, Task
 
 MAX_HEADS: Final = 1024
 """Heads per matrix; far beyond use, and well inside the 16 bits that a block id has for them."""
@@ -135,6 +136,9 @@ class TrainingTable(_Table):
     """Images: pixels of both sides that each is scaled to; 0 takes what the base model was trained on."""
     window_step: Count = 1
     """Sensor values: rows from the start of one window to the next."""
+    label_rule: LabelRule = LabelRule.LAST
+    """Sensor values: the label of a window whose rows have several: of its `last` row, of the `majority`, or of `any`
+    row, where the one that stands last in `labels` counts."""
     batch_size: Count = 32
     """Examples per step."""
     steps: Count = 40
@@ -229,8 +233,8 @@ class EvaluationTable(_Table):
 
     data: Text
     """The file, relative to the job file; `job submit` sends it along. No site ever gets it. Images: a zip file."""
-    format: TableFormat = TableFormat.CSV
-    """How a table is written."""
+    format: HeldOutFormat = TableFormat.CSV
+    """How a table is written: `csv` or `jsonl`."""
     text: Text = "text"
     """Column that holds the texts."""
     label: Text = "label"

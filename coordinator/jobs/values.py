@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, Field, PlainValidator, StringConstraints
 
 from ravan.codec import fields
+from ravan.data.source import LINES, TableFormat
 from ravan.errors import ProtocolError
 from ravan.manifest.plan import TEXT_SLOT
 
@@ -64,6 +65,12 @@ def _checked_deadline(value: Any) -> Any:
     raise ValueError('must be "auto" or a number of seconds above 0')
 
 
+def _checked_format(value: TableFormat) -> TableFormat:
+    if value not in LINES:
+        raise ValueError(f"held-out data are a file of {' or '.join(sorted(LINES))}; write the table as one")
+    return value
+
+
 def _checked_seed(value: str) -> str:
     if value and not re.fullmatch(r"[0-9a-f]{64}", value):
         raise ValueError("must be 64 hexadecimal digits in lower case, or be left out")
@@ -83,3 +90,4 @@ Prompt = Annotated[str, AfterValidator(_checked_prompt)]
 Targets = Annotated[tuple[Text, ...], AfterValidator(_checked_targets)]
 Rank = Annotated[int | Literal["auto"], PlainValidator(_checked_rank)]
 Seed = Annotated[str, AfterValidator(_checked_seed)]
+HeldOutFormat = Annotated[TableFormat, AfterValidator(_checked_format)]

@@ -1,58 +1,87 @@
-"""The examples that this site has under a name: read for a job, or counted for its owner."""
+"""The examples that this site has under a name, read for a job."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+import os
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
 
-from edge_agent.config import DataTable
+from edge_agent.config import AgentFile, DataTable
+from ravan.data.contents import split_examples
 from ravan.data.examples import KIND_OF_TASK, Examples, read_examples
-from ravan.data.images import iterate_images
-from ravan.data.series import iterate_labels
-from ravan.data.source import DataKind, DataSource, nothing_to_learn
-from ravan.data.texts import iterate_texts
+from ravan.data.source import DataSource, unreadable
+from ravan.data.stamp import Stamp, read_stamp
 from ravan.errors import DataError, ErrorReason
 from ravan.manifest.plan import TrainingSettings
 
-UNIT: Final[Mapping[DataKind, str]] = {
-    DataKind.TEXTS: "rows",
-    DataKind.IMAGES: "images",
-    DataKind.SERIES: "rows",
-}
-"""What is counted."""
-
-LACK: Final[Mapping[DataKind, str]] = {
-    DataKind.TEXTS: "without text",
-    DataKind.IMAGES: "that cannot be read",
-    DataKind.SERIES: "without label",
-}
-"""Why some are of no use."""
-
-_WANTED: Final[Mapping[DataKind, str]] = {
-    DataKind.TEXTS: "row with a text",
-    DataKind.IMAGES: "image that can be read",
-    DataKind.SERIES: "row with a label",
-}
-"""What there must be one of."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataReport:
-    """What `data check` may tell of a site's data: counts, never contents."""
+class SiteExamples:
+    """What a job learns from at this site."""
 
-    kind: DataKind
-    found: int
-    """Rows or images."""
-    unusable: int
-    """Those that there is nothing to learn from."""
-    per_label: dict[str, int]
-    """The others."""
+    examples: Examples
+    stamp: Stamp
+    """Of the source, from before it was read."""
+    duplicates: int
+    """Examples that were there already."""
+    kept_back: int
+    """Examples for validation, which are not among `examples`."""
 
 
-def read_site_data(name: str, table: DataTable, training: TrainingSettings) -> Examples:
-    """Read the site's examples with its own column names; raise DataError for whatever is wrong with them."""
+def read_site_data(config: AgentFile, training: TrainingSettings) -> SiteExamples:
+    """Read what a job asks for, with the site's own column names; raise DataError for whatever is wrong with it.
+
+    Blocks on the disk or a database.
+    """
+    name = training.data
+    table = config.data_table(name)
+    _check_kind(name, table, training)
+    source = source_of(name, table)
+    stamp = read_stamp(source)
+    found = split_examples(read_examples(source, training), table.duplicates, table.validation_share)
+    check_number(name, len(found.training), config.policy.minimum_examples)
+    return SiteExamples(
+        examples=found.training, stamp=stamp, duplicates=found.duplicates, kept_back=len(found.validation)
+    )
+
+
+def has_changed(config: AgentFile, training: TrainingSettings, stamp: Stamp) -> bool:
+    """Return whether what a job asks for is other than it was; raise DataError. Blocks on the disk or a database."""
+    return read_stamp(source_of(training.data, config.data_table(training.data))) != stamp
+
+
+def check_number(name: str, found: int, minimum: int) -> None:
+    """Raise DataError DATA_TOO_FEW unless there are enough examples."""
+    if found < minimum:
+        raise DataError(
+            f"[data.{name}] has {found} examples to learn from; this site takes part with {minimum} or more.",
+            reason=ErrorReason.DATA_TOO_FEW,
+            next_step="Wait until there are more, or lower [policy] minimum_examples in agent.toml.",
+        )
+
+
+def source_of(name: str, table: DataTable) -> DataSource:
+    """Return where a table's examples lie, with the password that is valid now; raise DataError DATA_UNREADABLE."""
+    return DataSource(
+        path=table.path or Path(),
+        name=f"[data.{name}] {table.path or table.url}",
+        format=table.format,
+        text=table.text,
+        label=table.label,
+        group=table.group,
+        columns=table.columns,
+        encoding=table.encoding,
+        separator=table.separator,
+        decimal=table.decimal,
+        query=table.query,
+        url=table.url,
+        password=_password(name, table),
+        labels=table.labels,
+        file=table.file,
+    )
+
+
+def _check_kind(name: str, table: DataTable, training: TrainingSettings) -> None:
     wanted = KIND_OF_TASK[training.task]
     if table.kind is not wanted:
         raise DataError(
@@ -60,35 +89,21 @@ def read_site_data(name: str, table: DataTable, training: TrainingSettings) -> E
             reason=ErrorReason.DATA_MISSING,
             next_step=f'Set kind = "{wanted}" if that is what lies there, or ask HQ which name the job should use.',
         )
-    return read_examples(_source(name, table), training)
 
 
-def report_data(name: str, table: DataTable) -> DataReport:
-    """Count the examples of one table by label; raise DataError when it cannot be read or nothing can be learnt."""
-    source = _source(name, table)
-    counters: Mapping[DataKind, Callable[[DataSource], Iterator[tuple[str, bool]]]] = {
-        DataKind.TEXTS: lambda source: ((label, bool(text.strip())) for _, text, label in iterate_texts(source)),
-        DataKind.IMAGES: iterate_images,
-        DataKind.SERIES: lambda source: ((label, bool(label)) for label in iterate_labels(source)),
-    }
-    labels: Counter[str] = Counter()
-    found = 0
-    for label, usable in counters[table.kind](source):
-        found += 1
-        labels[label] += usable
-    if not labels.total():
-        raise nothing_to_learn(source.name, _WANTED[table.kind])
-    per_label = {label: count for label, count in sorted(labels.items()) if count}
-    return DataReport(kind=table.kind, found=found, unusable=found - labels.total(), per_label=per_label)
-
-
-def _source(name: str, table: DataTable) -> DataSource:
-    return DataSource(
-        path=table.path,
-        name=f"[data.{name}] {table.path}",
-        format=table.format,
-        text=table.text,
-        label=table.label,
-        group=table.group,
-        columns=table.columns,
-    )
+def _password(name: str, table: DataTable) -> str:
+    if table.password_file is not None:
+        try:
+            return table.password_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            said = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise unreadable(
+                f"[data.{name}] password_file {table.password_file} cannot be read: {said}.",
+                "Check the path and that the agent's user may read it.",
+            ) from None
+    if table.password_variable and table.password_variable not in os.environ:
+        raise unreadable(
+            f"[data.{name}] password_variable: there is no environment variable {table.password_variable}.",
+            "Set it for the agent's process, or name a password_file.",
+        )
+    return os.environ.get(table.password_variable, "") if table.password_variable else ""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from edge_agent.config import AgentFile, DataTable
-from edge_agent.data.site_data import read_site_data
+from edge_agent.config import AgentFile
+from edge_agent.data.site_data import SiteExamples, has_changed, read_site_data
 from edge_agent.hardware.correction import correct_profile
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.memory import resident_bytes
@@ -17,8 +17,8 @@ from edge_agent.hardware.profile_cache import MeasuredJob, ProfileCache
 from edge_agent.session.activity import ActivityBoard
 from edge_agent.session.lane import Lane
 from edge_agent.session.transfer import Downloads
-from ravan.data.examples import Examples
-from ravan.errors import DataError, ErrorReason, ResourceError
+from ravan.data.stamp import Stamp
+from ravan.errors import ErrorReason, ResourceError
 from ravan.ids import Digest
 from ravan.manifest.phases import AgentActivity
 from ravan.manifest.plan import JobPlan
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from ravan.tasks.task_model import EncodedExamples, TaskModel
 
 log = structlog.stdlib.get_logger(__name__)
-
-_DataStamp = tuple[int, int, int]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,8 +41,8 @@ class PreparedJob:
     """Files of bases that this machine draws differently, by matrix ordinal."""
     profile: JobProfile
     data: EncodedExamples
-    data_stamp: _DataStamp
-    """Of the file or folder that `data` came from."""
+    data_stamp: Stamp
+    """Of the source that `data` came from."""
 
 
 class JobDesk:
@@ -75,15 +73,13 @@ class JobDesk:
     async def prepare(self, plan: JobPlan, digest: Digest) -> JobProfile:
         """Return the job's measured cost; raise DataError before anything is fetched, or another RavanError."""
         log.info("preparing", job=plan.job_name, model=plan.model_name)
-        table = self._config.data_table(plan.training.data)
-        stamp = _stamp(table)
-        examples = await self._lane.in_thread(lambda _: read_site_data(plan.training.data, table, plan.training))
-        log.info("data read", job=plan.job_name, examples=len(examples), left_out=examples.left_out)
+        found = await self._lane.in_thread(lambda _: read_site_data(self._config, plan.training))
+        log.info("data read", job=plan.job_name, **_counts(found))
         with self._board.doing(AgentActivity.DOWNLOADING):
             blobs = await self._fetch_model(plan)
         bases = await self._fetch_bases(plan)
         with self._board.doing(AgentActivity.MEASURING):
-            job = await self._lane.in_thread(lambda _: self._build(plan, digest, blobs, bases, examples, stamp))
+            job = await self._lane.in_thread(lambda _: self._build(plan, digest, blobs, bases, found))
         self._jobs[digest] = job
         self._say_what_is_missing(job)
         return job.profile
@@ -113,14 +109,12 @@ class JobDesk:
         return self._slot.load(job.folder, job.plan)
 
     def refresh_data(self, job: PreparedJob) -> EncodedExamples:
-        """Return the job's data, read again if the file has changed; raise DataError. Blocks."""
-        table = self._config.data_table(job.plan.training.data)
-        stamp = _stamp(table)
-        if stamp != job.data_stamp:
-            examples = read_site_data(job.plan.training.data, table, job.plan.training)
-            job.data = self.model_of(job).encode(examples)
-            job.data_stamp = stamp
-            log.info("data read again", job=job.plan.job_name, examples=len(examples))
+        """Return the job's data, read again if they have changed; raise DataError. Blocks."""
+        if has_changed(self._config, job.plan.training, job.data_stamp):
+            found = read_site_data(self._config, job.plan.training)
+            job.data = self.model_of(job).encode(found.examples)
+            job.data_stamp = found.stamp
+            log.info("data read again", job=job.plan.job_name, **_counts(found))
         return job.data
 
     async def _fetch_model(self, plan: JobPlan) -> dict[str, Path]:
@@ -151,8 +145,7 @@ class JobDesk:
         digest: Digest,
         blobs: dict[str, Path],
         bases: dict[int, Path],
-        examples: Examples,
-        stamp: _DataStamp,
+        found: SiteExamples,
     ) -> PreparedJob:
         """Load, encode, measure. Blocks."""
         import torch  # noqa: PLC0415 - slow to import, and not needed before a job comes
@@ -163,13 +156,13 @@ class JobDesk:
         self._check_room(plan)
         folder = assemble_model_folder(plan, blobs, self._config.agent.cache_dir / "models")
         task = self._slot.load(folder, plan)
-        data = task.encode(examples)
+        data = task.encode(found.examples)
         return PreparedJob(
             plan=plan,
             folder=folder,
             bases=bases,
             data=data,
-            data_stamp=stamp,
+            data_stamp=found.stamp,
             profile=self._measured(plan, digest, task, data, bases),
         )
 
@@ -229,22 +222,18 @@ class JobDesk:
             )
 
 
+def _counts(found: SiteExamples) -> dict[str, int]:
+    return {
+        "examples": len(found.examples),
+        "left_out": found.examples.left_out,
+        "duplicates": found.duplicates,
+        "kept_back": found.kept_back,
+    }
+
+
 def _figures(profile: JobProfile) -> dict[str, int]:
     return {
         "loaded_mb": profile.ram_loaded_bytes >> 20,
         "step_mb": profile.ram_floor_bytes >> 20,
         "matrix_kb": profile.ram_per_matrix_bytes >> 10,
     }
-
-
-def _stamp(table: DataTable) -> _DataStamp:
-    try:
-        inside = sorted(table.path.rglob("*")) if table.path.is_dir() else []
-        states = [path.stat() for path in (table.path, *inside)]
-    except OSError as error:
-        raise DataError(
-            f"{table.path} cannot be opened: {error.strerror}.",
-            reason=ErrorReason.DATA_UNREADABLE,
-            next_step="Check the path in agent.toml, and that the agent's user may read the file.",
-        ) from error
-    return len(states), max(state.st_mtime_ns for state in states), sum(state.st_size for state in states)

@@ -15,6 +15,7 @@ from fuzz.targets.jobs import JOB_FILE
 from fuzz.targets.messages import AGENT_MESSAGES, DOCUMENTS, INSTRUCTIONS
 from fuzz.targets.models import MODEL_FILES
 from fuzz.targets.shares import SHARES
+from fuzz.targets.table_files import TABLE_FILES
 from fuzz.targets.tables import TABLES
 from fuzz.targets.views import OPERATOR_VIEWS
 
@@ -32,6 +33,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         JOB_FILE,
         MODEL_FILES,
         TABLES,
+        TABLE_FILES,
         IMAGES,
         OPERATOR_VIEWS,
     )

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from fuzz.target import Format, Target, require
-from ravan.data.series import read_series
+from ravan.data.series import Window, read_series
 from ravan.data.source import DataSource, TableFormat
 from ravan.data.texts import read_texts
 from ravan.errors import DataError, ErrorReason
@@ -34,7 +34,9 @@ def _read_series(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log"
         path.write_bytes(data)
-        examples = read_series(DataSource(path=path, name="log", group="machine"), _LABELS, ("oil", "rpm"), 2, 1)
+        examples = read_series(
+            DataSource(path=path, name="log", group="machine"), _LABELS, ("oil", "rpm"), Window(rows=2, step=1)
+        )
     require(0 < len(examples.starts) == len(examples.label_ids), "windows and labels do not pair")
     require(bool((examples.starts + 2 <= len(examples.values)).all()), "a window goes beyond the rows")
     require(bool(np.isfinite(examples.values).all()), "a value is not finite")

@@ -13,7 +13,7 @@ from ravan.codec.fields import malformed
 from ravan.errors import ErrorReason
 from ravan.manifest.assignment import Suite
 from ravan.manifest.phases import AgentActivity, DropReason, JobState, RoundOutcome, RoundPhase, SiteState
-from ravan.manifest.plan import BasisKind, Denominator, Optimiser, Precision, Task
+from ravan.manifest.plan import BasisKind, Denominator, LabelRule, Optimiser, Precision, Task
 from ravan.manifest.profile import LimitSource
 from ravan.wire.v1 import errors_pb2, hardware_pb2, operator_service_pb2, round_pb2, site_service_pb2
 
@@ -66,6 +66,7 @@ BASIS_KIND: Final = EnumMap(BasisKind, round_pb2.BasisKind, "BASIS_KIND_")
 OPTIMISER: Final = EnumMap(Optimiser, round_pb2.Optimiser, "OPTIMISER_")
 DENOMINATOR: Final = EnumMap(Denominator, round_pb2.Denominator, "DENOMINATOR_")
 PRECISION: Final = EnumMap(Precision, round_pb2.Precision, "PRECISION_", absent=Precision.FLOAT32)
+LABEL_RULE: Final = EnumMap(LabelRule, round_pb2.LabelRule, "LABEL_RULE_", absent=LabelRule.LAST)
 SUITE: Final = EnumMap(Suite, round_pb2.Suite, "SUITE_")
 ROUND_PHASE: Final = EnumMap(RoundPhase, round_pb2.RoundPhase, "ROUND_PHASE_")
 ROUND_OUTCOME: Final = EnumMap(RoundOutcome, round_pb2.RoundOutcome, "ROUND_OUTCOME_")

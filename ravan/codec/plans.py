@@ -12,6 +12,7 @@ from ravan.manifest.plan import (
     AdapterSettings,
     DenseParameter,
     JobPlan,
+    LabelRule,
     Matrix,
     Precision,
     Task,
@@ -161,6 +162,7 @@ def _training_to_wire(value: TrainingSettings) -> round_pb2.TrainingSettings:
         image_side=value.image_side,
         channels=value.channels,
         window_step=value.window_step,
+        label_rule=enums.LABEL_RULE.to_wire(None if value.label_rule is LabelRule.LAST else value.label_rule),
     )
 
 
@@ -181,6 +183,7 @@ def _training_from_wire(wire: round_pb2.TrainingSettings) -> TrainingSettings:
         image_side=fields.ranged(wire.image_side, 0, _IMAGE_SIDE, "side of an image"),
         channels=fields.unique(tuple(fields.text(name, "channel") for name in wire.channels), "channels"),
         window_step=fields.ranged(wire.window_step, 0, _DIMENSION, "step of windows"),
+        label_rule=enums.LABEL_RULE.from_wire(wire.label_rule),
     )
     _check_inputs(training)
     return training

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from ravan.data.images import ImageExamples, read_images
-from ravan.data.series import SeriesExamples, read_series
+from ravan.data.series import SeriesExamples, Window, read_series
 from ravan.data.source import DataKind, DataSource
 from ravan.data.texts import AnswerExamples, TextExamples, read_answers, read_texts
 from ravan.manifest.plan import Task, TrainingSettings
@@ -29,7 +29,10 @@ def read_examples(source: DataSource, training: TrainingSettings) -> Examples:
         Task.CAUSAL_LM: lambda: read_answers(source, training.labels),
         Task.IMAGE_CLASSIFICATION: lambda: read_images(source, training.labels, training.image_side),
         Task.SERIES_CLASSIFICATION: lambda: read_series(
-            source, training.labels, training.channels, training.max_length, training.window_step
+            source,
+            training.labels,
+            training.channels,
+            Window(rows=training.max_length, step=training.window_step, rule=training.label_rule),
         ),
     }
     return readers[training.task]()

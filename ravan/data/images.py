@@ -1,4 +1,4 @@
-"""Images in folders that are named like their labels; the folder of folders may be packed into one zip file.
+"""Labelled images; the folder that they lie in may be packed into one zip file.
 
 What an image file says about itself is not believed: formats and sizes are limited, nothing is unpacked to disk, and a
 name in an archive serves as a label and nothing else. An image that cannot be read is left out and counted.
@@ -8,70 +8,61 @@ from __future__ import annotations
 
 import io
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Final, Protocol
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ravan.data.labels import LabelIndex, printable
-from ravan.data.source import DataSource, nothing_to_learn, unreadable
+from ravan.data.image_files import IMAGE_SUFFIXES, ImageFiles, open_files
+from ravan.data.image_labels import LabelledFile, labelled_files
+from ravan.data.labels import LabelIndex
+from ravan.data.source import DataSource, nothing_to_learn
+from ravan.data.tables import Refuse, raise_refusal
 
-IMAGE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _FORMATS: Final = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
-_FILE_LIMIT: Final = 64 << 20
-"""Most bytes of an image file."""
 _PIXEL_LIMIT: Final = 100_000_000
 """Most pixels of an image; small files can claim enormous ones."""
-_SHOWN_NAME: Final = 200
-"""Most characters of a file's name that a sentence repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageExamples:
-    """Labelled images, scaled to one size, in the order of their names."""
+    """Labelled images, scaled to one size, in the order of their names or of the list of labels."""
 
     pixels: NDArray[np.uint8] = field(repr=False)
     """(images, side, side, 3): red, green, blue."""
     label_ids: tuple[int, ...] = field(repr=False)
     left_out: int
-    """Files left out because they are no image that can be read."""
+    """Files left out because they are no image that can be read, or are listed and not there."""
 
     def __len__(self) -> int:
         return len(self.label_ids)
 
+    def contents(self) -> Iterator[tuple[bytes, object]]:
+        """Yield each example's bytes, and its label."""
+        yield from ((pixels.tobytes(), label) for pixels, label in zip(self.pixels, self.label_ids, strict=True))
 
-class ImageFiles(Protocol):
-    """Image files by name."""
-
-    def names(self) -> list[PurePosixPath]:
-        """Return the names of all image files, sorted."""
-        ...
-
-    def read(self, name: PurePosixPath) -> bytes:
-        """Return a file's content, empty when it is too large; raise OSError or zipfile.BadZipFile."""
-        ...
+    def choose(self, rows: Sequence[int]) -> ImageExamples:
+        """Return those examples alone."""
+        return replace(self, pixels=self.pixels[list(rows)], label_ids=tuple(self.label_ids[row] for row in rows))
 
 
 def read_images(source: DataSource, labels: Sequence[str], side: int) -> ImageExamples:
     """Read all images, each scaled as a whole to `side` x `side` pixels.
 
     Raise DataError DATA_UNREADABLE for a place without an image or that cannot be read, and DATA_UNKNOWN_LABEL for an
-    image in a folder whose name is not among `labels`.
+    image whose label is not among `labels`.
     """
     index = LabelIndex(labels)
     pixels: list[NDArray[np.uint8]] = []
     ids: list[int] = []
     left_out = 0
-    with _open_files(source) as files:
-        names = files.names()
+    with open_files(source) as files:
         # All labels are known before the first image is decoded, which takes long.
-        for name, label_id in [(name, index.look_up(name.parent.name, _place(source, name))) for name in names]:
-            image = _scaled(files, name, side)
+        for each, label_id in [(each, index.look_up(each.label, each.place)) for each in labelled_files(source, files)]:
+            image = _scaled(files, each.name, side) if each.present else None
             if image is None:
                 left_out += 1
             else:
@@ -82,63 +73,13 @@ def read_images(source: DataSource, labels: Sequence[str], side: int) -> ImageEx
     return ImageExamples(pixels=np.stack(pixels), label_ids=tuple(ids), left_out=left_out)
 
 
-def iterate_images(source: DataSource) -> Iterator[tuple[str, bool]]:
-    """Yield (label, whether it can be read) for each image file."""
-    with _open_files(source) as files:
-        for name in files.names():
-            yield name.parent.name, _scaled(files, name, 1) is not None
-
-
-class _Folder:
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def names(self) -> list[PurePosixPath]:
-        files = (path for path in self._root.rglob("*") if path.is_file())
-        found = (PurePosixPath(path.relative_to(self._root).as_posix()) for path in files)
-        return sorted(name for name in found if name.suffix.lower() in IMAGE_SUFFIXES)
-
-    def read(self, name: PurePosixPath) -> bytes:
-        path = self._root / name
-        return path.read_bytes() if path.stat().st_size <= _FILE_LIMIT else b""
-
-
-class _Archive:
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self._archive = archive
-        self._entries = {PurePosixPath(entry.filename): entry for entry in archive.infolist() if not entry.is_dir()}
-
-    def names(self) -> list[PurePosixPath]:
-        return sorted(name for name in self._entries if name.suffix.lower() in IMAGE_SUFFIXES)
-
-    def read(self, name: PurePosixPath) -> bytes:
-        with self._archive.open(self._entries[name]) as file:
-            content = file.read(_FILE_LIMIT + 1)
-        return content if len(content) <= _FILE_LIMIT else b""
-
-
-def _place(source: DataSource, name: PurePosixPath) -> str:
-    return f"{source.name}, {printable(str(name), _SHOWN_NAME)},"
-
-
-@contextmanager
-def _open_files(source: DataSource) -> Iterator[ImageFiles]:
-    try:
-        if source.path.is_dir():
-            yield _Folder(source.path)
-        else:
-            with zipfile.ZipFile(source.path) as archive:
-                yield _Archive(archive)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        raise unreadable(
-            f"{source.name} is neither a folder nor a sound zip file.",
-            "Give the folder whose folders are named like the labels, or that folder as a zip file.",
-        ) from None
-    except OSError as error:
-        raise unreadable(
-            f"{source.name} cannot be opened: {error.strerror}.",
-            "Check the path and that the program's user may read it.",
-        ) from None
+def iterate_images(
+    source: DataSource, side: int, refuse: Refuse = raise_refusal
+) -> Iterator[tuple[LabelledFile, NDArray[np.uint8] | None]]:
+    """Yield each image file and, unless it cannot be read, its pixels at this size."""
+    with open_files(source) as files:
+        for each in labelled_files(source, files, refuse):
+            yield each, _scaled(files, each.name, side) if each.present else None
 
 
 def _scaled(files: ImageFiles, name: PurePosixPath, side: int) -> NDArray[np.uint8] | None:

@@ -6,11 +6,12 @@ A row without text is left out and counted; a row without a known label, or with
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from ravan.data.cells import text_of
 from ravan.data.labels import LabelIndex
 from ravan.data.source import DataSource, nothing_to_learn, unreadable
-from ravan.data.tables import iterate_rows
+from ravan.data.tables import Refuse, iterate_rows, raise_refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,15 @@ class TextExamples:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def contents(self) -> Iterator[tuple[bytes, object]]:
+        """Yield each example's bytes, and its label."""
+        yield from ((text.encode(), label) for text, label in zip(self.texts, self.label_ids, strict=True))
+
+    def choose(self, rows: Sequence[int]) -> TextExamples:
+        """Return those examples alone."""
+        texts, ids = tuple(self.texts[row] for row in rows), tuple(self.label_ids[row] for row in rows)
+        return replace(self, texts=texts, label_ids=ids)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerExamples:
@@ -39,6 +49,15 @@ class AnswerExamples:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def contents(self) -> Iterator[tuple[bytes, object]]:
+        """Yield each example's bytes, and its answer."""
+        yield from ((text.encode(), answer) for text, answer in zip(self.texts, self.answers, strict=True))
+
+    def choose(self, rows: Sequence[int]) -> AnswerExamples:
+        """Return those examples alone."""
+        texts, answers = tuple(self.texts[row] for row in rows), tuple(self.answers[row] for row in rows)
+        return replace(self, texts=texts, answers=answers)
+
 
 def read_texts(source: DataSource, labels: Sequence[str]) -> TextExamples:
     """Read all labelled texts of a table.
@@ -48,7 +67,7 @@ def read_texts(source: DataSource, labels: Sequence[str]) -> TextExamples:
     """
     rows, left_out = _rows_with_text(source)
     index = LabelIndex(labels)
-    ids = tuple(index.look_up(label, f"{source.name}, line {line},") for line, _, label in rows)
+    ids = tuple(index.look_up(label, source.place(line)) for line, _, label in rows)
     return TextExamples(texts=tuple(text for _, text, _ in rows), label_ids=ids, left_out=left_out)
 
 
@@ -57,7 +76,7 @@ def read_answers(source: DataSource, labels: Sequence[str]) -> AnswerExamples:
     rows, left_out = _rows_with_text(source)
     index = LabelIndex(labels)
     for line, _, answer in rows:
-        place = f"{source.name}, line {line},"
+        place = source.place(line)
         if labels:
             index.look_up(answer, place)
         elif not answer:
@@ -66,10 +85,10 @@ def read_answers(source: DataSource, labels: Sequence[str]) -> AnswerExamples:
     return AnswerExamples(texts=texts, answers=answers, left_out=left_out)
 
 
-def iterate_texts(source: DataSource) -> Iterator[tuple[int, str, str]]:
-    """Yield (line, text, label or answer), neither checked beyond being there."""
-    for line, cells in iterate_rows(source, (source.text, source.label)):
-        yield line, cells[source.text], cells[source.label].strip()
+def iterate_texts(source: DataSource, refuse: Refuse = raise_refusal) -> Iterator[tuple[int, str, str]]:
+    """Yield (row number, text, label or answer), neither checked beyond being there."""
+    for line, cells in iterate_rows(source, (source.text, source.label), refuse):
+        yield line, text_of(cells[source.text]), text_of(cells[source.label]).strip()
 
 
 def _rows_with_text(source: DataSource) -> tuple[list[tuple[int, str, str]], int]:

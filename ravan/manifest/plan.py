@@ -36,6 +36,17 @@ class BasisKind(StrEnum):
     CONSTANT = "constant"
 
 
+class LabelRule(StrEnum):
+    """Which label a window of sensor values has, when its rows have several."""
+
+    LAST = "last"
+    """That of the last row."""
+    MAJORITY = "majority"
+    """That of most rows; of several such, the one that comes latest."""
+    ANY = "any"
+    """Of those that occur, the one that stands last in the job's list, which goes from harmless to grave."""
+
+
 class Optimiser(StrEnum):
     """Local optimiser of the agents."""
 
@@ -149,6 +160,8 @@ class TrainingSettings:
     """Sensor values: names of the model's inputs, in its order."""
     window_step: int = 0
     """Sensor values: rows from the start of one window to the next; means nothing elsewhere."""
+    label_rule: LabelRule = LabelRule.LAST
+    """Sensor values: which label a window has; the last row's elsewhere."""
 
     def rates_in(self, round_number: int) -> tuple[float, float]:
         """Return the learning rates of heads and of dense blocks in a round; rounds count from 1."""

@@ -32,6 +32,7 @@ REASONS: Final[dict[ErrorReason, tuple[StatusCode, type[RavanError]]]] = {
     ErrorReason.DATA_UNREADABLE: (StatusCode.INVALID_ARGUMENT, DataError),
     ErrorReason.DATA_UNKNOWN_LABEL: (StatusCode.INVALID_ARGUMENT, DataError),
     ErrorReason.DATA_MISSING: (StatusCode.FAILED_PRECONDITION, DataError),
+    ErrorReason.DATA_TOO_FEW: (StatusCode.FAILED_PRECONDITION, DataError),
     ErrorReason.MODEL_MISSING: (StatusCode.NOT_FOUND, ModelError),
     ErrorReason.MODEL_INVALID: (StatusCode.INVALID_ARGUMENT, ModelError),
     ErrorReason.ADAPTER_TOO_LARGE: (StatusCode.INVALID_ARGUMENT, ConfigError),

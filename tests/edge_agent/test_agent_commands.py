@@ -118,10 +118,26 @@ def test_data_check_counts(tmp_path: Path) -> None:
     config.write_text(data_table(write_rows(tmp_path / "rows.csv")))
     done = run("data", "check", "--config", config)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[0] == "orders: 16 rows"
+    assert done.stdout.splitlines()[0] == "orders: 16 rows, 12 there already"
     assert "hose" not in done.stdout
     report = json.loads(run("data", "check", "--config", config, "--json").stdout)
     assert report["orders"]["per_label"] == {"cab": 4, "engine": 4, "pump": 8}
+
+
+def test_data_check_says_whether_the_site_could_join(tmp_path: Path) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(data_table(write_rows(tmp_path / "rows.csv")) + '[data.broken]\npath = "nowhere"\n')
+    done = run("data", "check", "orders", "--config", config, "--job-labels", "pump, engine,cab,brake")
+    assert done.returncode == 0
+    assert done.stdout.endswith("This PC could take part in a job with these labels.\n")
+    done = run("data", "check", "orders", "--config", config, "--job-labels", "pump,engine", "--json")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)["orders"]
+    assert report["faulty"] == 4
+    assert "line 5, has the label 'cab'" in report["faults"][0]
+    assert report["obstacle"]
+    done = run("data", "check", "order", "--config", config)
+    assert (done.returncode, "`orders`" in done.stderr) == (1, True)
 
 
 def test_data_check_of_a_missing_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_agent.app import site_terms
-from edge_agent.config import SAMPLE, AgentFile, load_config
+from edge_agent.config import SAMPLE, AgentFile, DataTable, load_config
 from edge_agent.identity.keystore import Identity
 from edge_agent.session.acceptance import SiteTerms
 from ravan.data.source import TableFormat
@@ -37,9 +38,56 @@ def test_the_sample_shows_every_key_with_its_default() -> None:
         line for line in lines if line.startswith("[") or (" = " in line and "." not in line.split(" = ")[0])
     )
     shown = tomllib.loads(text)
-    assert set(shown.pop("data")) == {"work-orders"}
+    assert shown.pop("data").keys() == {"work-orders"}
     plain = AgentFile().model_dump(mode="json", exclude={"data"})
     assert shown == plain
+
+
+def test_the_sample_shows_every_key_of_a_data_table_with_its_default() -> None:
+    begin = SAMPLE.index("# [data.work-orders]")
+    keys = [line.removeprefix("# ") for line in SAMPLE[begin:].splitlines()]
+    shown = tomllib.loads("\n".join(line for line in keys if re.match(r"\[|[a-z_]+ = ", line)))["data"]["work-orders"]
+    # Those that have no default that could be shown.
+    for key in ("path", "password_file", "text", "label"):
+        assert shown.pop(key)
+    plain = DataTable(path=Path("x")).model_dump(mode="json", exclude={"path", "password_file", "text", "label"})
+    assert shown == plain
+
+
+def test_paths_of_data_are_relative_to_the_file(tmp_path: Path) -> None:
+    text = """[data.orders]
+        format = "postgresql"
+        url = "postgresql://reader@server:5432/plant"
+        query = "SELECT text, label FROM orders"
+        password_file = "password"
+        """
+    table = load_config(config_file(tmp_path, text), {}).data_table("orders")
+    assert (table.path, table.password_file) == (None, tmp_path / "password")
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ("", "path is missing"),
+        ('format = "sqlite"\npath = "a"', "query is missing"),
+        ('format = "sqlite"\nquery = "SELECT 1"', "path is missing"),
+        ('format = "postgresql"\nquery = "SELECT 1"', "url is missing"),
+        ('format = "postgresql"\nurl = "postgresql://a@b/c"', "query is missing"),
+        ('format = "postgresql"\nurl = "postgresql://a@b/c"\nquery = "SELECT 1"\npath = "a"', "path is not for"),
+        ('path = "a"\nurl = "postgresql://a@b/c"', "url is for"),
+        ('path = "a"\nquery = "SELECT 1"', "query is for databases alone"),
+        ('format = "postgresql"\nurl = "postgresql://a:secret@b/c"\nquery = "SELECT 1"', "no password may stand here"),
+        ('path = "a"\nseparator = "x"', "separator"),
+        ('path = "a"\nvalidation_share = 1.0', "validation_share"),
+        ('path = "a"\nencoding = "shift-jis"', "encoding"),
+    ],
+)
+def test_keys_of_data_that_do_not_go_together_are_named(tmp_path: Path, keys: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(config_file(tmp_path, f"[data.orders]\n{keys}\n"), {})
+    assert told in str(caught.value)
+    if "secret" in keys:
+        assert "secret" not in f"{caught.value} {caught.value.next_step}"
 
 
 def test_a_data_table_may_be_appended(tmp_path: Path) -> None:

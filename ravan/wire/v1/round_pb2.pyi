@@ -128,6 +128,34 @@ DENOMINATOR_COHORT: Denominator.ValueType  # 2
 """All survivors of the round."""
 Global___Denominator: _TypeAlias = Denominator  # noqa: Y015
 
+class _LabelRule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LabelRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LabelRule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LABEL_RULE_UNSPECIFIED: _LabelRule.ValueType  # 0
+    """Not set: the last row's, which is never sent."""
+    LABEL_RULE_LAST: _LabelRule.ValueType  # 1
+    """The label of the last row."""
+    LABEL_RULE_MAJORITY: _LabelRule.ValueType  # 2
+    """The label of most rows; of several such, the one that comes latest."""
+    LABEL_RULE_ANY: _LabelRule.ValueType  # 3
+    """Of the labels that occur, the one that stands last in the job's list."""
+
+class LabelRule(_LabelRule, metaclass=_LabelRuleEnumTypeWrapper):
+    """Which label a window of sensor values has, when its rows have several."""
+
+LABEL_RULE_UNSPECIFIED: LabelRule.ValueType  # 0
+"""Not set: the last row's, which is never sent."""
+LABEL_RULE_LAST: LabelRule.ValueType  # 1
+"""The label of the last row."""
+LABEL_RULE_MAJORITY: LabelRule.ValueType  # 2
+"""The label of most rows; of several such, the one that comes latest."""
+LABEL_RULE_ANY: LabelRule.ValueType  # 3
+"""Of the labels that occur, the one that stands last in the job's list."""
+Global___LabelRule: _TypeAlias = LabelRule  # noqa: Y015
+
 class _Precision:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -513,6 +541,7 @@ class TrainingSettings(_message.Message):
     IMAGE_SIDE_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
     WINDOW_STEP_FIELD_NUMBER: _builtins.int
+    LABEL_RULE_FIELD_NUMBER: _builtins.int
     task: Global___Task.ValueType
     """What the model is trained to do. Set by the coordinator."""
     data: _builtins.str
@@ -539,6 +568,8 @@ class TrainingSettings(_message.Message):
     """Pixels of both sides of an image. 0 for other tasks."""
     window_step: _builtins.int
     """Rows from one window of a series to the next. Means nothing for other tasks."""
+    label_rule: Global___LabelRule.ValueType
+    """Which label a window of a series has. Absent: that of its last row."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Class names; the position is the class index. Empty only where answers are free."""
@@ -565,10 +596,11 @@ class TrainingSettings(_message.Message):
         image_side: _builtins.int = ...,
         channels: _abc.Iterable[_builtins.str] | None = ...,
         window_step: _builtins.int = ...,
+        label_rule: Global___LabelRule.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "channels", b"channels", "data", b"data", "dense_learning_rate", b"dense_learning_rate", "image_side", b"image_side", "labels", b"labels", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "max_length", b"max_length", "optimiser", b"optimiser", "prompt", b"prompt", "steps", b"steps", "task", b"task", "weight_decay", b"weight_decay", "window_step", b"window_step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "channels", b"channels", "data", b"data", "dense_learning_rate", b"dense_learning_rate", "image_side", b"image_side", "label_rule", b"label_rule", "labels", b"labels", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "max_length", b"max_length", "optimiser", b"optimiser", "prompt", b"prompt", "steps", b"steps", "task", b"task", "weight_decay", b"weight_decay", "window_step", b"window_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

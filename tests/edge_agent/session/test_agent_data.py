@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from agent_world import World
 from scripted_headquarters import Left
-from tiny_jobs import write_rows
+from tiny_jobs import ROWS, write_rows
 
 from ravan.manifest.phases import DropReason
 from ravan.manifest.profile import JobProfile
@@ -34,6 +34,13 @@ async def test_missing_data_is_told_before_anything_is_downloaded(world: World) 
 )
 async def test_bad_data_is_told_as_a_reason_only(world: World, spoil: Any) -> None:
     spoil(world.root / "rows.csv")
+    async with world.agent():
+        world.prepare()
+        assert await world.hq.hear(Left) == Left(world.plan.job_id, 0, DropReason.DATA)
+
+
+async def test_too_few_examples_are_told_as_a_reason_only(world: World) -> None:
+    write_rows(world.root / "rows.csv", ROWS[:9])
     async with world.agent():
         world.prepare()
         assert await world.hq.hear(Left) == Left(world.plan.job_id, 0, DropReason.DATA)

@@ -27,6 +27,7 @@ from ravan.manifest.plan import (
     Denominator,
     DenseParameter,
     JobPlan,
+    LabelRule,
     Matrix,
     ModelFile,
     Optimiser,
@@ -96,6 +97,7 @@ def trainings(draw: st.DrawFn) -> TrainingSettings:
         image_side=draw(st.integers(int(images), 1 << 14)),
         channels=tuple(draw(st.lists(texts, unique=True, min_size=int(series), max_size=4))),
         window_step=draw(st.integers(int(series), 5000)),
+        label_rule=draw(st.sampled_from(LabelRule)),
     )
 
 

@@ -32,6 +32,11 @@ def read(path: Path, side: int = 4) -> ImageExamples:
     return read_images(DataSource(path=path, name="photos"), LABELS, side)
 
 
+def legible(path: Path) -> list[tuple[str, bool]]:
+    found = iterate_images(DataSource(path=path, name="photos"), 1)
+    return [(file.label, pixels is not None) for file, pixels in found]
+
+
 def refusal(path: Path, reason: ErrorReason) -> DataError:
     with pytest.raises(DataError) as caught:
         read(path)
@@ -75,7 +80,7 @@ def test_a_folder_and_its_zip_file_give_the_same(
             found.append((error.reason, str(error)))
         else:
             found.append((examples.pixels.tolist(), examples.label_ids, examples.left_out))
-        found.append(list(iterate_images(DataSource(path=path, name="photos"))))
+        found.append(legible(path))
     assert found[:2] == found[2:]
 
 
@@ -124,7 +129,7 @@ def test_what_cannot_be_read_is_left_out_and_counted(
     path = write(tmp_path / "photos", {"worn/a.png": plain_image(RED), "sound/b.png": content})
     examples = read(path)
     assert (examples.label_ids, examples.left_out) == ((0,), 1)
-    assert sorted(iterate_images(DataSource(path=path, name="photos"))) == [("sound", False), ("worn", True)]
+    assert legible(path) == [("sound", False), ("worn", True)]
 
 
 @pytest.mark.parametrize("write", WRITERS)

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ravan.data.series import SeriesExamples, iterate_labels, read_series
+from ravan.data.series import SeriesExamples, Window, iterate_readings, read_series
 from ravan.data.source import DataSource, TableFormat
 from ravan.errors import DataError, ErrorReason
+from ravan.manifest.plan import LabelRule
 
 LABELS = ("sound", "worn", "failing")
 CHANNELS = ("oil", "rpm")
@@ -30,7 +31,7 @@ def write_rows(path: Path, rows: Sequence[Row], header: str = "machine,oil,rpm,l
 
 def read(path: Path, window: int = 2, step: int = 1, **where: Any) -> SeriesExamples:
     where.setdefault("group", "machine")
-    return read_series(DataSource(path=path, name="log.csv", **where), LABELS, CHANNELS, window, step)
+    return read_series(DataSource(path=path, name="log.csv", **where), LABELS, CHANNELS, Window(rows=window, step=step))
 
 
 def windows_of(examples: SeriesExamples) -> list[tuple[list[list[float]], str]]:
@@ -76,7 +77,8 @@ def test_windows_are_those_of_a_slow_cutter(
     assert windows_of(examples) == wanted
     assert (len(examples), examples.window, examples.left_out) == (len(wanted), window, short)
     assert examples.values.dtype == np.float32
-    assert list(iterate_labels(DataSource(path=path, name="log.csv", group="machine"))) == [row[3] for row in rows]
+    source = DataSource(path=path, name="log.csv", group="machine")
+    assert [each.label for each in iterate_readings(source, ())] == [row[3] for row in rows]
 
 
 def test_machines_whose_rows_are_interleaved_have_their_own_windows(tmp_path: Path) -> None:
@@ -147,3 +149,28 @@ def test_json_lines_hold_series_as_well(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert windows_of(read(path, format=TableFormat.JSONL)) == [([[0.5, 900], [1, 1000]], "worn")]
+
+
+@pytest.mark.parametrize(
+    ("labels", "rule", "wanted"),
+    [
+        # By hand; LABELS go from harmless to grave.
+        (("worn", "sound", "sound"), LabelRule.LAST, "sound"),
+        (("worn", "sound", "sound"), LabelRule.MAJORITY, "sound"),
+        (("worn", "sound", "sound"), LabelRule.ANY, "worn"),
+        (("worn", "worn", "sound"), LabelRule.LAST, "sound"),
+        (("worn", "worn", "sound"), LabelRule.MAJORITY, "worn"),
+        (("sound", "worn", "failing"), LabelRule.MAJORITY, "failing"),
+        (("sound", "failing", "worn", "sound", "worn", "sound"), LabelRule.MAJORITY, "sound"),
+        (("sound", "worn", "sound", "worn"), LabelRule.MAJORITY, "worn"),
+        (("failing", "worn", "sound"), LabelRule.ANY, "failing"),
+        (("sound", "sound", "sound"), LabelRule.ANY, "sound"),
+    ],
+)
+def test_a_window_s_label_follows_the_rule(
+    tmp_path: Path, labels: tuple[str, ...], rule: LabelRule, wanted: str
+) -> None:
+    path = write_rows(tmp_path / "log.csv", [("a", 1, 2, label) for label in ("sound", *labels)])
+    source = DataSource(path=path, name="log.csv")
+    examples = read_series(source, LABELS, CHANNELS, Window(rows=len(labels), step=1, rule=rule))
+    assert LABELS[examples.label_ids[1]] == wanted

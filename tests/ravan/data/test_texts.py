@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ravan.data.source import DataSource, TableFormat
+from ravan.data.source import LINES, DataSource, TableFormat
 from ravan.data.texts import TextExamples, read_texts
 from ravan.errors import DataError, ErrorReason
 
@@ -83,19 +83,13 @@ def test_broken_csv_is_refused_with_a_sentence(tmp_path: Path, content: bytes | 
     assert caught.value.next_step
 
 
-def test_semicolons_are_recognised(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
-        read_csv(tmp_path / "a.csv", "text;subsystem\nhose;engine\n")
-    assert "semicolons" in caught.value.next_step
-
-
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         ('{"text": "hose"\n', "line 1, is no JSON object"),
         ("[1]\n", "line 1, is no JSON object"),
         ('{"text": "hose", "label": "engine"}\n', "no column 'subsystem' in line 1; its columns are: text, label"),
-        ('{"text": ["hose"], "subsystem": "engine"}\n', "line 1, has no text in 'text'"),
+        ('{"text": ["hose"], "subsystem": "engine"}\n', "line 1, has no text or number in 'text'"),
         ("[" * 100_000 + "\n", "line 1, is no JSON object"),
         ('{"text": ' + "9" * 5000 + "}\n", "line 1, is no JSON object"),
     ],
@@ -129,7 +123,7 @@ def test_what_the_standard_writers_write_is_read_back(
         assert (examples.texts, examples.label_ids) == wanted
 
 
-@given(st.binary(max_size=300), st.sampled_from(TableFormat))
+@given(st.binary(max_size=300), st.sampled_from(sorted(LINES)))
 def test_any_bytes_are_read_or_refused_with_a_reason(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, table_format: TableFormat
 ) -> None:
