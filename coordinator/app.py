@@ -13,13 +13,15 @@ import structlog
 from grpc import aio
 
 from coordinator.api.enrolment import EnrolmentServicer
+from coordinator.api.membership import MembershipDesk
 from coordinator.api.operator import OperatorPorts, OperatorServicer
 from coordinator.api.site import SiteServicer
 from coordinator.api.transfer import TransferServicer
 from coordinator.config import CoordinatorFile, DataFolder
 from coordinator.data_lock import hold_data_folder
 from coordinator.enrolment.pki import Pki, load_pki
-from coordinator.enrolment.registry import Registry
+from coordinator.enrolment.registry import DAY_S, Registry
+from coordinator.enrolment.succession import CertificateTerms
 from coordinator.evaluation.pool import ModelWorker
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.outbox import Outbox
@@ -146,7 +148,14 @@ class Daemon:
         self._http = self._open_http()
         self._enrolment, self._sites = self._build_servers()
         self._ports = self._bind()
-        self._registry = Registry(store, self._pki, self._address(), self._clock)
+        self._registry = Registry(
+            store,
+            self._pki,
+            self._address(),
+            self._clock,
+            terms=_certificate_terms(config),
+            on_renewal=catalog.note_renewal,
+        )
         self._operators = self._serve_operators()
         self._health = self._add_services()
 
@@ -218,6 +227,7 @@ class Daemon:
             GuardPolicy(
                 access=access,
                 is_revoked=self._is_revoked,
+                is_expired=self._is_expired,
                 on_call=self._catalog.note_call,
                 on_refusal=self._catalog.note_refusal,
             )
@@ -260,6 +270,7 @@ class Daemon:
         site = SiteServicer(
             self._fleet,
             self._conductor,
+            MembershipDesk(self._registry, self._fleet, self._pki),
             self._clock,
             heartbeat_interval_s=self._config.fleet.heartbeat_interval_s,
             timeline=self._timeline,
@@ -286,6 +297,9 @@ class Daemon:
     def _is_revoked(self, caller: Caller) -> bool:
         return self._registry.is_revoked(caller)  # the registry is made once the ports are known
 
+    def _is_expired(self, caller: Caller) -> bool:
+        return self._registry.is_expired(caller)
+
     def _draw_basis(self, digest: Digest) -> bytes | None:
         for plan in self._conductor.plans():
             basis = basis_blob(plan, digest)
@@ -307,6 +321,11 @@ class Daemon:
 
     def _where(self) -> str:
         return ", ".join(f"{name} {address}" for name, address in self._census.addresses)
+
+
+def _certificate_terms(config: CoordinatorFile) -> CertificateTerms:
+    days = config.enrolment
+    return CertificateTerms(life_s=days.certificate_days * DAY_S, grace_s=days.renewal_grace_days * DAY_S)
 
 
 def _ignore_bytes(count: int) -> None:

@@ -44,6 +44,17 @@ class FleetTable(BaseModel):
     silence_s: float = Field(default=15, gt=0, le=86_400)
 
 
+class EnrolmentTable(BaseModel):
+    """Certificates of sites."""
+
+    model_config = STRICT
+
+    certificate_days: int = Field(default=30, ge=1, le=730)
+    """Life of a site's certificate; agents renew it by themselves at two thirds."""
+    renewal_grace_days: int = Field(default=90, ge=0, le=730)
+    """How long after its end a site may still renew it, as it proves its identity key."""
+
+
 class EvaluationTable(BaseModel):
     """The worker process that evaluates models."""
 
@@ -110,6 +121,7 @@ class CoordinatorFile(BaseModel):
 
     server: ServerTable
     fleet: FleetTable = FleetTable()
+    enrolment: EnrolmentTable = EnrolmentTable()
     evaluation: EvaluationTable = EvaluationTable()
     database: DatabaseTable = DatabaseTable()
     objects: ObjectsTable = ObjectsTable()
@@ -182,6 +194,12 @@ hosts = @HOSTS@
 # Seconds after which a site whose connection ended counts as lost. A site whose connection stands
 # without heartbeats is lost after three intervals more.
 # silence_s = 15
+
+[enrolment]
+# Days that the certificate of a site lasts. Agents renew it by themselves after two thirds of them.
+# certificate_days = 30
+# Days after its end for which a PC that was switched off may still renew it. Later it needs a new join string.
+# renewal_grace_days = 90
 
 [evaluation]
 # Processor threads of the worker that evaluates models.

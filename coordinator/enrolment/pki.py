@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from coordinator.enrolment.ca import Authority, create_authority, issue_client, issue_server
 from ravan.errors import ErrorReason, IdentityError, StateError
 from ravan.identity.certificates import Role, is_issued_by, load_certificate
-from ravan.identity.keyfiles import make_private_folder, read_private, write_private
+from ravan.identity.keyfiles import make_private_folder, read_private, read_secret, write_private
 from ravan.identity.keys import (
     new_tls_key,
     private_pem,
@@ -46,6 +46,26 @@ class Pki:
     server_key: bytes = field(repr=False)
     server_certificate: bytes
     manifest_key: ed25519.Ed25519PrivateKey = field(repr=False)
+    next_ca: bytes = b""
+    """Authority that is being introduced, PEM; empty when there is none."""
+    old_ca: bytes = b""
+    """Authority whose last certificates are still out, PEM; empty when there is none."""
+    hand_over: str = ""
+    """From the authority of before to that of after, for sites that trust only the first; empty when there is none."""
+
+    @property
+    def trusted_by_sites(self) -> bytes:
+        """Authorities that sites are to trust, PEM: the old one has no part in that any more."""
+        return self.ca_pem + self.next_ca
+
+    @property
+    def trusted_by_server(self) -> bytes:
+        """Authorities whose client certificates get through the handshake, PEM."""
+        return self.ca_pem + self.next_ca + self.old_ca
+
+    def current(self) -> Pki:
+        """Return itself: these keys do not change."""
+        return self
 
     @property
     def manifest_public(self) -> bytes:
@@ -61,6 +81,14 @@ class Pki:
     def server_expires_at(self) -> float:
         """Seconds since the Unix epoch."""
         return load_certificate(self.server_certificate).not_valid_after_utc.timestamp()
+
+
+class Keys(Protocol):
+    """Where the keys of now come from; a `Pki` gives itself, a watched folder what lies there."""
+
+    def current(self) -> Pki:
+        """Return all keys and certificates as they are now."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,15 +127,15 @@ def create_pki(folder: Path, hosts: Sequence[str], *, now: float) -> Pki:
 def load_pki(folder: Path) -> Pki:
     """Read the folder; raise IdentityError when a file is missing, damaged or of another authority."""
     authority = Authority(
-        key=read_tls_key(read_private(folder / CA_KEY)),
+        key=read_tls_key(read_secret(folder / CA_KEY)),
         certificate=load_certificate(read_private(folder / CA_CERTIFICATE)),
     )
     pki = Pki(
         authority=authority,
         ca_pem=authority.certificate.public_bytes(Encoding.PEM),
-        server_key=read_private(folder / SERVER_KEY),
+        server_key=read_secret(folder / SERVER_KEY),
         server_certificate=read_private(folder / SERVER_CERTIFICATE),
-        manifest_key=read_identity_key(read_private(folder / MANIFEST_KEY)),
+        manifest_key=read_identity_key(read_secret(folder / MANIFEST_KEY)),
     )
     server = load_certificate(pki.server_certificate)
     _require_pair(folder / CA_KEY, authority.key.public_key(), authority.certificate)
@@ -120,7 +148,7 @@ def load_pki(folder: Path) -> Pki:
 def load_operator(folder: Path) -> OperatorIdentity:
     """Read the administrator's certificate from the key folder."""
     return OperatorIdentity(
-        key=read_private(folder / ADMIN_KEY),
+        key=read_secret(folder / ADMIN_KEY),
         certificate=read_private(folder / ADMIN_CERTIFICATE),
         ca_pem=read_private(folder / CA_CERTIFICATE),
     )

@@ -12,7 +12,7 @@ import structlog
 
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.status import SiteStatus, invited_sites, state_of
-from coordinator.metrics.catalog import Catalog
+from coordinator.metrics.catalog import ENDINGS, Catalog
 from coordinator.metrics.disk import DiskUse
 from coordinator.metrics.status_page import JobRow, SiteRow, StatusFacts, render_status
 from coordinator.store.base import Store, Transaction
@@ -117,6 +117,9 @@ class Census:
         ends = [site.certificate_expires_at for site, state in counts.sites if state is not SiteState.REVOKED]
         if ends:
             gauge.labels("site").set(min(ends) - now)
+        spread = Counter(_ending(end - now) for end in ends)
+        for ending in ENDINGS:
+            self._catalog.site_certificates.labels(ending).set(spread[ending])
 
     def _ask(self, question: Callable[[], Coroutine[Any, Any, Result]], otherwise: Result) -> Result:
         try:
@@ -124,6 +127,10 @@ class Census:
         except Exception:
             log.warning("the status could not be gathered", exc_info=True)
             return otherwise
+
+
+def _ending(left_s: float) -> str:
+    return next(name for name, within_s in ENDINGS.items() if left_s <= within_s)
 
 
 def _site_row(site: SiteRecord, state: SiteState, status: SiteStatus | None) -> SiteRow:

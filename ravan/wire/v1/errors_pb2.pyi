@@ -95,6 +95,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A sum does not carry the right canary."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 35
     """A fault of the program itself."""
+    ERROR_REASON_IDENTITY_EXPIRED: _ErrorReason.ValueType  # 36
+    """The certificate has expired, or expired too long ago to be renewed."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Closed list of reasons; metrics and databases use the same names without the prefix."""
@@ -171,6 +173,8 @@ ERROR_REASON_CANARY_MISMATCH: ErrorReason.ValueType  # 34
 """A sum does not carry the right canary."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
 """A fault of the program itself."""
+ERROR_REASON_IDENTITY_EXPIRED: ErrorReason.ValueType  # 36
+"""The certificate has expired, or expired too long ago to be renewed."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
