@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
+from coordinator.enrolment.pki import ServerFiles
 from ravan.configuration import STRICT, load_file
 from ravan.logs import LogTable
 
@@ -33,6 +34,15 @@ class ServerTable(BaseModel):
     http_port: Port = 9464
     data_dir: Path = Path()
     """Relative to the configuration file."""
+    certificate: str = ""
+    """Server certificate of the operator's own, relative to the configuration file; empty: the one that `init` made."""
+    key: str = ""
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> Self:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key of the server are given together or not at all")
+        return self
 
 
 class FleetTable(BaseModel):
@@ -150,11 +160,24 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Coo
     home = path.absolute().parent
     server, database, objects = config.server, config.database, config.objects
     absolute = {
-        "server": server.model_copy(update={"data_dir": (home / server.data_dir).resolve()}),
+        "server": server.model_copy(
+            update={
+                "data_dir": (home / server.data_dir).resolve(),
+                "certificate": _beside(home, server.certificate),
+                "key": _beside(home, server.key),
+            }
+        ),
         "database": database.model_copy(update={"password_file": _beside(home, database.password_file)}),
         "objects": objects.model_copy(update={"secret_file": _beside(home, objects.secret_file)}),
     }
     return config.model_copy(update=absolute)
+
+
+def server_files(config: CoordinatorFile) -> ServerFiles | None:
+    """Return where the operator's own server certificate lies, or None when it is the one of `init`."""
+    if not config.server.certificate:
+        return None
+    return ServerFiles(certificate=Path(config.server.certificate), key=Path(config.server.key))
 
 
 def _beside(home: Path, name: str) -> str:
@@ -187,6 +210,10 @@ hosts = @HOSTS@
 # http_port = 9464
 # Folder of keys, database, models and updates, relative to this file.
 # data_dir = "."
+# A server certificate of your own with its key, PEM, relative to this file. It has to come from the authority in
+# pki/ca.crt and to name `hosts`. Replaced files are taken up at the next connection, without a restart.
+# certificate = ""
+# key = ""
 
 [fleet]
 # Seconds between the heartbeats that agents are asked for.

@@ -96,7 +96,8 @@ def _issue(
     life: timedelta,
 ) -> x509.Certificate:
     issuer = authority.certificate
-    builder = _builder(subject, issuer.subject, key, now, life).serial_number(x509.random_serial_number())
+    left = issuer.not_valid_after_utc - datetime.fromtimestamp(now, UTC)
+    builder = _builder(subject, issuer.subject, key, now, min(life, left)).serial_number(x509.random_serial_number())
     for extension, critical in (
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_key_usage(signs_certificates=False), True),

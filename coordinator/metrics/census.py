@@ -49,7 +49,14 @@ class Census:
     """Answer the HTTP server's threads with facts from the event loop's objects."""
 
     def __init__(
-        self, catalog: Catalog, store: Store, fleet: Fleet, clock: Clock, *, disk: DiskUse, expiries: Expiries
+        self,
+        catalog: Catalog,
+        store: Store,
+        fleet: Fleet,
+        clock: Clock,
+        *,
+        disk: DiskUse,
+        expiries: Callable[[], Expiries],
     ) -> None:
         self._catalog = catalog
         self._store = store
@@ -112,8 +119,9 @@ class Census:
 
     def _set_expiries(self, counts: _Counts) -> None:
         now, gauge = self._clock.now(), self._catalog.certificate_expiry
-        gauge.labels("ca").set(self._expiries.ca - now)
-        gauge.labels("server").set(self._expiries.server - now)
+        own = self._expiries()
+        gauge.labels("ca").set(own.ca - now)
+        gauge.labels("server").set(own.server - now)
         ends = [site.certificate_expires_at for site, state in counts.sites if state is not SiteState.REVOKED]
         if ends:
             gauge.labels("site").set(min(ends) - now)

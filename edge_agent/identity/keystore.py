@@ -17,7 +17,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from ravan.disk import move_durably
+from ravan.disk import move_durably, sync_folder
 from ravan.errors import ErrorReason, IdentityError
 from ravan.identity.certificates import Role, load_certificate, load_certificates, read_caller
 from ravan.identity.join import CoordinatorAddress
@@ -155,6 +155,25 @@ def load_identity(folder: Path) -> Identity:
     )
     _require_consistent(folder, identity)
     return identity
+
+
+def remove_identity(folder: Path) -> None:
+    """Delete keys, certificates and trust; the folder counts as not enrolled before the first key is gone."""
+    for name in (
+        SITE_FILE,
+        *(NEXT_CERTIFICATE, NEXT_KEY, TLS_KEY, IDENTITY_KEY),
+        *(TLS_CERTIFICATE, CA_CERTIFICATE, MANIFEST_KEY),
+    ):
+        (folder / name).unlink(missing_ok=True)
+    sync_folder(folder)
+
+
+def begin_replacement(folder: Path) -> None:
+    """Count as not enrolled from now on, so that an interrupted replacement is repeated and not run with."""
+    (folder / SITE_FILE).unlink(missing_ok=True)
+    (folder / NEXT_CERTIFICATE).unlink(missing_ok=True)
+    (folder / NEXT_KEY).unlink(missing_ok=True)
+    sync_folder(folder)
 
 
 def _read_site(path: Path) -> tuple[SiteId, CoordinatorAddress]:

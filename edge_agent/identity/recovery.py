@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from grpc import aio
 
-from edge_agent.identity.keystore import Identity
+from edge_agent.identity.grants import accept_grant
+from edge_agent.identity.keystore import Identity, make_next_key, save_renewal
 from ravan.codec.grants import grant_from_wire
-from ravan.identity.certificates import describe_authority
+from ravan.identity.certificates import describe_authority, load_certificate, serial_text
+from ravan.identity.keys import certificate_request
 from ravan.identity.renewal import CertificateGrant, Renewal
 from ravan.rpc.addresses import target_of
 from ravan.rpc.channel import open_channel
@@ -29,6 +32,15 @@ class Request:
     serial: str
     """Of the certificate that is renewed."""
     tls_csr: bytes
+
+
+async def renew_by_identity(folder: Path, identity: Identity) -> Identity:
+    """Fetch the next certificate by the identity key alone and write it; raise RavanError."""
+    key = make_next_key(folder)
+    request = Request(serial=serial_text(load_certificate(identity.certificate)), tls_csr=certificate_request(key))
+    renewed = accept_grant(identity, key, await recover(identity, request))
+    save_renewal(folder, renewed)
+    return renewed
 
 
 async def recover(identity: Identity, request: Request) -> CertificateGrant:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -53,7 +53,7 @@ def test_a_certificate_is_renewed_until_the_grace_window_ends(
 
 
 def test_revoked_and_forgotten_certificates_are_refused() -> None:
-    revoked = SiteRecord(**{**_fields(site()), "revoked_at": 1.0})
+    revoked = replace(site(), revoked_at=1.0)
     assert judge(revoked, "a", 2.0) is ErrorReason.IDENTITY_REVOKED
     assert good_until(revoked) == {}
     assert judge(site(previous="z", previous_ends=10.0), "y", 2.0) is ErrorReason.IDENTITY_MISMATCH
@@ -124,7 +124,3 @@ def test_work_over_the_older_certificate_goes_on_until_its_own_end(at: float, an
     fleet = Fleet(now=at)
     fleet.ask(answered=answered, key_kept=True)
     assert good_until(fleet.record) == {"a": LIFE, "s1": at + LIFE}
-
-
-def _fields(record: SiteRecord) -> dict[str, object]:
-    return {name: getattr(record, name) for name in SiteRecord.__slots__}
