@@ -9,20 +9,22 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 from grpc import aio
 
 from coordinator.api.enrolment import EnrolmentServicer
+from coordinator.api.membership import MembershipDesk
 from coordinator.api.operator import OperatorPorts, OperatorServicer
 from coordinator.api.site import SiteServicer
 from coordinator.api.transfer import TransferServicer
-from coordinator.config import CoordinatorFile, DataFolder, LimitsTable
+from coordinator.config import CoordinatorFile, DataFolder, LimitsTable, server_files
 from coordinator.data_lock import hold_data_folder
-from coordinator.enrolment.pki import Pki, load_pki
-from coordinator.enrolment.registry import Registry
+from coordinator.enrolment.live_keys import LiveKeys
+from coordinator.enrolment.registry import DAY_S, Registry
+from coordinator.enrolment.succession import CertificateTerms
 from coordinator.evaluation.pool import ModelWorker
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.outbox import Outbox
@@ -55,7 +57,7 @@ from ravan.rpc.addresses import target_of
 from ravan.rpc.admission import CallLimits
 from ravan.rpc.guard import ENROLMENT_PORT, SITE_PORT, GuardPolicy
 from ravan.rpc.server import Binding, Health, bind_port, build_server
-from ravan.rpc.tls import mutual_tls, server_tls
+from ravan.rpc.tls import ServerShow, live_tls
 from ravan.version import VERSION
 from ravan.wire.v1 import (
     enrolment_service_pb2_grpc,
@@ -140,7 +142,7 @@ class Daemon:
         self._timeline = stores.timeline
         self._catalog = catalog
         self._clock = SystemClock()
-        self._pki = load_pki(folder.pki)
+        self._keys = LiveKeys(folder.pki, server_files(config))
         self._ready = False
         self._blobs = stores.blobs
         self._staging = Staging(folder.staging, stores.blobs.quota)
@@ -150,11 +152,18 @@ class Daemon:
         patience = Patience(heartbeat_interval_s=config.fleet.heartbeat_interval_s, silence_s=config.fleet.silence_s)
         self._fleet = Fleet(store, self._outbox, patience, self._clock)
         self._conductor = Conductor(self._rounds(), jobs_at_once=config.scheduling.jobs_at_once)
-        self._census = self._count(self._pki)
+        self._census = self._count()
         self._http = self._open_http()
         self._enrolment, self._sites = self._build_servers()
         self._ports = self._bind()
-        self._registry = Registry(store, self._pki, self._address(), self._clock)
+        self._registry = Registry(
+            store,
+            self._keys,
+            self._address(),
+            self._clock,
+            terms=_certificate_terms(config),
+            on_renewal=catalog.note_renewal,
+        )
         self._operators = self._serve_operators()
         self._health = self._add_services()
 
@@ -192,7 +201,7 @@ class Daemon:
         return Services(
             store=self._store,
             workshop=LocalWorkshop(self._blobs, self._worker),
-            signatory=Signatory(self._pki.manifest_key),
+            signatory=Signatory(self._keys.current().manifest_key),
             mailbox=self._outbox,
             uploads=self._staging,
             metrics=CatalogRoundMetrics(self._catalog, self._clock),
@@ -200,14 +209,14 @@ class Daemon:
             clock=self._clock,
         )
 
-    def _count(self, pki: Pki) -> Census:
+    def _count(self) -> Census:
         return Census(
             self._catalog,
             self._store,
             self._fleet,
             self._clock,
             disk=DiskUse(self._folder, self._store.size_bytes),
-            expiries=Expiries(ca=pki.ca_expires_at, server=pki.server_expires_at),
+            expiries=self._expiries,
         )
 
     def _open_http(self) -> HttpServer:
@@ -227,6 +236,7 @@ class Daemon:
             GuardPolicy(
                 access=access,
                 is_revoked=self._is_revoked,
+                is_expired=self._is_expired,
                 limits=_call_limits(limits),
                 message_bytes=message_kib << 10,
                 on_call=self._catalog.note_call,
@@ -240,16 +250,27 @@ class Daemon:
         return build_server(enrolment), build_server(sites)
 
     def _bind(self) -> BoundPorts:
-        server, pki = self._config.server, self._pki
+        server = self._config.server
         enrolment = Binding(host=server.listen, port=server.enrolment_port, config_key="server.enrolment_port")
         sites = Binding(host=server.listen, port=server.site_port, config_key="server.site_port")
-        tls = server_tls(key=pki.server_key, certificate=pki.server_certificate)
-        mutual = mutual_tls(key=pki.server_key, certificate=pki.server_certificate, ca_certificate=pki.ca_pem)
+        # kept here, as gRPC only points to them
+        self._tls, self._mutual = live_tls(self._shown_to_anyone), live_tls(self._shown_to_members)
         return BoundPorts(
-            enrolment_port=bind_port(self._enrolment, enrolment, tls),
-            site_port=bind_port(self._sites, sites, mutual),
+            enrolment_port=bind_port(self._enrolment, enrolment, self._tls),
+            site_port=bind_port(self._sites, sites, self._mutual),
             http_port=self._http.port,
         )
+
+    def _shown_to_anyone(self) -> ServerShow:
+        pki = self._keys.current()
+        return ServerShow(key=pki.server_key, certificate=pki.server_certificate)
+
+    def _shown_to_members(self) -> ServerShow:
+        return replace(self._shown_to_anyone(), client_authorities=self._keys.current().trusted_by_server)
+
+    def _expiries(self) -> Expiries:
+        pki = self._keys.current()
+        return Expiries(ca=pki.ca_expires_at, server=pki.server_expires_at)
 
     def _address(self) -> CoordinatorAddress:
         return CoordinatorAddress(
@@ -274,6 +295,7 @@ class Daemon:
         site = SiteServicer(
             self._fleet,
             self._conductor,
+            MembershipDesk(self._registry, self._fleet, self._keys),
             self._clock,
             heartbeat_interval_s=self._config.fleet.heartbeat_interval_s,
             timeline=self._timeline,
@@ -287,7 +309,7 @@ class Daemon:
             may_download=self._conductor.may_download,
             on_bytes=_ignore_bytes,
         )
-        enrolment = EnrolmentServicer(self._registry, self._pki)
+        enrolment = EnrolmentServicer(self._registry, self._keys)
         enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(enrolment, self._enrolment)
         site_service_pb2_grpc.add_SiteServiceServicer_to_server(site, self._sites)
         transfer_service_pb2_grpc.add_TransferServiceServicer_to_server(transfer, self._sites)
@@ -299,6 +321,9 @@ class Daemon:
 
     def _is_revoked(self, caller: Caller) -> bool:
         return self._registry.is_revoked(caller)  # the registry is made once the ports are known
+
+    def _is_expired(self, caller: Caller) -> bool:
+        return self._registry.is_expired(caller)
 
     def _draw_basis(self, digest: Digest) -> bytes | None:
         from coordinator.jobs.submission import basis_blob  # noqa: PLC0415 - it draws numbers
@@ -341,6 +366,11 @@ def _call_limits(table: LimitsTable) -> CallLimits:
         site_burst=table.site_burst,
         operator_uploads=table.operator_uploads,
     )
+
+
+def _certificate_terms(config: CoordinatorFile) -> CertificateTerms:
+    days = config.enrolment
+    return CertificateTerms(life_s=days.certificate_days * DAY_S, grace_s=days.renewal_grace_days * DAY_S)
 
 
 def _ignore_bytes(count: int) -> None:

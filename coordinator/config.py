@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from coordinator.enrolment.pki import ServerFiles
 from ravan.configuration import STRICT, load_file
 from ravan.database_url import check_url
 from ravan.logs import LogTable
@@ -33,6 +34,15 @@ class ServerTable(BaseModel):
     http_port: Port = 9464
     data_dir: Path = Path()
     """Relative to the configuration file."""
+    certificate: str = ""
+    """Server certificate of the operator's own, relative to the configuration file; empty: the one that `init` made."""
+    key: str = ""
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> Self:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key of the server are given together or not at all")
+        return self
 
 
 class FleetTable(BaseModel):
@@ -51,6 +61,17 @@ class SchedulingTable(BaseModel):
 
     jobs_at_once: int = Field(default=0, ge=0)
     """0: all that are submitted."""
+
+
+class EnrolmentTable(BaseModel):
+    """Certificates of sites."""
+
+    model_config = STRICT
+
+    certificate_days: int = Field(default=30, ge=1, le=730)
+    """Life of a site's certificate; agents renew it by themselves at two thirds."""
+    renewal_grace_days: int = Field(default=90, ge=0, le=730)
+    """How long after its end a site may still renew it, as it proves its identity key."""
 
 
 class EvaluationTable(BaseModel):
@@ -128,6 +149,7 @@ class CoordinatorFile(BaseModel):
     server: ServerTable
     fleet: FleetTable = FleetTable()
     scheduling: SchedulingTable = SchedulingTable()
+    enrolment: EnrolmentTable = EnrolmentTable()
     evaluation: EvaluationTable = EvaluationTable()
     database: DatabaseTable = DatabaseTable()
     objects: ObjectsTable = ObjectsTable()
@@ -157,11 +179,24 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Coo
     home = path.absolute().parent
     server, database, objects = config.server, config.database, config.objects
     absolute = {
-        "server": server.model_copy(update={"data_dir": (home / server.data_dir).resolve()}),
+        "server": server.model_copy(
+            update={
+                "data_dir": (home / server.data_dir).resolve(),
+                "certificate": _beside(home, server.certificate),
+                "key": _beside(home, server.key),
+            }
+        ),
         "database": database.model_copy(update={"password_file": _beside(home, database.password_file)}),
         "objects": objects.model_copy(update={"secret_file": _beside(home, objects.secret_file)}),
     }
     return config.model_copy(update=absolute)
+
+
+def server_files(config: CoordinatorFile) -> ServerFiles | None:
+    """Return where the operator's own server certificate lies, or None when it is the one of `init`."""
+    if not config.server.certificate:
+        return None
+    return ServerFiles(certificate=Path(config.server.certificate), key=Path(config.server.key))
 
 
 def _beside(home: Path, name: str) -> str:
@@ -194,6 +229,10 @@ hosts = @HOSTS@
 # http_port = 9464
 # Folder of keys, database, models and updates, relative to this file.
 # data_dir = "."
+# A server certificate of your own with its key, PEM, relative to this file. It has to come from the authority in
+# pki/ca.crt and to name `hosts`. Replaced files are taken up at the next connection, without a restart.
+# certificate = ""
+# key = ""
 
 [fleet]
 # Seconds between the heartbeats that agents are asked for.
@@ -205,6 +244,12 @@ hosts = @HOSTS@
 [scheduling]
 # Jobs that run side by side; later ones are queued until one has ended or is paused. 0 queues none.
 # jobs_at_once = 0
+
+[enrolment]
+# Days that the certificate of a site lasts. Agents renew it by themselves after two thirds of them.
+# certificate_days = 30
+# Days after its end for which a PC that was switched off may still renew it. Later it needs a new join string.
+# renewal_grace_days = 90
 
 [evaluation]
 # Processor threads of the worker that evaluates models.

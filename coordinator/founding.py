@@ -9,14 +9,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from coordinator.config import FILE_NAME, DataFolder, write_sample
+from coordinator.enrolment.ca import Authority
 from coordinator.enrolment.pki import create_pki
 from coordinator.store.sql.store import open_store
 from ravan.errors import ErrorReason, StateError
 from ravan.identity.keyfiles import make_private_folder, write_private
 
 
-def found_coordinator(root: Path, hosts: Sequence[str], *, now: float) -> Path:
+def found_coordinator(root: Path, hosts: Sequence[str], *, now: float, authority: Authority | None = None) -> Path:
     """Make a coordinator's data folder and return the path of its configuration file.
+
+    Certificates come from a new authority, or from the one that is given.
 
     Raises StateError (ALREADY_EXISTS) when there is one, ConfigError for a bad host name,
     ResourceError (DISK_FULL).
@@ -30,7 +33,7 @@ def found_coordinator(root: Path, hosts: Sequence[str], *, now: float) -> Path:
         )
     try:
         make_private_folder(root)
-        create_pki(folder.pki, hosts, now=now)
+        create_pki(folder.pki, hosts, now=now, authority=authority)
         for path in _folders(folder):
             make_private_folder(path)
         asyncio.run(open_store(folder.database).close())

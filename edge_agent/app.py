@@ -27,6 +27,7 @@ from edge_agent.session.job_desk import JobDesk
 from edge_agent.session.lane import Lane
 from edge_agent.session.ledger import RoundLedger
 from edge_agent.session.machine import SessionMachine
+from edge_agent.session.renewals import Renewals
 from edge_agent.session.round_desk import RoundDesk, RoundSettings
 from ravan.clock import SystemClock
 from ravan.heap import give_back_at_once
@@ -73,7 +74,7 @@ def build_session(
     config: AgentFile, identity: Identity, coordinator: Coordinator, keep_quantised: Path | None
 ) -> AgentSession:
     """Join all parts of a session; must run on the session's event loop."""
-    process_id = os.urandom(_PROCESS_ID_BYTES)
+    process_id, clock = os.urandom(_PROCESS_ID_BYTES), SystemClock()
     state_dir = config.agent.state_dir
     rounds_dir = state_dir / "rounds"
     # An earlier process's rounds are not continued, so nothing there is of use to anybody.
@@ -118,12 +119,13 @@ def build_session(
         ledger=ledger,
         acquaintances=acquaintances,
         coordinator=coordinator,
+        renewals=Renewals(config.agent.identity_dir, coordinator, clock),
         jobs=jobs,
         rounds=rounds,
         lane=lane,
         board=board,
         probe=HardwareProbe(limits, config.agent.cache_dir),
-        clock=SystemClock(),
+        clock=clock,
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from edge_agent.cli_membership import leave, trust
 from edge_agent.cli_owner import owner
 from ravan.console import EXIT_FAILURE, print_json, run_command
 from ravan.errors import ConfigError, ErrorReason
@@ -53,7 +54,8 @@ def cli() -> None:
     required=True,
     help="New folder.",
 )
-def enroll(join_string: str, folder: Path) -> None:
+@click.option("--replace", is_flag=True, help="Turn a folder that is enrolled to this coordinator; its keys stay.")
+def enroll(join_string: str, folder: Path, replace: bool) -> None:
     """Make this PC's keys in DIR and have the coordinator certify them.
 
     JOIN_STRING comes from `ravan-coordinator token create` at HQ and serves once; `-` reads it from standard input.
@@ -64,7 +66,7 @@ def enroll(join_string: str, folder: Path) -> None:
     from edge_agent.identity.enrol import enrol
 
     text = sys.stdin.read() if join_string == "-" else join_string
-    identity = asyncio.run(enrol(text.strip(), folder / AgentTable().identity_dir))
+    identity = asyncio.run(enrol(text.strip(), folder / AgentTable().identity_dir, replace=replace))
     config_path = folder / _CONFIG
     if not config_path.exists():
         config_path.write_text(SAMPLE, encoding="utf-8")
@@ -261,7 +263,8 @@ def doctor(config_path: Path, as_json: bool) -> None:
         sys.exit(EXIT_FAILURE)
 
 
-cli.add_command(owner)
+for command in (owner, leave, trust):
+    cli.add_command(command)
 
 
 def main() -> None:

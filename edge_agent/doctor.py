@@ -22,6 +22,7 @@ from edge_agent.session.connection import Coordinator
 from ravan.errors import DataError, RavanError
 from ravan.identity.certificates import describe_authority
 from ravan.identity.keys import raw_public
+from ravan.identity.renewal import renewal_due
 from ravan.rpc.addresses import target_of
 from ravan.rpc.channel import open_channel
 from ravan.rpc.handshake import look_closer
@@ -29,7 +30,8 @@ from ravan.rpc.status import error_from_rpc
 from ravan.rpc.tls import enrolled_client
 
 REACH_TIMEOUT_S: Final = 10.0
-RENEW_DAYS: Final = 30
+OVERDUE_S: Final = 86_400.0
+"""After this long a renewal that is due counts as one that does not work."""
 LEAST_DISK_BYTES: Final = 1 << 30
 LEAST_MEMORY_BYTES: Final = 500 << 20
 """What the agent takes with its libraries and a small model loaded."""
@@ -67,10 +69,14 @@ def _name_identity(identity: Identity) -> str:
 
 
 def _check_certificate(identity: Identity, now: float) -> Finding:
+    """Find fault where the renewal is late; an agent that starts with an expired certificate renews it first."""
     days = (identity.certificate_expires_at - now) / 86_400
-    sentence = f"valid for {days:.0f} more days" if days > 0 else "expired"
-    remedy = "Ask HQ for a join string, and enrol into a new folder: `ravan-agent enroll JOIN_STRING --dir DIR`."
-    good = days > RENEW_DAYS
+    sentence = f"valid for {days:.1f} more days" if days > 0 else f"expired {-days:.1f} days ago"
+    good = days > 0 and now < renewal_due(identity.certificate) + OVERDUE_S
+    remedy = (
+        "Start the agent, which renews it. If its log says that HQ refuses: ask for a join string, and"
+        " `ravan-agent enroll - --dir DIR --replace`."
+    )
     return Finding(name="certificate", good=good, sentence=sentence, remedy="" if good else remedy)
 
 

@@ -21,6 +21,7 @@ from edge_agent.session.connection import Coordinator
 from edge_agent.session.lane import Lane
 from edge_agent.session.ledger import RoundLedger
 from edge_agent.session.machine import SessionMachine
+from edge_agent.session.renewals import Renewals
 from edge_agent.session.round_desk import RoundSettings
 from ravan.clock import SystemClock
 from ravan.identity.keyfiles import make_private_folder
@@ -147,6 +148,7 @@ class LightAgent:
             ledger=ledger,
             acquaintances=AcquaintanceFile(state_dir),
             coordinator=coordinator,
+            renewals=Renewals(self._folder / "identity", coordinator, SystemClock()),
             jobs=jobs,
             rounds=rounds,
             lane=lane,

@@ -11,15 +11,17 @@ from typing import Any
 from grpc import aio
 
 from coordinator.api.desks import RoundDesk
+from coordinator.api.membership import MembershipDesk
 from coordinator.fleet.fleet import Fleet
 from ravan.clock import Clock
 from ravan.codec import enums, fields
+from ravan.codec.grants import grant_to_wire
 from ravan.codec.instructions import greeting_to_wire, numbered_to_wire, watch_request_from_wire
 from ravan.codec.profiles import hardware_from_wire, heartbeat_from_wire, job_profile_from_wire
 from ravan.codec.secagg_messages import submission_from_wire
 from ravan.ids import JobId
 from ravan.manifest.instructions import Greeting
-from ravan.rpc.caller import calling_site
+from ravan.rpc.caller import calling_site, current_caller
 from ravan.wire.v1 import site_service_pb2 as wire
 from ravan.wire.v1 import site_service_pb2_grpc
 
@@ -35,6 +37,7 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
         self,
         fleet: Fleet,
         rounds: RoundDesk,
+        members: MembershipDesk,
         clock: Clock,
         *,
         heartbeat_interval_s: int,
@@ -44,6 +47,7 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
         """Serve from these; `timeline` tells agents whether the records were put back to a backup."""
         self._fleet = fleet
         self._rounds = rounds
+        self._members = members
         self._clock = clock
         self._heartbeat_interval_s = heartbeat_interval_s
         self._timeline = timeline
@@ -101,11 +105,22 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
         await self._rounds.left(site, job_id, number, reason)
         return wire.LeaveRoundResponse()
 
+    async def Renew(self, request: wire.RenewRequest, context: _Context) -> wire.RenewResponse:
+        """Certify the site's next key."""
+        grant = await self._members.renew(current_caller(context), request.tls_csr, request.proof)
+        return wire.RenewResponse(grant=grant_to_wire(grant))
+
+    async def Withdraw(self, _: wire.WithdrawRequest, context: _Context) -> wire.WithdrawResponse:
+        """Let the site go for good."""
+        await self._members.withdraw(calling_site(context))
+        return wire.WithdrawResponse()
+
     def _greet(self) -> wire.WatchResponse:
         return greeting_to_wire(
             Greeting(
                 heartbeat_interval_s=self._heartbeat_interval_s,
                 coordinator_time=self._clock.now(),
                 timeline=self._timeline,
+                hand_over=self._members.hand_over(),
             )
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from coordinator.cli.authority import own_authority, own_authority_options
 from coordinator.cli.connection import config_option, config_path
 
 
@@ -22,14 +23,16 @@ from coordinator.cli.connection import config_option, config_path
     metavar="NAME",
     help="Name or address of this machine as agents reach it; may be repeated, the first goes into join strings.",
 )
-def init(folder: Path, hosts: tuple[str, ...]) -> None:
+@own_authority_options
+def init(folder: Path, hosts: tuple[str, ...], ca_certificate: Path | None, ca_key: Path | None) -> None:
     """Make a coordinator's data folder.
 
     It holds keys, certificates, a database and a commented coordinator.toml.
     """
     from coordinator.founding import found_coordinator
 
-    path = found_coordinator(folder, hosts, now=time.time())
+    now = time.time()
+    path = found_coordinator(folder, hosts, now=now, authority=own_authority(ca_certificate, ca_key, now=now))
     click.echo(f"Created {folder}: keys in pki/, the database, and {path.name}.")
     click.echo("Keep pki/ secret and backed up: whoever has ca.key can enrol sites.")
     click.echo(f"Next: ravan-coordinator serve --config {path}")
@@ -57,10 +60,10 @@ def config() -> None:
 @config_option
 def check_config(config_file: Path | None) -> None:
     """Read the configuration as the daemon would and say whether it is sound."""
-    from coordinator.config import DataFolder, load_config
+    from coordinator.config import DataFolder, load_config, server_files
     from coordinator.enrolment.pki import load_pki
 
     path = config_path(config_file)
     loaded = load_config(path)
-    load_pki(DataFolder(loaded.server.data_dir).pki)
+    load_pki(DataFolder(loaded.server.data_dir).pki, server_files(loaded))
     click.echo(f"{path} is sound. Data folder: {loaded.server.data_dir}")

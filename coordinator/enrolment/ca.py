@@ -25,10 +25,12 @@ from ravan.ids import SITE_NAME
 
 AUTHORITY_LIFE: Final = timedelta(days=3650)
 SERVER_LIFE: Final = timedelta(days=730)
-CLIENT_LIFE: Final = timedelta(days=365)
+OPERATOR_LIFE: Final = timedelta(days=365)
 
 BACKDATED: Final = timedelta(days=1)
 """Certificates are valid from a day ago: clocks of factory PCs are often behind."""
+_BACKDATED_PART: Final = 10
+"""Backdating takes no more than this part of a short life, or the site would have to renew at once."""
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
@@ -65,7 +67,13 @@ def issue_server(
 
 
 def issue_client(
-    authority: Authority, key: ec.EllipticCurvePublicKey, *, role: Role, name: str, now: float
+    authority: Authority,
+    key: ec.EllipticCurvePublicKey,
+    *,
+    role: Role,
+    name: str,
+    now: float,
+    life: timedelta = OPERATOR_LIFE,
 ) -> x509.Certificate:
     """Sign the certificate of an agent or operator of this name (see `ravan.ids.SITE_NAME`)."""
     if not SITE_NAME.fullmatch(name):
@@ -75,7 +83,7 @@ def issue_client(
             next_step="Use lower-case letters, digits and inner hyphens, at most 63.",
         )
     names = [x509.UniformResourceIdentifier(name_uri(role, name))]
-    return _issue(authority, key, _name(name), names, ExtendedKeyUsageOID.CLIENT_AUTH, now, CLIENT_LIFE)
+    return _issue(authority, key, _name(name), names, ExtendedKeyUsageOID.CLIENT_AUTH, now, life)
 
 
 def _issue(
@@ -88,18 +96,27 @@ def _issue(
     life: timedelta,
 ) -> x509.Certificate:
     issuer = authority.certificate
-    builder = _builder(subject, issuer.subject, key, now, life).serial_number(x509.random_serial_number())
-    identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    left = issuer.not_valid_after_utc - datetime.fromtimestamp(now, UTC)
+    builder = _builder(subject, issuer.subject, key, now, min(life, left)).serial_number(x509.random_serial_number())
     for extension, critical in (
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_key_usage(signs_certificates=False), True),
         (x509.ExtendedKeyUsage([usage]), True),
         (x509.SubjectAlternativeName(names), False),
         (x509.SubjectKeyIdentifier.from_public_key(key), False),
-        (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), False),
+        (_authority_identifier(issuer), False),
     ):
         builder = builder.add_extension(extension, critical=critical)
     return builder.sign(authority.key, hashes.SHA256())
+
+
+def _authority_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Point to the issuer's key; an authority that Ravan did not make may carry no identifier of its own."""
+    try:
+        identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())  # type: ignore[arg-type]
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
 def _builder(
@@ -107,7 +124,8 @@ def _builder(
 ) -> x509.CertificateBuilder:
     moment = datetime.fromtimestamp(now, UTC)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
-    return builder.not_valid_before(moment - BACKDATED).not_valid_after(moment + life)
+    backdated = min(BACKDATED, life / _BACKDATED_PART)
+    return builder.not_valid_before(moment - backdated).not_valid_after(moment + life)
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:

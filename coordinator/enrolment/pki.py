@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from coordinator.enrolment.ca import Authority, create_authority, issue_client, issue_server
 from ravan.errors import ErrorReason, IdentityError, StateError
 from ravan.identity.certificates import Role, is_issued_by, load_certificate
-from ravan.identity.keyfiles import make_private_folder, read_private, write_private
+from ravan.identity.keyfiles import make_private_folder, read_private, read_secret, write_private
 from ravan.identity.keys import (
     new_tls_key,
     private_pem,
@@ -35,6 +35,19 @@ SERVER_CERTIFICATE: Final = "server.crt"
 MANIFEST_KEY: Final = "manifest.key"
 ADMIN_KEY: Final = "admin.key"
 ADMIN_CERTIFICATE: Final = "admin.crt"
+NEXT_CA_KEY: Final = "next-ca.key"
+NEXT_CA_CERTIFICATE: Final = "next-ca.crt"
+OLD_CA_CERTIFICATE: Final = "old-ca.crt"
+HAND_OVER: Final = "hand-over.txt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFiles:
+    """A server certificate of the operator's own."""
+
+    certificate: Path
+    """PEM, issued by the authority itself."""
+    key: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +59,26 @@ class Pki:
     server_key: bytes = field(repr=False)
     server_certificate: bytes
     manifest_key: ed25519.Ed25519PrivateKey = field(repr=False)
+    next_ca: bytes = b""
+    """Authority that is being introduced, PEM; empty when there is none."""
+    old_ca: bytes = b""
+    """Authority whose last certificates are still out, PEM; empty when there is none."""
+    hand_over: str = ""
+    """From the authority of before to that of after, for sites that trust only the first; empty when there is none."""
+
+    @property
+    def trusted_by_sites(self) -> bytes:
+        """Authorities that sites are to trust, PEM: the old one has no part in that any more."""
+        return self.ca_pem + self.next_ca
+
+    @property
+    def trusted_by_server(self) -> bytes:
+        """Authorities whose client certificates get through the handshake, PEM."""
+        return self.ca_pem + self.next_ca + self.old_ca
+
+    def current(self) -> Pki:
+        """Return itself: these keys do not change."""
+        return self
 
     @property
     def manifest_public(self) -> bytes:
@@ -63,6 +96,14 @@ class Pki:
         return load_certificate(self.server_certificate).not_valid_after_utc.timestamp()
 
 
+class Keys(Protocol):
+    """Where the keys of now come from; a `Pki` gives itself, a watched folder what lies there."""
+
+    def current(self) -> Pki:
+        """Return all keys and certificates as they are now."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorIdentity:
     """What an operator's program needs to call the coordinator; all PEM."""
@@ -72,8 +113,8 @@ class OperatorIdentity:
     ca_pem: bytes
 
 
-def create_pki(folder: Path, hosts: Sequence[str], *, now: float) -> Pki:
-    """Make all keys and certificates in a new folder, or nothing at all.
+def create_pki(folder: Path, hosts: Sequence[str], *, now: float, authority: Authority | None = None) -> Pki:
+    """Make all keys and certificates in a new folder, or nothing at all; below this authority where one is given.
 
     Raises StateError (ALREADY_EXISTS) when the folder exists, ConfigError for a bad host name,
     ResourceError (DISK_FULL).
@@ -88,7 +129,7 @@ def create_pki(folder: Path, hosts: Sequence[str], *, now: float) -> Pki:
     shutil.rmtree(partial, ignore_errors=True)
     make_private_folder(partial)
     try:
-        _write_all(partial, hosts, now)
+        _write_all(partial, hosts, now, authority or create_authority(now))
         partial.rename(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -96,52 +137,80 @@ def create_pki(folder: Path, hosts: Sequence[str], *, now: float) -> Pki:
     return load_pki(folder)
 
 
-def load_pki(folder: Path) -> Pki:
-    """Read the folder; raise IdentityError when a file is missing, damaged or of another authority."""
-    authority = Authority(
-        key=read_tls_key(read_private(folder / CA_KEY)),
-        certificate=load_certificate(read_private(folder / CA_CERTIFICATE)),
-    )
+def load_pki(folder: Path, server: ServerFiles | None = None) -> Pki:
+    """Read the folder, with the operator's own server certificate where there is one.
+
+    Raises IdentityError when a file is missing, damaged, of another authority, or a key open to others.
+    """
+    authority = read_authority(folder / CA_KEY, folder / CA_CERTIFICATE)
+    files = server or ServerFiles(certificate=folder / SERVER_CERTIFICATE, key=folder / SERVER_KEY)
     pki = Pki(
         authority=authority,
         ca_pem=authority.certificate.public_bytes(Encoding.PEM),
-        server_key=read_private(folder / SERVER_KEY),
-        server_certificate=read_private(folder / SERVER_CERTIFICATE),
-        manifest_key=read_identity_key(read_private(folder / MANIFEST_KEY)),
+        server_key=read_secret(files.key),
+        server_certificate=read_private(files.certificate),
+        manifest_key=read_identity_key(read_secret(folder / MANIFEST_KEY)),
+        next_ca=_read_if_there(folder / NEXT_CA_CERTIFICATE),
+        old_ca=_read_if_there(folder / OLD_CA_CERTIFICATE),
+        hand_over=_read_if_there(folder / HAND_OVER).decode(errors="replace").strip(),
     )
-    server = load_certificate(pki.server_certificate)
-    _require_pair(folder / CA_KEY, authority.key.public_key(), authority.certificate)
-    _require_pair(folder / SERVER_KEY, read_tls_key(pki.server_key).public_key(), server)
-    if not is_issued_by(server, authority.certificate):
-        raise _inconsistent(folder / SERVER_CERTIFICATE)
+    certificate = load_certificate(pki.server_certificate)
+    _require_pair(files.key, read_tls_key(pki.server_key).public_key(), certificate)
+    if not is_issued_by(certificate, authority.certificate):
+        raise _inconsistent(files.certificate)
     return pki
+
+
+def read_authority(key: Path, certificate: Path) -> Authority:
+    """Read an authority; raise IdentityError when a file is missing, damaged or not the other's."""
+    authority = Authority(key=read_tls_key(read_secret(key)), certificate=load_certificate(read_private(certificate)))
+    _require_pair(key, authority.key.public_key(), authority.certificate)
+    return authority
+
+
+def watched_files(folder: Path, server: ServerFiles | None) -> tuple[Path, ...]:
+    """Return the files that `load_pki` reads, in a fixed order; some may not exist."""
+    names = (CA_KEY, CA_CERTIFICATE, SERVER_KEY, SERVER_CERTIFICATE, MANIFEST_KEY)
+    rolling = (NEXT_CA_CERTIFICATE, OLD_CA_CERTIFICATE, HAND_OVER)
+    own = (server.certificate, server.key) if server is not None else ()
+    return (*(folder / name for name in (*names, *rolling)), *own)
 
 
 def load_operator(folder: Path) -> OperatorIdentity:
     """Read the administrator's certificate from the key folder."""
     return OperatorIdentity(
-        key=read_private(folder / ADMIN_KEY),
+        key=read_secret(folder / ADMIN_KEY),
         certificate=read_private(folder / ADMIN_CERTIFICATE),
         ca_pem=read_private(folder / CA_CERTIFICATE),
     )
 
 
-def _write_all(folder: Path, hosts: Sequence[str], now: float) -> None:
-    authority = create_authority(now)
+def write_leaves(folder: Path, authority: Authority, hosts: Sequence[str], now: float) -> None:
+    """Issue certificates of server and administrator with new keys, and write them.
+
+    Raises ConfigError for a bad host name.
+    """
     server, admin = new_tls_key(), new_tls_key()
     server_certificate = issue_server(authority, server.public_key(), hosts=hosts, now=now)
     admin_certificate = issue_client(authority, admin.public_key(), role=Role.OPERATOR, name=ADMIN, now=now)
-    contents = {
-        CA_KEY: private_pem(authority.key),
-        CA_CERTIFICATE: authority.certificate.public_bytes(Encoding.PEM),
-        SERVER_KEY: private_pem(server),
-        SERVER_CERTIFICATE: server_certificate.public_bytes(Encoding.PEM),
-        MANIFEST_KEY: private_pem(ed25519.Ed25519PrivateKey.generate()),
-        ADMIN_KEY: private_pem(admin),
-        ADMIN_CERTIFICATE: admin_certificate.public_bytes(Encoding.PEM),
-    }
-    for name, content in contents.items():
+    for name, content in (
+        (SERVER_KEY, private_pem(server)),
+        (SERVER_CERTIFICATE, server_certificate.public_bytes(Encoding.PEM)),
+        (ADMIN_KEY, private_pem(admin)),
+        (ADMIN_CERTIFICATE, admin_certificate.public_bytes(Encoding.PEM)),
+    ):
         write_private(folder / name, content)
+
+
+def _write_all(folder: Path, hosts: Sequence[str], now: float, authority: Authority) -> None:
+    write_private(folder / CA_KEY, private_pem(authority.key))
+    write_private(folder / CA_CERTIFICATE, authority.certificate.public_bytes(Encoding.PEM))
+    write_private(folder / MANIFEST_KEY, private_pem(ed25519.Ed25519PrivateKey.generate()))
+    write_leaves(folder, authority, hosts, now)
+
+
+def _read_if_there(path: Path) -> bytes:
+    return read_private(path) if path.exists() else b""
 
 
 def _require_pair(path: Path, key: ec.EllipticCurvePublicKey, certificate: x509.Certificate) -> None:
@@ -153,5 +222,5 @@ def _inconsistent(path: Path) -> IdentityError:
     return IdentityError(
         f"{path} does not belong to the other keys in its folder.",
         reason=ErrorReason.IDENTITY_MISMATCH,
-        next_step="Restore the whole folder from one backup.",
+        next_step="Restore the whole folder from one backup. If `ravan-coordinator ca switch` was cut off, repeat it.",
     )

@@ -1,28 +1,52 @@
 """The register of sites: turns tokens into certificates, and knows which certificates are good.
 
-A site has one good certificate: the newest. The set of good serial numbers is kept in memory, so
-that the guard asks no database; whatever is not in it is refused, also after a restore.
+Good are a site's newest certificate and the one that it was renewed from (`coordinator.enrolment.succession`).
+The good serial numbers are kept in memory, so that the guard asks no database; whatever is not among them is
+refused, also after a restore.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from coordinator.enrolment.ca import issue_client
-from coordinator.enrolment.pki import Pki
+from coordinator.enrolment.challenges import Challenges
+from coordinator.enrolment.pki import Keys
+from coordinator.enrolment.succession import (
+    CertificateTerms,
+    Issued,
+    RenewalOutcome,
+    good_until,
+    judge_renewal,
+    revoked,
+    succeed,
+)
 from coordinator.enrolment.tokens import hash_keys, make_token, redeem_token, used_token
 from coordinator.store.base import Store, Transaction
 from coordinator.store.records import SiteRecord, TokenRecord
 from ravan.clock import Clock
 from ravan.errors import ErrorReason, IdentityError, StateError
-from ravan.identity.certificates import Caller, Role, serial_text
+from ravan.identity.certificates import Caller, Role, load_certificate, serial_text
 from ravan.identity.join import CoordinatorAddress, Invitation, encode_invitation
 from ravan.identity.keys import public_info, requested_key
 from ravan.identity.proof import verify_proof
+from ravan.identity.renewal import Renewal, unproven_renewal
 from ravan.ids import SiteId
+
+DAY_S: Final = 86_400.0
+DEFAULT_TERMS: Final = CertificateTerms(life_s=30 * DAY_S, grace_s=90 * DAY_S)
+
+
+def _ignore_renewal(outcome: RenewalOutcome) -> None:
+    """Take note of nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,34 +63,51 @@ class Application:
 
 
 class Registry:
-    """Issue tokens, enrol and revoke sites."""
+    """Issue tokens, enrol, renew and revoke sites."""
 
-    def __init__(self, store: Store, pki: Pki, address: CoordinatorAddress, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        address: CoordinatorAddress,
+        clock: Clock,
+        *,
+        terms: CertificateTerms = DEFAULT_TERMS,
+        on_renewal: Callable[[RenewalOutcome], None] = _ignore_renewal,
+    ) -> None:
         self._store = store
-        self._pki = pki
+        self._keys = keys
         self._address = address
         self._clock = clock
-        self._good_serials: set[str] = set()
+        self._terms = terms
+        self._on_renewal = on_renewal
+        self._challenges = Challenges()
+        self._good_until: dict[str, float] = {}
         # The memory of good certificates follows the store's order, or a replaced one could stay good.
         self._order = asyncio.Lock()
 
     async def load(self) -> None:
         """Read the good certificates from the store; call it before the ports open."""
         sites = await self._store.transact("load_certificates", lambda transaction: transaction.list_sites())
-        self._good_serials = {site.certificate_serial for site in sites if site.revoked_at is None}
+        self._good_until = {serial: end for site in sites for serial, end in good_until(site).items()}
 
     def is_revoked(self, caller: Caller) -> bool:
-        """Tell whether the guard must refuse this certificate."""
-        return caller.role is Role.AGENT and caller.serial not in self._good_serials
+        """Tell whether the guard must refuse this certificate for good."""
+        return caller.role is Role.AGENT and caller.serial not in self._good_until
+
+    def is_expired(self, caller: Caller) -> bool:
+        """Tell whether a connection has outlived its certificate, which TLS asks at the handshake alone."""
+        return caller.role is Role.AGENT and self._clock.now() >= self._good_until.get(caller.serial, math.inf)
 
     async def create_token(self, site: str, *, life_s: int = 0) -> tuple[str, float]:
         """Return a join string and the time when it expires; raise ConfigError for a bad name or life."""
         record, secret = make_token(site, life_s=life_s, now=self._clock.now())
         await self._store.transact("create_token", lambda transaction: transaction.put_token(record))
+        pki = self._keys.current()
         invitation = Invitation(
             address=self._address,
-            ca_certificate=self._pki.authority.certificate.public_bytes(Encoding.DER),
-            manifest_key=self._pki.manifest_public,
+            ca_certificate=pki.authority.certificate.public_bytes(Encoding.DER),
+            manifest_key=pki.manifest_public,
             token_id=record.token_id,
             token_secret=secret,
         )
@@ -93,17 +134,69 @@ class Registry:
             if stored == token:
                 return _repeated(before, token, application.identity_key), before
             _require_unshared(transaction, token.site, application.identity_key)
-            site = self._issue(application, token, before)
+            site = self._register(application, token, before)
             transaction.put_token(token)
             transaction.put_site(site)
             return site, before
 
         async with self._order:
             site, before = await self._store.transact("enrol", work)
-            if before is not None:
-                self._good_serials.discard(before.certificate_serial)
-            self._good_serials.add(site.certificate_serial)
+            self._remember(before, site)
         return site
+
+    def challenge(self) -> bytes:
+        """Return a challenge for a site whose certificate has expired."""
+        return self._challenges.make(self._clock.now())
+
+    async def recover(self, renewal: Renewal, proof: bytes) -> SiteRecord:
+        """Renew for a caller without a certificate, who proves the site's identity key and answers a challenge.
+
+        Raises IdentityError: SIGNATURE_INVALID, and what `renew` raises.
+        """
+        try:
+            self._challenges.check(renewal.challenge, self._clock.now())
+        except IdentityError:
+            self._on_renewal(RenewalOutcome.REFUSED)
+            raise
+        return await self.renew(renewal, proof)
+
+    async def renew(self, renewal: Renewal, proof: bytes) -> SiteRecord:
+        """Certify the site's next TLS key; repeating it with the same key gives the same certificate.
+
+        Raises IdentityError: MALFORMED, SIGNATURE_INVALID, IDENTITY_MISMATCH, IDENTITY_REVOKED, IDENTITY_EXPIRED.
+        """
+        try:
+            site, outcome = await self._renew(renewal, proof)
+        except IdentityError:
+            self._on_renewal(RenewalOutcome.REFUSED)
+            raise
+        self._on_renewal(outcome)
+        return site
+
+    async def _renew(self, renewal: Renewal, proof: bytes) -> tuple[SiteRecord, RenewalOutcome]:
+        tls_key, now = requested_key(renewal.tls_csr), self._clock.now()
+
+        def work(transaction: Transaction) -> tuple[SiteRecord, SiteRecord, RenewalOutcome]:
+            before = transaction.get_site(renewal.site)
+            if before is None:
+                raise unproven_renewal(renewal.site)
+            renewal.verify(proof, before.identity_key)
+            holds_key = _holds_key(before, tls_key)
+            outcome = judge_renewal(before, renewal.serial, holds_key=holds_key, now=now, grace_s=self._terms.grace_s)
+            if outcome is RenewalOutcome.REPEATED:
+                return before, before, outcome
+            site = succeed(before, renewal.serial, self._issue(before.name, tls_key))
+            transaction.put_site(site)
+            return before, site, outcome
+
+        async with self._order:
+            if renewal.challenge:
+                self._challenges.check(renewal.challenge, now)  # another call may have taken it meanwhile
+            before, site, outcome = await self._store.transact("renew_certificate", work)
+            if renewal.challenge:
+                self._challenges.take(renewal.challenge, now)
+            self._remember(before, site)
+        return site, outcome
 
     async def revoke(self, name: SiteId) -> SiteRecord:
         """Refuse the site's certificate from now on; raise StateError (NOT_FOUND) for an unknown site.
@@ -119,7 +212,7 @@ class Registry:
 
         async with self._order:
             site = await self._store.transact("revoke_site", work)
-            self._good_serials.discard(site.certificate_serial)
+            self._remember(site, site)
         return site
 
     async def endorse(self, name: SiteId, endorsement: bytes) -> None:
@@ -133,23 +226,43 @@ class Registry:
 
         await self._store.transact("endorse_site", work)
 
-    def _issue(self, application: Application, token: TokenRecord, before: SiteRecord | None) -> SiteRecord:
-        certificate = issue_client(
-            self._pki.authority,
-            requested_key(application.tls_csr),
-            role=Role.AGENT,
-            name=token.site,
-            now=self._clock.now(),
-        )
+    def _register(self, application: Application, token: TokenRecord, before: SiteRecord | None) -> SiteRecord:
+        issued = self._issue(token.site, requested_key(application.tls_csr))
         return SiteRecord(
             name=token.site,
             identity_key=application.identity_key,
-            certificate_pem=certificate.public_bytes(Encoding.PEM),
-            certificate_serial=serial_text(certificate),
-            certificate_expires_at=certificate.not_valid_after_utc.timestamp(),
+            certificate_pem=issued.pem,
+            certificate_serial=issued.serial,
+            certificate_expires_at=issued.expires_at,
             enrolled_at=self._clock.now(),
             last_seen=before.last_seen if before else 0.0,
         )
+
+    def _issue(self, site: SiteId, key: ec.EllipticCurvePublicKey) -> Issued:
+        certificate = issue_client(
+            self._keys.current().authority,
+            key,
+            role=Role.AGENT,
+            name=site,
+            now=self._clock.now(),
+            life=timedelta(seconds=self._terms.life_s),
+        )
+        return Issued(
+            pem=certificate.public_bytes(Encoding.PEM),
+            serial=serial_text(certificate),
+            expires_at=certificate.not_valid_after_utc.timestamp(),
+        )
+
+    def _remember(self, before: SiteRecord | None, site: SiteRecord) -> None:
+        """Let the guard know the site's good certificates instead of those of its record before."""
+        if before is not None:
+            for serial in (before.certificate_serial, before.previous_serial):
+                self._good_until.pop(serial, None)
+        self._good_until |= good_until(site)
+
+
+def _holds_key(site: SiteRecord, key: ec.EllipticCurvePublicKey) -> bool:
+    return public_info(load_certificate(site.certificate_pem).public_key()) == public_info(key)
 
 
 def _require_site(transaction: Transaction, name: SiteId) -> SiteRecord:
@@ -167,11 +280,7 @@ def _repeated(site: SiteRecord | None, token: TokenRecord, identity_key: bytes) 
     if site is None or site.identity_key != identity_key:
         raise used_token(token.site)
     if site.revoked_at is not None:
-        raise IdentityError(
-            f"The certificate of {site.name} was revoked.",
-            reason=ErrorReason.IDENTITY_REVOKED,
-            next_step=f"Ask HQ for a new join string: `ravan-coordinator token create --site {site.name}`.",
-        )
+        raise revoked(site)
     return site
 
 

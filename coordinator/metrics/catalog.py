@@ -6,6 +6,7 @@ one open label, `job`, is on the two model gauges only and goes when the job end
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from grpc import StatusCode
@@ -19,6 +20,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from coordinator.enrolment.succession import RenewalOutcome
 from coordinator.metrics.disk import DiskKind
 from coordinator.metrics.methods import RPC_METHODS
 from ravan.errors import ErrorReason
@@ -32,6 +34,9 @@ STORE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 
 CERTIFICATES: Final = ("ca", "server", "site")
 """Values of `certificate`; `site` is the enrolled, not revoked site whose certificate ends first."""
+
+ENDINGS: Final = {"expired": 0.0, "day": 86_400.0, "week": 7 * 86_400.0, "month": 30 * 86_400.0, "later": math.inf}
+"""Values of `ends`: a certificate ends within so many seconds, and not within those of the value before."""
 
 
 class Catalog:
@@ -106,8 +111,19 @@ class Catalog:
             ["certificate"],
             registry=at,
         )
+        self.site_certificates = Gauge(
+            "ravan_site_certificates",
+            "Certificates of enrolled sites by how soon they end; each site counts once.",
+            ["ends"],
+            registry=at,
+        )
+        self.renewals = Counter("ravan_renewals_total", "Renewals of sites' certificates.", ["outcome"], registry=at)
         for state in SiteState:
             self.sites.labels(state)
+        for outcome in RenewalOutcome:
+            self.renewals.labels(outcome)
+        for within in ENDINGS:
+            self.site_certificates.labels(within)
 
     def _describe_service(self) -> None:
         at = self.registry
@@ -146,6 +162,10 @@ class Catalog:
     def note_refusal(self, reason: ErrorReason) -> None:
         """Count a refused call."""
         self.refusals.labels(reason).inc()
+
+    def note_renewal(self, outcome: RenewalOutcome) -> None:
+        """Count a renewal."""
+        self.renewals.labels(outcome).inc()
 
     def note_transaction(self, name: str, seconds: float) -> None:
         """Time a transaction of the store; names are literals of the code."""

@@ -12,7 +12,7 @@ import structlog
 
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.status import SiteStatus, invited_sites, state_of
-from coordinator.metrics.catalog import Catalog
+from coordinator.metrics.catalog import ENDINGS, Catalog
 from coordinator.metrics.disk import DiskUse
 from coordinator.metrics.status_page import JobRow, SiteRow, StatusFacts, render_status
 from coordinator.store.base import Store, Transaction
@@ -49,7 +49,14 @@ class Census:
     """Answer the HTTP server's threads with facts from the event loop's objects."""
 
     def __init__(
-        self, catalog: Catalog, store: Store, fleet: Fleet, clock: Clock, *, disk: DiskUse, expiries: Expiries
+        self,
+        catalog: Catalog,
+        store: Store,
+        fleet: Fleet,
+        clock: Clock,
+        *,
+        disk: DiskUse,
+        expiries: Callable[[], Expiries],
     ) -> None:
         self._catalog = catalog
         self._store = store
@@ -112,11 +119,15 @@ class Census:
 
     def _set_expiries(self, counts: _Counts) -> None:
         now, gauge = self._clock.now(), self._catalog.certificate_expiry
-        gauge.labels("ca").set(self._expiries.ca - now)
-        gauge.labels("server").set(self._expiries.server - now)
+        own = self._expiries()
+        gauge.labels("ca").set(own.ca - now)
+        gauge.labels("server").set(own.server - now)
         ends = [site.certificate_expires_at for site, state in counts.sites if state is not SiteState.REVOKED]
         if ends:
             gauge.labels("site").set(min(ends) - now)
+        spread = Counter(_ending(end - now) for end in ends)
+        for ending in ENDINGS:
+            self._catalog.site_certificates.labels(ending).set(spread[ending])
 
     def _ask(self, question: Callable[[], Coroutine[Any, Any, Result]], otherwise: Result) -> Result:
         try:
@@ -124,6 +135,10 @@ class Census:
         except Exception:
             log.warning("the status could not be gathered", exc_info=True)
             return otherwise
+
+
+def _ending(left_s: float) -> str:
+    return next(name for name, within_s in ENDINGS.items() if left_s <= within_s)
 
 
 def _site_row(site: SiteRecord, state: SiteState, status: SiteStatus | None) -> SiteRow:

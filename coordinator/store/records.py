@@ -43,6 +43,9 @@ class SiteRecord:
     hardware: HardwareProfile | None = None
     endorsement: bytes = b""
     """The owner's signature under name and identity key; empty when there is none. A new identity needs a new one."""
+    previous_serial: str = ""
+    """Of the certificate that the newest was renewed from; empty when there is none. Good until it expires."""
+    previous_expires_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,15 @@ from typing import Final
 from cryptography.hazmat.primitives.serialization import Encoding
 from grpc import aio
 
-from edge_agent.identity.keystore import DeviceKeys, Identity, is_enrolled, load_identity, make_keys, save_identity
+from edge_agent.identity.keystore import (
+    DeviceKeys,
+    Identity,
+    begin_replacement,
+    is_enrolled,
+    load_identity,
+    make_keys,
+    save_identity,
+)
 from edge_agent.identity.lock import hold_identity
 from ravan.errors import ErrorReason, IdentityError, StateError
 from ravan.identity.certificates import Role, describe_authority, is_issued_by, load_certificate, read_caller
@@ -27,18 +35,26 @@ from ravan.wire.v1 import enrolment_service_pb2, enrolment_service_pb2_grpc
 ENROL_TIMEOUT_S: Final = 30.0
 
 
-async def enrol(join_string: str, folder: Path, *, timeout_s: float = ENROL_TIMEOUT_S) -> Identity:
+async def enrol(
+    join_string: str, folder: Path, *, timeout_s: float = ENROL_TIMEOUT_S, replace: bool = False
+) -> Identity:
     """Enrol this PC and return its identity; when the call fails, repeating it with the same folder is safe.
+
+    With `replace` a folder that is enrolled turns to the coordinator of the join string, and keeps its keys: other
+    sites go on knowing it. Until that coordinator has answered nothing in it changes.
 
     Raises IdentityError for a bad join string, a refused token or an answer that does not fit it,
     StateError (ALREADY_EXISTS) when the folder is enrolled, ResourceError when nobody answers.
     """
     invitation = decode_invitation(join_string)
     with hold_identity(folder):
-        _require_new(folder)
+        if not replace:
+            _require_new(folder)
         keys = make_keys(folder)
         answer = await _ask(invitation, keys, timeout_s)
-        save_identity(folder, _accept(invitation, keys, answer))
+        accepted = _accept(invitation, keys, answer)
+        begin_replacement(folder)
+        save_identity(folder, accepted)
         return load_identity(folder)
 
 
@@ -48,7 +64,8 @@ def _require_new(folder: Path) -> None:
     raise StateError(
         f"{folder} already holds the identity of the site {load_identity(folder).site}.",
         reason=ErrorReason.ALREADY_EXISTS,
-        next_step="Use it with `ravan-agent run`, or enrol into another folder.",
+        next_step="Use it with `ravan-agent run`, enrol into another folder, or turn this one to the coordinator of the"
+        " join string with `--replace`.",
     )
 
 

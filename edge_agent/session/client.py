@@ -47,6 +47,7 @@ from edge_agent.session.lane import Lane
 from edge_agent.session.ledger import RoundLedger
 from edge_agent.session.machine import SessionMachine
 from edge_agent.session.reconnect import Backoff
+from edge_agent.session.renewals import Renewals
 from edge_agent.session.round_desk import RoundDesk
 from ravan.clock import Clock
 from ravan.codec.documents import open_document
@@ -77,6 +78,7 @@ class AgentSession:
     ledger: RoundLedger
     acquaintances: AcquaintanceFile
     coordinator: Coordinator
+    renewals: Renewals
     jobs: JobDesk
     rounds: RoundDesk
     lane: Lane
@@ -95,7 +97,7 @@ class AgentSession:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then leave cleanly; raise only what cannot be lived with."""
-        work = (self._listen(), self._beat(), self.lane.run(), _until(stop))
+        work = (self._listen(), self._beat(), self.lane.run(), self.renewals.run(), _until(stop))
         tasks = [asyncio.create_task(each) for each in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -159,6 +161,14 @@ class AgentSession:
         self._reported = None
         self._connected.set()
         self.board.announce()
+        if greeting.hand_over:
+            await self._follow(greeting.hand_over)
+
+    async def _follow(self, hand_over: str) -> None:
+        try:
+            await self.renewals.follow(hand_over)
+        except IdentityError as error:
+            log.error("refused another certificate authority", why=str(error), next_step=error.next_step)
 
     async def _follow_timeline(self, timeline: bytes) -> None:
         """Start over with a coordinator that was put back to a backup; raise StateError to have the stream anew."""

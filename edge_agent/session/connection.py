@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from grpc import StatusCode, aio
 
 from edge_agent.identity.keystore import Identity
 from edge_agent.session.effects import Leave
+from edge_agent.session.line import Line
 from edge_agent.session.reconnect import Backoff
-from edge_agent.session.transfer import Downloads, Uploads
+from edge_agent.session.transfer import CurrentTransfer, Downloads, Uploads
 from ravan.codec import enums
+from ravan.codec.grants import grant_from_wire
 from ravan.codec.instructions import watch_from_wire
 from ravan.codec.profiles import hardware_to_wire, heartbeat_to_wire, job_profile_to_wire
 from ravan.codec.secagg_messages import Submission, submission_to_wire
 from ravan.errors import ProtocolError, RavanError
 from ravan.identity.certificates import describe_authority
+from ravan.identity.renewal import CertificateGrant
 from ravan.ids import JobId
 from ravan.manifest.instructions import Greeting, Numbered
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.profile import HardwareProfile, JobProfile
 from ravan.rpc.addresses import target_of
 from ravan.rpc.blob_stream import PASSING, reason_of
-from ravan.rpc.channel import open_channel
 from ravan.rpc.handshake import look_closer
 from ravan.rpc.status import error_from_rpc
-from ravan.rpc.tls import enrolled_client
 from ravan.wire.v1 import site_service_pb2 as wire
-from ravan.wire.v1 import site_service_pb2_grpc, transfer_service_pb2_grpc
 
 CALL_DEADLINE_S: Final = 20.0
 
 _LINE_TROUBLE: Final = frozenset({StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED})
 
-_Answer = TypeVar("_Answer")
+if TYPE_CHECKING:
+    # the generated code knows one class for both kinds of channel; only its types tell them apart
+    from ravan.wire.v1.site_service_pb2_grpc import SiteServiceAsyncStub as Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,73 +52,91 @@ class Unreadable:
 
 
 class Coordinator:
-    """One channel to the coordinator; the agent dials, nothing dials the agent."""
+    """The coordinator over the newest channel; the agent dials, nothing dials the agent."""
 
     def __init__(self, identity: Identity) -> None:
         """Open the channel; it connects at its first call."""
         address = identity.address
-        self._identity = identity
+        self.identity = identity
         self.address = target_of(address.host, address.site_port)
-        self._authority = describe_authority(identity.ca_certificate)
-        credentials = enrolled_client(
-            key=identity.tls_key, certificate=identity.certificate, ca_certificate=identity.ca_certificate
-        )
-        self._channel = open_channel(address.host, address.site_port, credentials)
-        self._site: site_service_pb2_grpc.SiteServiceAsyncStub = site_service_pb2_grpc.SiteServiceStub(self._channel)
-        self._transfer: transfer_service_pb2_grpc.TransferServiceAsyncStub = (
-            transfer_service_pb2_grpc.TransferServiceStub(self._channel)
-        )
+        self._line = Line(identity)
+        self._moved = asyncio.Event()
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    def adopt(self, identity: Identity) -> None:
+        """Go on under a new certificate or trust: new calls take a new channel, those going on end on theirs."""
+        old, self._line, self.identity = self._line, Line(identity), identity
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+        task = asyncio.create_task(old.retire())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     async def close(self) -> None:
         """Hang up."""
-        await self._channel.close()
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(self._line.close(), *self._retiring, return_exceptions=True)
 
     def uploads(self) -> Uploads:
         """Return the sender of masked updates."""
-        return Uploads(self._transfer, self.explain)
+        return Uploads(CurrentTransfer(self._current), self.explain)
 
     def downloads(self, cache_dir: Path) -> Downloads:
         """Return the cache of content by hash."""
-        return Downloads(self._transfer, cache_dir, self.explain)
+        return Downloads(CurrentTransfer(self._current), cache_dir, self.explain)
 
     def explain(self, error: aio.AioRpcError) -> RavanError:
         """Turn a failed call into an error with a sentence."""
-        return error_from_rpc(error, address=self.address, authority=self._authority)
+        authority = describe_authority(self.identity.ca_certificate)
+        return error_from_rpc(error, address=self.address, authority=authority)
 
     async def watch(
         self, process_id: bytes, after_sequence: int
     ) -> AsyncGenerator[Greeting | Numbered | Unreadable, None]:
-        """Yield the greeting, then instructions, until the stream ends; raise RavanError when it breaks."""
-        call = self._site.Watch(wire.WatchRequest(process_id=process_id, after_sequence=after_sequence))
-        try:
-            async for message in call:
-                yield _read(message)
-        except aio.AioRpcError as error:
-            raise await self._look_closer(error) from error
-        finally:
-            call.cancel()
+        """Yield the greeting, then instructions, until the stream ends; raise RavanError when it breaks.
+
+        When the agent moves to a new channel the stream is opened anew there, behind the last instruction that was
+        yielded, and begins with another greeting.
+        """
+        while True:
+            line, moved = self._line, self._moved
+            request = wire.WatchRequest(process_id=process_id, after_sequence=after_sequence)
+            call = line.hold(line.site.Watch(request))
+            try:
+                async with aclosing(_until_moved(call, moved)) as messages:
+                    async for message in messages:
+                        yield _read(message)
+                        after_sequence = max(after_sequence, message.sequence)
+            except aio.AioRpcError as error:
+                if not moved.is_set():
+                    raise await self._look_closer(error) from error
+            finally:
+                call.cancel()
+            if not moved.is_set():
+                return
 
     async def heartbeat(self, beat: Heartbeat) -> None:
         """Tell that the agent lives, once; raise RavanError when that fails."""
         try:
-            await self._site.Heartbeat(heartbeat_to_wire(beat), timeout=CALL_DEADLINE_S)
+            await self._line.hold(self._line.site.Heartbeat(heartbeat_to_wire(beat), timeout=CALL_DEADLINE_S))
         except aio.AioRpcError as error:
             raise self.explain(error) from error
 
     async def report_hardware(self, profile: HardwareProfile) -> None:
         """Report the machine, however long the line takes."""
         request = wire.ReportHardwareRequest(profile=hardware_to_wire(profile))
-        await self._insist(lambda: self._site.ReportHardware(request, timeout=CALL_DEADLINE_S))
+        await self._insist(lambda site: site.ReportHardware(request, timeout=CALL_DEADLINE_S))
 
     async def report_job(self, job_id: JobId, profile: JobProfile) -> None:
         """Report a job's measured cost, however long the line takes."""
         request = wire.ReportJobProfileRequest(job_id=job_id, profile=job_profile_to_wire(profile))
-        await self._insist(lambda: self._site.ReportJobProfile(request, timeout=CALL_DEADLINE_S))
+        await self._insist(lambda site: site.ReportJobProfile(request, timeout=CALL_DEADLINE_S))
 
     async def submit(self, submission: Submission) -> None:
         """Send one message of secure aggregation, however long the line takes."""
         request = wire.SubmitSecureAggregationRequest(message=submission_to_wire(submission))
-        await self._insist(lambda: self._site.SubmitSecureAggregation(request, timeout=CALL_DEADLINE_S))
+        await self._insist(lambda site: site.SubmitSecureAggregation(request, timeout=CALL_DEADLINE_S))
 
     async def leave(self, leave: Leave) -> None:
         """Leave a round, or with round 0 a job's preparation, however long the line takes."""
@@ -125,18 +146,38 @@ class Coordinator:
             reason=enums.DROP_REASON.to_wire(leave.reason),
             suspect=leave.suspect,
         )
-        await self._insist(lambda: self._site.LeaveRound(request, timeout=CALL_DEADLINE_S))
+        await self._insist(lambda site: site.LeaveRound(request, timeout=CALL_DEADLINE_S))
+
+    async def renew(self, tls_csr: bytes, proof: bytes) -> CertificateGrant:
+        """Ask once for the next certificate; raise RavanError when that fails."""
+        request = wire.RenewRequest(tls_csr=tls_csr, proof=proof)
+        try:
+            answer = await self._line.hold(self._line.site.Renew(request, timeout=CALL_DEADLINE_S))
+        except aio.AioRpcError as error:
+            raise await self._look_closer(error) from error
+        return grant_from_wire(answer.grant)
+
+    async def withdraw(self) -> None:
+        """Leave the federation for good; raise RavanError when that fails."""
+        try:
+            await self._line.hold(self._line.site.Withdraw(wire.WithdrawRequest(), timeout=CALL_DEADLINE_S))
+        except aio.AioRpcError as error:
+            raise await self._look_closer(error) from error
+
+    def _current(self) -> Line:
+        return self._line
 
     async def _look_closer(self, error: aio.AioRpcError) -> RavanError:
-        address, authority = self._identity.address, self._identity.ca_certificate
+        address, authority = self.identity.address, self.identity.ca_certificate
         return await look_closer(self.explain(error), address.host, address.site_port, authority)
 
-    async def _insist(self, call: Callable[[], Awaitable[_Answer]]) -> _Answer:
+    async def _insist(self, call: Callable[[Site], aio.UnaryUnaryCall[Any, Any]]) -> None:
         """Repeat a call while only the line is at fault, or what will pass; raise RavanError for any other refusal."""
         backoff = Backoff()
         while True:
             try:
-                return await call()
+                await self._line.hold(call(self._line.site))
+                return
             except aio.AioRpcError as error:
                 if not _may_pass(error):
                     raise self.explain(error) from error
@@ -146,6 +187,26 @@ class Coordinator:
 def _may_pass(error: aio.AioRpcError) -> bool:
     reason = reason_of(error)
     return error.code() in _LINE_TROUBLE if reason is None else reason in PASSING
+
+
+async def _until_moved(
+    call: aio.UnaryStreamCall[Any, wire.WatchResponse], moved: asyncio.Event
+) -> AsyncGenerator[wire.WatchResponse, None]:
+    """Yield what the call brings until it ends, or until the agent has moved to another channel."""
+    leaving = asyncio.create_task(moved.wait())
+    reading: asyncio.Future[Any] | None = None
+    try:
+        while True:
+            reading = asyncio.ensure_future(call.read())
+            await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done() or (message := reading.result()) is aio.EOF:
+                return
+            yield message
+    finally:
+        open_ends = [each for each in (leaving, reading) if each is not None]
+        for each in open_ends:
+            each.cancel()
+        await asyncio.gather(*open_ends, return_exceptions=True)
 
 
 def _read(message: wire.WatchResponse) -> Greeting | Numbered | Unreadable:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from grpc import aio
 
@@ -21,8 +21,7 @@ from ravan.secagg.messages import MaskedHeader
 from ravan.wire.v1 import transfer_service_pb2
 
 if TYPE_CHECKING:
-    # the generated code knows one class for both kinds of channel; only its types tell them apart
-    from ravan.wire.v1.transfer_service_pb2_grpc import TransferServiceAsyncStub as Stub
+    from edge_agent.session.line import Line
 
 Translate = Callable[[aio.AioRpcError], RavanError]
 """Turns a failed call into an error with a sentence: `ravan.rpc.status.error_from_rpc` with address and authority."""
@@ -31,6 +30,47 @@ _STATUS_DEADLINE_S: Final = 20.0
 
 _UPLOAD_DEADLINE_S: Final = 600.0
 """Of one attempt; a vector that takes longer goes on from where the coordinator's copy ends."""
+
+
+class Stub(Protocol):
+    """The calls of the transfer service: generated code, or what stands in for it."""
+
+    @property
+    def Download(self) -> Any:  # noqa: N802 - the wire's name
+        """Opens a download."""
+        ...
+
+    @property
+    def Upload(self) -> Any:  # noqa: N802 - the wire's name
+        """Opens an upload."""
+        ...
+
+    @property
+    def GetUploadStatus(self) -> Any:  # noqa: N802 - the wire's name
+        """Asks how much has arrived."""
+        ...
+
+
+class CurrentTransfer:
+    """The transfer service over the newest line, which each call holds open until it has ended."""
+
+    def __init__(self, current: Callable[[], Line]) -> None:
+        self._current = current
+
+    def Download(self, request: Any) -> Any:  # noqa: N802 - the wire's name
+        """Open a download."""
+        line = self._current()
+        return line.hold(line.transfer.Download(request))
+
+    def Upload(self) -> Any:  # noqa: N802 - the wire's name
+        """Open an upload."""
+        line = self._current()
+        return line.hold(line.transfer.Upload())
+
+    def GetUploadStatus(self, request: Any, timeout: float) -> Any:  # noqa: N802 - the wire's name
+        """Ask how much has arrived."""
+        line = self._current()
+        return line.hold(line.transfer.GetUploadStatus(request, timeout=timeout))
 
 
 class Downloads:

@@ -38,6 +38,7 @@ def greeting_to_wire(value: Greeting) -> site_service_pb2.WatchResponse:
         heartbeat_interval_s=value.heartbeat_interval_s,
         coordinator_time=value.coordinator_time,
         timeline=value.timeline,
+        hand_over=value.hand_over,
     )
     return site_service_pb2.WatchResponse(greeting=greeting)
 
@@ -64,6 +65,7 @@ def watch_from_wire(wire: site_service_pb2.WatchResponse) -> Greeting | Numbered
             heartbeat_interval_s=fields.ranged(wire.greeting.heartbeat_interval_s, 1, 86_400, "heartbeat interval"),
             coordinator_time=fields.number(wire.greeting.coordinator_time, "coordinator's time"),
             timeline=fields.timeline(wire.greeting.timeline),
+            hand_over=wire.greeting.hand_over,
         )
     sequence = fields.ranged(wire.sequence, 1, _SEQUENCES, "sequence number")
     return Numbered(sequence=sequence, instruction=instruction_from_wire(wire))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ravan.errors import ErrorReason, IdentityError
@@ -48,11 +50,7 @@ def load_certificate(pem: bytes) -> x509.Certificate:
         certificate = x509.load_pem_x509_certificate(pem)
         certificate.subject.rfc4514_string()  # names are parsed when they are asked for, not before
     except UNREADABLE as error:
-        raise IdentityError(
-            "The certificate cannot be read: it is damaged or not in PEM form.",
-            reason=ErrorReason.IDENTITY_MISMATCH,
-            next_step="Restore the file from a backup, or enrol again with a new join string.",
-        ) from error
+        raise _unreadable() from error
     return certificate
 
 
@@ -85,9 +83,37 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     return True
 
 
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Tell whether the certificate may sign others."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, *UNREADABLE):
+        return False
+
+
+def load_certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """Parse PEM certificates that stand one after the other; raise IdentityError when there is none."""
+    try:
+        certificates = tuple(x509.load_pem_x509_certificates(pem))
+        for certificate in certificates:
+            certificate.subject.rfc4514_string()
+    except UNREADABLE as error:
+        raise _unreadable() from error
+    return certificates
+
+
+def pem_of(certificates: Iterable[x509.Certificate]) -> bytes:
+    """Write certificates one after the other, PEM, each once."""
+    return b"".join(each.public_bytes(Encoding.PEM) for each in dict.fromkeys(certificates))
+
+
 def describe_authority(pem: bytes) -> str:
-    """Name a CA certificate for a sentence: its common name and the start of its SHA-256 fingerprint."""
-    certificate = load_certificate(pem)
+    """Name the first of these CA certificates for a sentence."""
+    return describe_certificate(load_certificate(pem))
+
+
+def describe_certificate(certificate: x509.Certificate) -> str:
+    """Name a certificate for a sentence: its common name and the start of its SHA-256 fingerprint."""
     name = certificate.subject.rfc4514_string()
     return f"{name} (SHA-256 {certificate.fingerprint(hashes.SHA256()).hex()[:16]})"
 
@@ -98,6 +124,14 @@ def _parse_uri(uri: str) -> tuple[Role, str]:
     if scheme != "ravan" or kind not in set(Role) or not SITE_NAME.fullmatch(name):
         raise _foreign_certificate()
     return Role(kind), name
+
+
+def _unreadable() -> IdentityError:
+    return IdentityError(
+        "The certificate cannot be read: it is damaged or not in PEM form.",
+        reason=ErrorReason.IDENTITY_MISMATCH,
+        next_step="Restore the file from a backup, or enrol again with a new join string.",
+    )
 
 
 def _foreign_certificate() -> IdentityError:

@@ -11,6 +11,7 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from ravan.identity.statements import statement
 from ravan.ids import SiteId
 
 LABEL: Final = b"ravan/v1/endorsement"
@@ -33,5 +34,4 @@ def is_endorsed(owner_key: bytes, site: SiteId, identity_key: bytes, endorsement
 
 
 def _transcript(site: SiteId, identity_key: bytes) -> bytes:
-    parts = (LABEL, site.encode(), identity_key)
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return statement(LABEL, site.encode(), identity_key)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import stat
 from pathlib import Path
 
 from ravan.disk import move_durably, room_in
@@ -50,6 +52,23 @@ def read_private(path: Path) -> bytes:
             reason=ErrorReason.PERMISSION_DENIED,
             next_step="Run the command as the user who owns the file.",
         ) from error
+
+
+def read_secret(path: Path) -> bytes:
+    """Return the content of a private key's file.
+
+    Raises IdentityError: as `read_private`, and PERMISSION_DENIED when others than its owner may read or change it.
+    """
+    content = read_private(path)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    # Windows keeps access lists instead, of which these bits say nothing
+    if os.name == "posix" and mode & ~OWNER_ONLY:
+        raise IdentityError(
+            f"The key {path} may be used by others than its owner (mode {mode:04o}).",
+            reason=ErrorReason.PERMISSION_DENIED,
+            next_step=f"Run `chmod 600 {shlex.quote(str(path))}`. If others may have read it, replace the key.",
+        )
+    return content
 
 
 def _write_synced(path: Path, content: bytes) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from ravan.errors import ErrorReason, IdentityError
+from ravan.identity.statements import sha256, statement
 
 LABEL: Final = b"ravan/v1/enrolment-proof"
 
@@ -32,7 +32,4 @@ def verify_proof(proof: bytes, *, identity_key: bytes, token_id: str, tls_csr: b
 
 
 def _transcript(token_id: str, tls_csr: bytes) -> bytes:
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(tls_csr)
-    parts = (LABEL, token_id.encode(), digest.finalize())
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return statement(LABEL, token_id.encode(), sha256(tls_csr))

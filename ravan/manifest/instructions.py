@@ -29,6 +29,8 @@ class Greeting:
     coordinator_time: float
     timeline: bytes = b""
     """Another one than before says that the coordinator was put back to a backup; empty from older releases."""
+    hand_over: str = ""
+    """To the next certificate authority, to be verified by `ravan.identity.handover`; empty when there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

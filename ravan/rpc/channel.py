@@ -12,13 +12,14 @@ from ravan.rpc.addresses import target_of
 from ravan.rpc.keepalive import CHANNEL_OPTIONS
 
 REPEATABLE: Final[dict[str, tuple[str, ...]]] = {
-    "ravan.wire.v1.EnrolmentService": ("Enrol",),
+    "ravan.wire.v1.EnrolmentService": ("Enrol", "BeginRenewal"),
     "ravan.wire.v1.SiteService": (
         "Heartbeat",
         "ReportHardware",
         "ReportJobProfile",
         "SubmitSecureAggregation",
         "LeaveRound",
+        "Renew",
     ),
     "ravan.wire.v1.TransferService": ("GetUploadStatus",),
     "ravan.wire.v1.OperatorService": (

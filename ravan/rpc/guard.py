@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -58,12 +58,19 @@ def _ignore_refusal(reason: ErrorReason) -> None:
     """Take note of nothing."""
 
 
+def _never(_: Caller) -> bool:
+    """Let no certificate expire but at the handshake."""
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardPolicy:
     """What one port's guard lets through."""
 
     access: Mapping[str, Role | None]
     is_revoked: Callable[[Caller], bool]
+    """Asked at each call and at each message of a stream, so that revocation ends what is going on."""
+    is_expired: Callable[[Caller], bool] = _never
     limits: CallLimits = field(default_factory=CallLimits)
     message_bytes: int = LARGEST_MESSAGE_BYTES
     """Longest message that is read; at most `LARGEST_MESSAGE_BYTES`."""
@@ -98,7 +105,7 @@ class Guard(aio.ServerInterceptor):
                 return grpc.stream_stream_rpc_method_handler(stream, *codecs)
             return grpc.unary_stream_rpc_method_handler(stream, *codecs)
         if handler.request_streaming:
-            upload = self._guard_answer(method, handler.stream_unary, CallKind.UPLOAD)
+            upload = self._guard_upload(method, handler.stream_unary)
             return grpc.stream_unary_rpc_method_handler(upload, *codecs)
         answer = self._guard_answer(method, handler.unary_unary, CallKind.UNARY)
         return grpc.unary_unary_rpc_method_handler(answer, *codecs)
@@ -111,15 +118,31 @@ class Guard(aio.ServerInterceptor):
 
         return guarded
 
+    def _guard_upload(self, method: str, behaviour: Any) -> Any:
+        async def guarded(requests: AsyncIterator[Any], context: _Context) -> Any:
+            async with self._watch(method, context):
+                with self._admit(method, context, CallKind.UPLOAD):
+                    return await behaviour(self._while_admitted(method, _read(requests), context), context)
+
+        return guarded
+
     def _guard_stream(self, method: str, behaviour: Any) -> Any:
         async def guarded(request: Any, context: _Context) -> AsyncIterator[Any]:
             async with self._watch(method, context):
                 with self._admit(method, context, CallKind.STREAM):
                     async with aclosing(behaviour(_read(request), context)) as answers:
-                        async for answer in answers:
+                        async for answer in self._while_admitted(method, answers, context):
                             yield answer
 
         return guarded
+
+    async def _while_admitted(
+        self, method: str, messages: AsyncIterable[Any], context: _Context
+    ) -> AsyncGenerator[Any, None]:
+        """Pass messages of a stream on for as long as its caller may make the call."""
+        async for message in messages:
+            self._check(method, context)
+            yield message
 
     def _sized(self, parse: _Parse | None) -> _Parse:
         """Return a parser that does not look into a message which is too long."""
@@ -162,6 +185,12 @@ class Guard(aio.ServerInterceptor):
                 f"The certificate of {caller.name} was revoked or replaced by a newer one.",
                 reason=ErrorReason.IDENTITY_REVOKED,
                 next_step=f"Ask HQ for a new join string: `ravan-coordinator token create --site {caller.name}`.",
+            )
+        if self._policy.is_expired(caller):
+            raise IdentityError(
+                f"The certificate of {caller.name} has expired.",
+                reason=ErrorReason.IDENTITY_EXPIRED,
+                next_step="Nothing to do: the agent renews it. If it does not, its log says why.",
             )
         if caller.role is not role:
             raise _refused(f"{caller.role.name.capitalize()} {caller.name} may not call {method}.")

@@ -44,6 +44,7 @@ REASONS: Final[dict[ErrorReason, tuple[StatusCode, type[RavanError]]]] = {
     ErrorReason.IDENTITY_MISMATCH: (StatusCode.PERMISSION_DENIED, IdentityError),
     ErrorReason.IDENTITY_IN_USE: (StatusCode.FAILED_PRECONDITION, IdentityError),
     ErrorReason.IDENTITY_REVOKED: (StatusCode.PERMISSION_DENIED, IdentityError),
+    ErrorReason.IDENTITY_EXPIRED: (StatusCode.PERMISSION_DENIED, IdentityError),
     ErrorReason.PERMISSION_DENIED: (StatusCode.PERMISSION_DENIED, IdentityError),
     ErrorReason.HASH_MISMATCH: (StatusCode.DATA_LOSS, TransferError),
     ErrorReason.CHUNK_CORRUPT: (StatusCode.DATA_LOSS, TransferError),

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from pages import read_page, read_rows, read_section
 
+from coordinator.config import EnrolmentTable
 from coordinator.enrolment import ca, tokens
 from coordinator.jobs.jobfile import SecureAggregationTable
 from edge_agent.config import PolicyTable
@@ -32,7 +33,7 @@ NUMBERS = {
         (
             "life of certificates",
             f"authority {ca.AUTHORITY_LIFE.days} days, server {ca.SERVER_LIFE.days}, "
-            f"sites and operators {ca.CLIENT_LIFE.days}",
+            f"operators {ca.OPERATOR_LIFE.days}, sites {EnrolmentTable().certificate_days}",
         ),
         (
             "life of a token",

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from grpc import StatusCode, aio
-from identity_ports import call_raw, client, site_port, wire_services
+from identity_ports import HOST, call_raw, client, site_port, wire_services
 
 from coordinator.enrolment.pki import Pki, create_pki
 from ravan.errors import ErrorReason
 from ravan.identity.certificates import Role
-from ravan.rpc.guard import ENROLMENT_PORT, SITE_PORT
+from ravan.rpc.guard import ENROLMENT_PORT, SITE_PORT, GuardPolicy
+from ravan.rpc.server import Binding, bind_port, build_server
 from ravan.rpc.status import error_from_rpc
+from ravan.rpc.tls import mutual_tls
 
 NOW = time.time()
 METHODS = [method for service in wire_services() for method in service.methods]
@@ -80,3 +86,50 @@ async def test_a_revoked_certificate_reaches_nothing(pki: Pki) -> None:
         assert reached == []
         await call_raw(good, next(method for method in METHODS if method.name == "Heartbeat"))
     assert reached == ["ravan.wire.v1.SiteService.Heartbeat"]
+
+
+async def test_revocation_breaks_off_transfers_that_are_going_on(pki: Pki) -> None:
+    revoked, arrived = asyncio.Event(), asyncio.Event()
+    received: list[bytes] = []
+
+    async def download(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        yield b"1"
+        await revoked.wait()
+        yield b"2"
+
+    async def upload(requests: AsyncIterator[bytes], context: Any) -> bytes:
+        async for part in requests:
+            received.append(part)
+            arrived.set()
+        return b"whole"
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"1"
+        await revoked.wait()
+        yield b"2"
+
+    server = build_server(GuardPolicy(access=SITE_PORT, is_revoked=lambda _: revoked.is_set()))
+    name = "ravan.wire.v1.TransferService"
+    handlers = {
+        "Download": grpc.unary_stream_rpc_method_handler(download),
+        "Upload": grpc.stream_unary_rpc_method_handler(upload),
+    }
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, handlers)])
+    credentials = mutual_tls(key=pki.server_key, certificate=pki.server_certificate, ca_certificate=pki.ca_pem)
+    port = bind_port(server, Binding(host=HOST, port=0, config_key="x"), credentials)
+    await server.start()
+    try:
+        async with client(pki, Role.AGENT, "plant-7", port, now=NOW) as channel:
+            downloading: Any = channel.unary_stream(f"/{name}/Download")(b"")
+            assert await downloading.read() == b"1"
+            uploading: Any = channel.stream_unary(f"/{name}/Upload")(parts())
+            await arrived.wait()
+            revoked.set()
+            for ended in (downloading.read(), uploading):
+                with pytest.raises(aio.AioRpcError) as caught:
+                    await ended
+                error = error_from_rpc(caught.value, address="hq:1", authority="CA")
+                assert error.reason is ErrorReason.IDENTITY_REVOKED
+    finally:
+        await server.stop(None)
+    assert received == [b"1"]

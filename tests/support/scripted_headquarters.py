@@ -12,24 +12,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from coordinator.api.membership import grant_of
 from coordinator.api.transfer import TransferServicer
 from coordinator.enrolment.ca import issue_client
 from coordinator.enrolment.pki import Pki, create_pki
 from coordinator.store.blobs.local import LocalBlobs
+from coordinator.store.records import SiteRecord
 from coordinator.store.staging import Staging
 from edge_agent.config import SAMPLE
 from edge_agent.identity.keystore import Identity, make_keys, save_identity
 from ravan.codec import enums
+from ravan.codec.grants import grant_to_wire
 from ravan.codec.instructions import greeting_to_wire, numbered_to_wire
 from ravan.codec.profiles import hardware_from_wire, heartbeat_from_wire, job_profile_from_wire
 from ravan.codec.secagg_messages import Submission, submission_from_wire
 from ravan.errors import RavanError
 from ravan.identity.certificates import Role
 from ravan.identity.join import CoordinatorAddress
-from ravan.identity.keys import private_pem
+from ravan.identity.keys import private_pem, requested_key
 from ravan.ids import Digest, SiteId
 from ravan.manifest.instructions import Greeting, Instruction, Numbered, RoundRef
 from ravan.manifest.liveness import Heartbeat
@@ -143,6 +147,27 @@ class Headquarters(site_service_pb2_grpc.SiteServiceServicer):
     ) -> wire.ReportJobProfileResponse:
         self._heard.put_nowait(job_profile_from_wire(request.profile))
         return wire.ReportJobProfileResponse()
+
+    async def Renew(self, request: wire.RenewRequest, context: Any) -> wire.RenewResponse:
+        site = SiteRecord(
+            name=SITE,
+            identity_key=b"",
+            certificate_pem=self.certify(requested_key(request.tls_csr)),
+            certificate_serial="",
+            certificate_expires_at=0.0,
+            enrolled_at=0.0,
+        )
+        self._heard.put_nowait(request)
+        return wire.RenewResponse(grant=grant_to_wire(grant_of(site, self.pki)))
+
+    async def Withdraw(self, request: wire.WithdrawRequest, context: Any) -> wire.WithdrawResponse:
+        self._heard.put_nowait(request)
+        return wire.WithdrawResponse()
+
+    def certify(self, key: EllipticCurvePublicKey) -> bytes:
+        """Issue the site's certificate, PEM."""
+        issued = issue_client(self.pki.authority, key, role=Role.AGENT, name=SITE, now=time.time())
+        return issued.public_bytes(Encoding.PEM)
 
     async def SubmitSecureAggregation(
         self, request: wire.SubmitSecureAggregationRequest, context: Any

@@ -52,8 +52,13 @@ def site_from_row(row: Row) -> SiteRecord:
     hardware = None
     if stored is not None:
         hardware = HardwareProfile(**{**stored, "ram_limit_source": LimitSource(stored["ram_limit_source"])})
-    # Sites that enrolled under an older release have none.
-    return SiteRecord(**{**row, "hardware": hardware, "endorsement": row["endorsement"] or b""})
+    # Sites that enrolled under an older release lack what came later.
+    later = {
+        "endorsement": row["endorsement"] or b"",
+        "previous_serial": row["previous_serial"] or "",
+        "previous_expires_at": row["previous_expires_at"] or 0.0,
+    }
+    return SiteRecord(**{**row, "hardware": hardware, **later})
 
 
 def model_to_row(model: ModelRecord) -> Row:

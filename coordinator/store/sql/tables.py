@@ -48,6 +48,8 @@ SITES: Final = Table(
     Column("revoked_at", Float),
     Column("hardware", JSON(none_as_null=True)),
     Column("endorsement", LargeBinary),
+    Column("previous_serial", Text),
+    Column("previous_expires_at", Float),
 )
 
 MODELS: Final = Table(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aravan/wire/v1/common.proto\x12\rravan.wire.v1\"-\n\x07\x42lobRef\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"=\n\x07\x46ileRef\x12\x0c\n\x04path\x18\x01 \x01(\t\x12$\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x16.ravan.wire.v1.BlobRef\"4\n\x0eSignedDocument\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"[\n\x08RoundRef\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x19\n\x11\x61ssignment_digest\x18\x03 \x01(\x0c\x12\x15\n\rroster_digest\x18\x04 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aravan/wire/v1/common.proto\x12\rravan.wire.v1\"-\n\x07\x42lobRef\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"=\n\x07\x46ileRef\x12\x0c\n\x04path\x18\x01 \x01(\t\x12$\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x16.ravan.wire.v1.BlobRef\"4\n\x0eSignedDocument\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"[\n\x08RoundRef\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x19\n\x11\x61ssignment_digest\x18\x03 \x01(\x0c\x12\x15\n\rroster_digest\x18\x04 \x01(\x0c\"[\n\x10\x43\x65rtificateGrant\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x1b\n\x13\x63\x61_certificates_pem\x18\x02 \x01(\x0c\x12\x11\n\thand_over\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,4 +39,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNEDDOCUMENT']._serialized_end=207
   _globals['_ROUNDREF']._serialized_start=209
   _globals['_ROUNDREF']._serialized_end=300
+  _globals['_CERTIFICATEGRANT']._serialized_start=302
+  _globals['_CERTIFICATEGRANT']._serialized_end=393
 # @@protoc_insertion_point(module_scope)

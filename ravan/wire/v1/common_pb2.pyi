@@ -132,3 +132,35 @@ class RoundRef(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RoundRef: _TypeAlias = RoundRef  # noqa: Y015
+
+@_typing.final
+class CertificateGrant(_message.Message):
+    """A site's new certificate, and whom the coordinator's own certificate may come from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_PEM_FIELD_NUMBER: _builtins.int
+    CA_CERTIFICATES_PEM_FIELD_NUMBER: _builtins.int
+    HAND_OVER_FIELD_NUMBER: _builtins.int
+    certificate_pem: _builtins.bytes
+    """Client certificate, PEM, for the key of the request. Never absent."""
+    ca_certificates_pem: _builtins.bytes
+    """Certificates of the CAs that sites are to trust, PEM, one after the other: the acting one and, while it is being
+    introduced, the next. A site keeps of them what it trusts already or has a hand-over for. Never absent.
+    """
+    hand_over: _builtins.str
+    """Hand-over to the next CA, as in Greeting. Empty when there is none."""
+    def __init__(
+        self,
+        *,
+        certificate_pem: _builtins.bytes = ...,
+        ca_certificates_pem: _builtins.bytes = ...,
+        hand_over: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_certificates_pem", b"ca_certificates_pem", "certificate_pem", b"certificate_pem", "hand_over", b"hand_over"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateGrant: _TypeAlias = CertificateGrant  # noqa: Y015

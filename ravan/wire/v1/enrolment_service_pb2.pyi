@@ -5,6 +5,7 @@ Enrolment: the only calls that need no client certificate. They are served on a 
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from ravan.wire.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -91,3 +92,104 @@ class EnrolResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnrolResponse: _TypeAlias = EnrolResponse  # noqa: Y015
+
+@_typing.final
+class BeginRenewalRequest(_message.Message):
+    """Asks for a challenge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginRenewalRequest: _TypeAlias = BeginRenewalRequest  # noqa: Y015
+
+@_typing.final
+class BeginRenewalResponse(_message.Message):
+    """Carries a challenge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHALLENGE_FIELD_NUMBER: _builtins.int
+    challenge: _builtins.bytes
+    """Random bytes under the coordinator's own seal, 56 bytes. Set by the coordinator."""
+    def __init__(
+        self,
+        *,
+        challenge: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginRenewalResponse: _TypeAlias = BeginRenewalResponse  # noqa: Y015
+
+@_typing.final
+class RenewExpiredRequest(_message.Message):
+    """What a site proves whose certificate has expired."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SITE_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    TLS_CSR_FIELD_NUMBER: _builtins.int
+    CHALLENGE_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    site: _builtins.str
+    """The site. Set by the agent."""
+    serial: _builtins.str
+    """Serial number of the certificate that is renewed, lower-case hexadecimal. Set by the agent."""
+    tls_csr: _builtins.bytes
+    """PKCS #10 request, DER, signed with the next P-256 TLS key. Its subject is ignored. Set by the agent."""
+    challenge: _builtins.bytes
+    """From BeginRenewalResponse. Set by the agent."""
+    proof: _builtins.bytes
+    """Ed25519 by the site's identity key over the labelled site, serial, challenge and hash of `tls_csr`, 64 bytes."""
+    def __init__(
+        self,
+        *,
+        site: _builtins.str = ...,
+        serial: _builtins.str = ...,
+        tls_csr: _builtins.bytes = ...,
+        challenge: _builtins.bytes = ...,
+        proof: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "proof", b"proof", "serial", b"serial", "site", b"site", "tls_csr", b"tls_csr"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewExpiredRequest: _TypeAlias = RenewExpiredRequest  # noqa: Y015
+
+@_typing.final
+class RenewExpiredResponse(_message.Message):
+    """Answers with the new certificate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def grant(self) -> _common_pb2.CertificateGrant:
+        """The certificate. Never absent."""
+
+    def __init__(
+        self,
+        *,
+        grant: _common_pb2.CertificateGrant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewExpiredResponse: _TypeAlias = RenewExpiredResponse  # noqa: Y015

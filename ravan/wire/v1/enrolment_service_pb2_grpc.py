@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EnrolmentServiceStub:
-    """Turns a one-time token and two new keys into a certificate.
+    """Turns a one-time token and two new keys into a certificate, and renews one that has expired.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,38 @@ class EnrolmentServiceStub:
                 request_serializer=ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.EnrolRequest.SerializeToString,
                 response_deserializer=ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.EnrolResponse.FromString,
                 _registered_method=True)
+        self.BeginRenewal = channel.unary_unary(
+                '/ravan.wire.v1.EnrolmentService/BeginRenewal',
+                request_serializer=ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.BeginRenewalRequest.SerializeToString,
+                response_deserializer=ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.BeginRenewalResponse.FromString,
+                _registered_method=True)
+        self.RenewExpired = channel.unary_unary(
+                '/ravan.wire.v1.EnrolmentService/RenewExpired',
+                request_serializer=ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.RenewExpiredRequest.SerializeToString,
+                response_deserializer=ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.RenewExpiredResponse.FromString,
+                _registered_method=True)
 
 
 class EnrolmentServiceServicer:
-    """Turns a one-time token and two new keys into a certificate.
+    """Turns a one-time token and two new keys into a certificate, and renews one that has expired.
     """
 
     def Enrol(self, request, context):
         """Enrol a PC. Safe to repeat with the same keys until the answer arrives; refused with other keys.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BeginRenewal(self, request, context):
+        """Ask for a challenge, which RenewExpired has to answer. Good once, for two minutes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenewExpired(self, request, context):
+        """Renew the certificate of a site that cannot get through the handshake any more, as it proves its identity key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +85,16 @@ def add_EnrolmentServiceServicer_to_server(servicer, server):
                     request_deserializer=ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.EnrolRequest.FromString,
                     response_serializer=ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.EnrolResponse.SerializeToString,
             ),
+            'BeginRenewal': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginRenewal,
+                    request_deserializer=ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.BeginRenewalRequest.FromString,
+                    response_serializer=ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.BeginRenewalResponse.SerializeToString,
+            ),
+            'RenewExpired': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewExpired,
+                    request_deserializer=ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.RenewExpiredRequest.FromString,
+                    response_serializer=ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.RenewExpiredResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'ravan.wire.v1.EnrolmentService', rpc_method_handlers)
@@ -70,7 +104,7 @@ def add_EnrolmentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EnrolmentService:
-    """Turns a one-time token and two new keys into a certificate.
+    """Turns a one-time token and two new keys into a certificate, and renews one that has expired.
     """
 
     @staticmethod
@@ -90,6 +124,60 @@ class EnrolmentService:
             '/ravan.wire.v1.EnrolmentService/Enrol',
             ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.EnrolRequest.SerializeToString,
             ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.EnrolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginRenewal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ravan.wire.v1.EnrolmentService/BeginRenewal',
+            ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.BeginRenewalRequest.SerializeToString,
+            ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.BeginRenewalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewExpired(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ravan.wire.v1.EnrolmentService/RenewExpired',
+            ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.RenewExpiredRequest.SerializeToString,
+            ravan_dot_wire_dot_v1_dot_enrolment__service__pb2.RenewExpiredResponse.FromString,
             options,
             channel_credentials,
             insecure,

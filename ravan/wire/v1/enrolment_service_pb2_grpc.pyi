@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EnrolmentServiceStub:
-    """Turns a one-time token and two new keys into a certificate."""
+    """Turns a one-time token and two new keys into a certificate, and renews one that has expired."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,17 +35,25 @@ class EnrolmentServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EnrolmentServiceAsyncStub: ...
     Enrol: _grpc.UnaryUnaryMultiCallable[_enrolment_service_pb2.EnrolRequest, _enrolment_service_pb2.EnrolResponse]
     """Enrol a PC. Safe to repeat with the same keys until the answer arrives; refused with other keys."""
+    BeginRenewal: _grpc.UnaryUnaryMultiCallable[_enrolment_service_pb2.BeginRenewalRequest, _enrolment_service_pb2.BeginRenewalResponse]
+    """Ask for a challenge, which RenewExpired has to answer. Good once, for two minutes."""
+    RenewExpired: _grpc.UnaryUnaryMultiCallable[_enrolment_service_pb2.RenewExpiredRequest, _enrolment_service_pb2.RenewExpiredResponse]
+    """Renew the certificate of a site that cannot get through the handshake any more, as it proves its identity key."""
 
 @_typing.type_check_only
 class EnrolmentServiceAsyncStub(EnrolmentServiceStub):
-    """Turns a one-time token and two new keys into a certificate."""
+    """Turns a one-time token and two new keys into a certificate, and renews one that has expired."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Enrol: _aio.UnaryUnaryMultiCallable[_enrolment_service_pb2.EnrolRequest, _enrolment_service_pb2.EnrolResponse]  # type: ignore[assignment]
     """Enrol a PC. Safe to repeat with the same keys until the answer arrives; refused with other keys."""
+    BeginRenewal: _aio.UnaryUnaryMultiCallable[_enrolment_service_pb2.BeginRenewalRequest, _enrolment_service_pb2.BeginRenewalResponse]  # type: ignore[assignment]
+    """Ask for a challenge, which RenewExpired has to answer. Good once, for two minutes."""
+    RenewExpired: _aio.UnaryUnaryMultiCallable[_enrolment_service_pb2.RenewExpiredRequest, _enrolment_service_pb2.RenewExpiredResponse]  # type: ignore[assignment]
+    """Renew the certificate of a site that cannot get through the handshake any more, as it proves its identity key."""
 
 class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Turns a one-time token and two new keys into a certificate."""
+    """Turns a one-time token and two new keys into a certificate, and renews one that has expired."""
 
     @_abc_1.abstractmethod
     def Enrol(
@@ -54,5 +62,21 @@ class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_enrolment_service_pb2.EnrolResponse, _abc.Awaitable[_enrolment_service_pb2.EnrolResponse]]:
         """Enrol a PC. Safe to repeat with the same keys until the answer arrives; refused with other keys."""
+
+    @_abc_1.abstractmethod
+    def BeginRenewal(
+        self,
+        request: _enrolment_service_pb2.BeginRenewalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrolment_service_pb2.BeginRenewalResponse, _abc.Awaitable[_enrolment_service_pb2.BeginRenewalResponse]]:
+        """Ask for a challenge, which RenewExpired has to answer. Good once, for two minutes."""
+
+    @_abc_1.abstractmethod
+    def RenewExpired(
+        self,
+        request: _enrolment_service_pb2.RenewExpiredRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrolment_service_pb2.RenewExpiredResponse, _abc.Awaitable[_enrolment_service_pb2.RenewExpiredResponse]]:
+        """Renew the certificate of a site that cannot get through the handshake any more, as it proves its identity key."""
 
 def add_EnrolmentServiceServicer_to_server(servicer: EnrolmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

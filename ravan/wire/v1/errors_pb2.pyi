@@ -97,6 +97,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A fault of the program itself."""
     ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 36
     """The caller, or everybody together, has more calls in progress or makes them faster than is accepted."""
+    ERROR_REASON_IDENTITY_EXPIRED: _ErrorReason.ValueType  # 37
+    """The certificate has expired, or expired too long ago to be renewed."""
     ERROR_REASON_DATA_TOO_FEW: _ErrorReason.ValueType  # 38
     """The site has fewer examples than its policy asks for."""
 
@@ -177,6 +179,8 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
 """A fault of the program itself."""
 ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 36
 """The caller, or everybody together, has more calls in progress or makes them faster than is accepted."""
+ERROR_REASON_IDENTITY_EXPIRED: ErrorReason.ValueType  # 37
+"""The certificate has expired, or expired too long ago to be renewed."""
 ERROR_REASON_DATA_TOO_FEW: ErrorReason.ValueType  # 38
 """The site has fewer examples than its policy asks for."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -65,6 +65,16 @@ class SiteServiceStub:
                 request_serializer=ravan_dot_wire_dot_v1_dot_site__service__pb2.LeaveRoundRequest.SerializeToString,
                 response_deserializer=ravan_dot_wire_dot_v1_dot_site__service__pb2.LeaveRoundResponse.FromString,
                 _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/ravan.wire.v1.SiteService/Renew',
+                request_serializer=ravan_dot_wire_dot_v1_dot_site__service__pb2.RenewRequest.SerializeToString,
+                response_deserializer=ravan_dot_wire_dot_v1_dot_site__service__pb2.RenewResponse.FromString,
+                _registered_method=True)
+        self.Withdraw = channel.unary_unary(
+                '/ravan.wire.v1.SiteService/Withdraw',
+                request_serializer=ravan_dot_wire_dot_v1_dot_site__service__pb2.WithdrawRequest.SerializeToString,
+                response_deserializer=ravan_dot_wire_dot_v1_dot_site__service__pb2.WithdrawResponse.FromString,
+                _registered_method=True)
 
 
 class SiteServiceServicer:
@@ -113,6 +123,21 @@ class SiteServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Renew(self, request, context):
+        """Renew the certificate of this connection for a new key. The same request may be sent again; the old certificate
+        stays good until it expires, so that no work is dropped.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Withdraw(self, request, context):
+        """Leave the federation for good: the certificate is revoked, rounds go on without the site.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SiteServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +170,16 @@ def add_SiteServiceServicer_to_server(servicer, server):
                     servicer.LeaveRound,
                     request_deserializer=ravan_dot_wire_dot_v1_dot_site__service__pb2.LeaveRoundRequest.FromString,
                     response_serializer=ravan_dot_wire_dot_v1_dot_site__service__pb2.LeaveRoundResponse.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=ravan_dot_wire_dot_v1_dot_site__service__pb2.RenewRequest.FromString,
+                    response_serializer=ravan_dot_wire_dot_v1_dot_site__service__pb2.RenewResponse.SerializeToString,
+            ),
+            'Withdraw': grpc.unary_unary_rpc_method_handler(
+                    servicer.Withdraw,
+                    request_deserializer=ravan_dot_wire_dot_v1_dot_site__service__pb2.WithdrawRequest.FromString,
+                    response_serializer=ravan_dot_wire_dot_v1_dot_site__service__pb2.WithdrawResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +345,60 @@ class SiteService:
             '/ravan.wire.v1.SiteService/LeaveRound',
             ravan_dot_wire_dot_v1_dot_site__service__pb2.LeaveRoundRequest.SerializeToString,
             ravan_dot_wire_dot_v1_dot_site__service__pb2.LeaveRoundResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ravan.wire.v1.SiteService/Renew',
+            ravan_dot_wire_dot_v1_dot_site__service__pb2.RenewRequest.SerializeToString,
+            ravan_dot_wire_dot_v1_dot_site__service__pb2.RenewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Withdraw(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ravan.wire.v1.SiteService/Withdraw',
+            ravan_dot_wire_dot_v1_dot_site__service__pb2.WithdrawRequest.SerializeToString,
+            ravan_dot_wire_dot_v1_dot_site__service__pb2.WithdrawResponse.FromString,
             options,
             channel_credentials,
             insecure,

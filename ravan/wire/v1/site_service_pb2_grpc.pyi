@@ -45,6 +45,12 @@ class SiteServiceStub:
     """Send one message of secure aggregation. The same message may be sent again."""
     LeaveRound: _grpc.UnaryUnaryMultiCallable[_site_service_pb2.LeaveRoundRequest, _site_service_pb2.LeaveRoundResponse]
     """Leave a job's preparation or a round, with a reason."""
+    Renew: _grpc.UnaryUnaryMultiCallable[_site_service_pb2.RenewRequest, _site_service_pb2.RenewResponse]
+    """Renew the certificate of this connection for a new key. The same request may be sent again; the old certificate
+    stays good until it expires, so that no work is dropped.
+    """
+    Withdraw: _grpc.UnaryUnaryMultiCallable[_site_service_pb2.WithdrawRequest, _site_service_pb2.WithdrawResponse]
+    """Leave the federation for good: the certificate is revoked, rounds go on without the site."""
 
 @_typing.type_check_only
 class SiteServiceAsyncStub(SiteServiceStub):
@@ -63,6 +69,12 @@ class SiteServiceAsyncStub(SiteServiceStub):
     """Send one message of secure aggregation. The same message may be sent again."""
     LeaveRound: _aio.UnaryUnaryMultiCallable[_site_service_pb2.LeaveRoundRequest, _site_service_pb2.LeaveRoundResponse]  # type: ignore[assignment]
     """Leave a job's preparation or a round, with a reason."""
+    Renew: _aio.UnaryUnaryMultiCallable[_site_service_pb2.RenewRequest, _site_service_pb2.RenewResponse]  # type: ignore[assignment]
+    """Renew the certificate of this connection for a new key. The same request may be sent again; the old certificate
+    stays good until it expires, so that no work is dropped.
+    """
+    Withdraw: _aio.UnaryUnaryMultiCallable[_site_service_pb2.WithdrawRequest, _site_service_pb2.WithdrawResponse]  # type: ignore[assignment]
+    """Leave the federation for good: the certificate is revoked, rounds go on without the site."""
 
 class SiteServiceServicer(metaclass=_abc_1.ABCMeta):
     """The agent's side of jobs and rounds. Agents dial; nothing dials them."""
@@ -114,5 +126,23 @@ class SiteServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_site_service_pb2.LeaveRoundResponse, _abc.Awaitable[_site_service_pb2.LeaveRoundResponse]]:
         """Leave a job's preparation or a round, with a reason."""
+
+    @_abc_1.abstractmethod
+    def Renew(
+        self,
+        request: _site_service_pb2.RenewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_site_service_pb2.RenewResponse, _abc.Awaitable[_site_service_pb2.RenewResponse]]:
+        """Renew the certificate of this connection for a new key. The same request may be sent again; the old certificate
+        stays good until it expires, so that no work is dropped.
+        """
+
+    @_abc_1.abstractmethod
+    def Withdraw(
+        self,
+        request: _site_service_pb2.WithdrawRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_site_service_pb2.WithdrawResponse, _abc.Awaitable[_site_service_pb2.WithdrawResponse]]:
+        """Leave the federation for good: the certificate is revoked, rounds go on without the site."""
 
 def add_SiteServiceServicer_to_server(servicer: SiteServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

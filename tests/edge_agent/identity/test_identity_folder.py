@@ -13,11 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from coordinator.enrolment.ca import create_authority, issue_client
-from edge_agent.identity.keystore import Identity, is_enrolled, load_identity, make_keys, save_identity
+from edge_agent.identity.keystore import Identity, is_enrolled, load_identity, make_keys, make_next_key, save_identity
 from edge_agent.identity.lock import hold_identity
 from ravan.errors import ErrorReason, IdentityError
 from ravan.identity.certificates import Role
 from ravan.identity.join import CoordinatorAddress
+from ravan.identity.keyfiles import write_private
 from ravan.identity.keys import private_pem, raw_public
 from ravan.ids import SiteId
 
@@ -134,3 +135,39 @@ def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
         holder.wait()
         with hold_identity(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("name", ["tls.key", "identity.key"])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+def test_a_key_that_others_may_read_is_refused_with_the_command(tmp_path: Path, name: str, mode: int) -> None:
+    enrolled(tmp_path)
+    (tmp_path / name).chmod(mode)
+    with pytest.raises(IdentityError) as caught:
+        load_identity(tmp_path)
+    assert caught.value.reason is ErrorReason.PERMISSION_DENIED
+    assert f"chmod 600 {tmp_path / name}" in caught.value.next_step
+    (tmp_path / name).chmod(0o600)
+    load_identity(tmp_path)
+
+
+def test_a_renewal_that_was_cut_off_is_finished_by_whoever_opens_the_folder(tmp_path: Path) -> None:
+    """The power goes after each step of writing; the folder is the old identity or the new one, never a mixture."""
+    old = enrolled(tmp_path)
+    key = make_next_key(tmp_path)
+    authority = create_authority(NOW)
+    certificate = issue_client(authority, key.public_key(), role=Role.AGENT, name="plant-7", now=NOW)
+    new = certificate.public_bytes(Encoding.PEM)
+    assert load_identity(tmp_path).certificate == old.certificate
+    (tmp_path / "next.crt").write_bytes(new)
+    states = [{path.name: path.read_bytes() for path in tmp_path.iterdir()}]
+    states.append({**states[0], "tls.key": states[0]["next.key"]})
+    del states[1]["next.key"]
+    for state in states:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        for name, content in state.items():
+            write_private(tmp_path / name, content)
+        renewed = load_identity(tmp_path)
+        assert (renewed.certificate, renewed.tls_key) == (new, private_pem(key))
+        assert not (tmp_path / "next.key").exists()
+        assert not (tmp_path / "next.crt").exists()
