@@ -85,9 +85,10 @@ class Guard(aio.ServerInterceptor):
         codecs = (handler.request_deserializer, handler.response_serializer)
         if handler.response_streaming:
             stream = self._guard_stream(method, handler.stream_stream or handler.unary_stream)
+            parcels = (codecs[0], _unpacking(codecs[1]))
             if handler.request_streaming:
-                return grpc.stream_stream_rpc_method_handler(stream, *codecs)
-            return grpc.unary_stream_rpc_method_handler(stream, *codecs)
+                return grpc.stream_stream_rpc_method_handler(stream, *parcels)
+            return grpc.unary_stream_rpc_method_handler(stream, *parcels)
         if handler.request_streaming:
             upload = self._guard_answer(method, handler.stream_unary, needs_deadline=False)
             return grpc.stream_unary_rpc_method_handler(upload, *codecs)
@@ -108,7 +109,8 @@ class Guard(aio.ServerInterceptor):
                 self._admit(method, context, needs_deadline=False)
                 async with aclosing(behaviour(request, context)) as answers:
                     async for answer in answers:
-                        yield answer
+                        yield _Parcel(answer)
+                        del answer  # the next one may be hours away
 
         return guarded
 
@@ -160,6 +162,25 @@ class Guard(aio.ServerInterceptor):
             await _abort(context, _fault())
         finally:
             self._policy.on_call(method, outcome, time.monotonic() - started)
+
+
+class _Parcel:
+    """An answer of a stream on its way: gRPC keeps what it was given until the next one, which may be hours away.
+
+    The assignment of a thousand sites has over 100 KB, and each of them has a stream.
+    """
+
+    def __init__(self, content: Any) -> None:
+        self._content = content
+
+    def take(self) -> Any:
+        """Return what is inside and keep nothing."""
+        content, self._content = self._content, None
+        return content
+
+
+def _unpacking(serialise: Callable[[Any], bytes] | None) -> Callable[[_Parcel], bytes]:
+    return lambda parcel: parcel.take() if serialise is None else serialise(parcel.take())
 
 
 async def _abort(context: _Context, error: RavanError) -> None:
