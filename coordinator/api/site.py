@@ -60,6 +60,7 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
         async with aclosing(self._fleet.watch(site, process, after_sequence)) as instructions:
             async for numbered in instructions:
                 yield self._greet() if numbered is None else numbered_to_wire(numbered)
+                del numbered  # see `Outbox.follow`
 
     async def Heartbeat(self, request: wire.HeartbeatRequest, context: _Context) -> wire.HeartbeatResponse:
         """Take note of a sign of life."""

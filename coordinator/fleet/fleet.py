@@ -95,6 +95,7 @@ class Fleet:
             async with aclosing(self._outbox.follow(site, after_sequence, is_open=is_open)) as instructions:
                 async for numbered in instructions:
                     yield numbered
+                    del numbered  # see `Outbox.follow`
         finally:
             self._detach(site, stream)
         if site in self._revoked:

@@ -61,5 +61,6 @@ class Outbox:
                 for numbered in await self.after(site, sequence):
                     sequence = numbered.sequence
                     yield numbered
+                    del numbered  # a stream that waits for hours must not hold the last assignment
             if is_open():
                 await signal.wait()

@@ -101,9 +101,10 @@ class Guard(aio.ServerInterceptor):
         codecs = (self._sized(handler.request_deserializer), handler.response_serializer)
         if handler.response_streaming:
             stream = self._guard_stream(method, handler.stream_stream or handler.unary_stream)
+            parcels = (codecs[0], _unpacking(codecs[1]))
             if handler.request_streaming:
-                return grpc.stream_stream_rpc_method_handler(stream, *codecs)
-            return grpc.unary_stream_rpc_method_handler(stream, *codecs)
+                return grpc.stream_stream_rpc_method_handler(stream, *parcels)
+            return grpc.unary_stream_rpc_method_handler(stream, *parcels)
         if handler.request_streaming:
             upload = self._guard_upload(method, handler.stream_unary)
             return grpc.stream_unary_rpc_method_handler(upload, *codecs)
@@ -131,8 +132,10 @@ class Guard(aio.ServerInterceptor):
             async with self._watch(method, context):
                 with self._admit(method, context, CallKind.STREAM):
                     async with aclosing(behaviour(_read(request), context)) as answers:
-                        async for answer in self._while_admitted(method, answers, context):
-                            yield answer
+                        async for answer in answers:
+                            self._check(method, context)
+                            yield _Parcel(answer)
+                            del answer  # the next one may be hours away
 
         return guarded
 
@@ -261,6 +264,25 @@ class _Messages:
 
     async def __anext__(self) -> Any:
         return _read(await anext(self._raw))
+
+
+class _Parcel:
+    """An answer of a stream on its way: gRPC keeps what it was given until the next one, which may be hours away.
+
+    The assignment of a thousand sites has over 100 KB, and each of them has a stream.
+    """
+
+    def __init__(self, content: Any) -> None:
+        self._content = content
+
+    def take(self) -> Any:
+        """Return what is inside and keep nothing."""
+        content, self._content = self._content, None
+        return content
+
+
+def _unpacking(serialise: Callable[[Any], bytes] | None) -> Callable[[_Parcel], bytes]:
+    return lambda parcel: parcel.take() if serialise is None else serialise(parcel.take())
 
 
 async def _abort(context: _Context, error: RavanError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -29,11 +30,19 @@ def nobody(caller: Caller) -> bool:
     return False
 
 
+class Note:
+    """An answer that can be watched."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+
 class Handlers:
     """What the calls below run into."""
 
     def __init__(self) -> None:
         self.closed = asyncio.Event()
+        self.sent: weakref.ref[Note] | None = None
 
     async def answer(self, request: bytes, context: Any) -> bytes:
         if request == b"refuse":
@@ -54,6 +63,13 @@ class Handlers:
             yield b"two"
         finally:
             self.closed.set()
+
+    async def note(self, request: bytes, context: Any) -> AsyncIterator[Note]:
+        answer = Note(request)
+        self.sent = weakref.ref(answer)
+        yield answer
+        del answer
+        await asyncio.Event().wait()
 
     async def collect(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
         return b"".join([part async for part in requests])
@@ -77,6 +93,9 @@ async def echo(
     methods: dict[str, Any] = {
         "Answer": grpc.unary_unary_rpc_method_handler(handlers.answer),
         "Stream": grpc.unary_stream_rpc_method_handler(handlers.stream),
+        "Note": grpc.unary_stream_rpc_method_handler(
+            handlers.note, response_serializer=lambda answer: bytes(answer.content)
+        ),
         "Collect": grpc.stream_unary_rpc_method_handler(handlers.collect),
         "Relay": grpc.stream_stream_rpc_method_handler(handlers.relay),
     }
@@ -105,6 +124,18 @@ async def refusal(channel: aio.Channel, request: bytes, limit_s: float | None = 
 async def parts(*items: bytes) -> AsyncIterator[bytes]:
     for item in items:
         yield item
+
+
+async def test_a_stream_keeps_no_answer_that_was_sent() -> None:
+    handlers = Handlers()
+    async with echo(handlers, []) as channel:
+        stream: Any = channel.unary_stream(f"/{SERVICE}/Note")(b"large")
+        assert await stream.read() == b"large"
+        assert handlers.sent is not None
+        async with asyncio.timeout(20):
+            while handlers.sent() is not None:  # noqa: ASYNC110 - nothing tells that an object is gone
+                await asyncio.sleep(0.01)
+        stream.cancel()
 
 
 async def test_all_four_kinds_of_calls_pass() -> None:
