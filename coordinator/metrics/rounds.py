@@ -33,7 +33,7 @@ class CatalogRoundMetrics:
         self._catalog = catalog
         self._clock = clock
         self._phases: dict[JobId, RoundPhase] = {}
-        self._resting: dict[str, int] = {}
+        self._resting: dict[JobId, int] = {}
 
     def round_began(self, training_deadline_s: float) -> None:
         """Show how long the sites of the newest round have for training."""
@@ -59,9 +59,9 @@ class CatalogRoundMetrics:
         if outcome is RoundOutcome.COMMITTED:
             self._catalog.last_commit.set(self._clock.now())
 
-    def sites_resting(self, job: str, count: int) -> None:
+    def sites_resting(self, job_id: JobId, count: int) -> None:
         """Show how many sites rest, over all jobs."""
-        self._resting[job] = count
+        self._resting[job_id] = count
         self._catalog.resting_sites.set(sum(self._resting.values()))
 
     def site_dropped(self, phase: RoundPhase, reason: DropReason) -> None:
@@ -91,7 +91,6 @@ class CatalogRoundMetrics:
 
     def job_ended(self, job: str) -> None:
         """Take a job's gauges away."""
-        self.sites_resting(job, 0)
         for gauge in (self._catalog.model_accuracy, self._catalog.model_loss):
             with suppress(KeyError):  # a job that was never evaluated has none
                 gauge.remove(job)

@@ -217,6 +217,8 @@ class JobRunner:
         if enough is not None:
             await self._standing.end(JobState.COMPLETED, enough)
             return
+        if self._stopped or self.record.state is JobState.PAUSED or self._why_queued():
+            return  # An operator's word came in the meantime.
         # Nothing may be awaited from here until the sites are engaged: other jobs choose among the same sites.
         selection = self._select(sites, profiles, rounds)
         if isinstance(selection, Selection):
@@ -300,7 +302,7 @@ class JobRunner:
         number = following_number(rounds)
         self.round = self._opener.open(selection, sites, number, self._clips or last_clips(rounds))
         self.rests = selection.rests
-        services.metrics.sites_resting(self.record.name, len(selection.rests))
+        services.metrics.sites_resting(job.job_id, len(selection.rests))
         await self._see_through(self.round, before, self._begin(self.round, selection.message))
 
     async def _begin(self, planned: ActiveRound, remark: str) -> None:

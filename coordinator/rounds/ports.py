@@ -130,7 +130,7 @@ class RoundMetrics(Protocol):
         """A round ended."""
         ...
 
-    def sites_resting(self, job: str, count: int) -> None:
+    def sites_resting(self, job_id: JobId, count: int) -> None:
         """A job leaves so many connected sites out for a while."""
         ...
 

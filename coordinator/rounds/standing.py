@@ -113,6 +113,7 @@ class Standing:
         await asyncio.to_thread(services.uploads.discard_run, job.plan.run_id)
         services.candidates.forget_job(job.job_id)
         services.metrics.job_ended(record.name)
+        services.metrics.sites_resting(job.job_id, 0)
         services.changes.note(job.job_id)
         log.info("job ended", job=record.name, state=state.value, message=message)
         for site in told:

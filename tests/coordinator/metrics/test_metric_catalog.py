@@ -104,6 +104,25 @@ def test_gauges_of_a_job_go_when_it_ends() -> None:
     assert samples(catalog)["ravan_model_loss"] == [{"job": "parts"}]
 
 
+def test_plans_of_rounds_and_jobs_are_shown() -> None:
+    catalog = Catalog()
+    rounds = CatalogRoundMetrics(catalog, ManualClock())
+
+    def shown(name: str) -> float | None:
+        return catalog.registry.get_sample_value(name)
+
+    assert [shown(name) for name in ("ravan_training_deadline_seconds", "ravan_resting_sites")] == [0, 0]
+    rounds.round_began(320.0)
+    rounds.sites_resting(JobId("one"), 2)
+    rounds.sites_resting(JobId("two"), 3)
+    rounds.jobs_queued(4)
+    assert shown("ravan_training_deadline_seconds") == 320
+    assert shown("ravan_resting_sites") == 5
+    assert shown("ravan_queued_jobs") == 4
+    rounds.sites_resting(JobId("one"), 0)
+    assert shown("ravan_resting_sites") == 3
+
+
 def test_phases_of_several_jobs_are_counted() -> None:
     catalog = Catalog()
     rounds = CatalogRoundMetrics(catalog, ManualClock())

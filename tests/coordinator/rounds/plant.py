@@ -213,8 +213,8 @@ class Notebook:
     def round_ended(self, outcome: RoundOutcome) -> None:
         self.said.append(("round ended", outcome))
 
-    def sites_resting(self, job: str, count: int) -> None:
-        self.said.append(("resting", job, count))
+    def sites_resting(self, job_id: JobId, count: int) -> None:
+        self.said.append(("resting", job_id, count))
 
     def site_dropped(self, phase: RoundPhase, reason: DropReason) -> None:
         self.said.append(("dropped", phase, reason))

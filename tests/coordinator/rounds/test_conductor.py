@@ -497,6 +497,24 @@ async def test_a_stopped_job_ends_its_round_and_stays_stopped(tmp_path: Path) ->
             await plant.conductor.resume_job(job_id)
 
 
+async def test_a_job_that_is_paused_while_it_looks_for_sites_starts_no_round(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        await plant.connect_all()
+        plant.store.holds = "read_fleet"
+        job_id = await plant.submit(rounds=1)
+        await plant.store.held.wait()
+        await plant.conductor.pause_job(job_id)
+        plant.store.holds = ""
+        plant.store.released.set()
+        # Whatever the job did at once is stored before what is read after it.
+        for _ in range(5):
+            detail = await plant.conductor.job_detail(job_id)
+        assert (detail.record.state, detail.rounds) == (JobState.PAUSED, ())
+        assert detail.record.message.startswith("Paused by an operator")
+        await plant.conductor.resume_job(job_id)
+        await plant.until(job_id, ended)
+
+
 async def test_an_unknown_job_is_named(tmp_path: Path) -> None:
     async with Plant(tmp_path) as plant:
         with pytest.raises(StateError, match="'nothing'") as caught:

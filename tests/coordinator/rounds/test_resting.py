@@ -141,7 +141,7 @@ async def test_a_site_that_keeps_failing_rests_and_is_asked_again(tmp_path: Path
         assert detail.record.message == "site-3 rests until round 5: it failed 3 times in a row (deadline)."
         if not restarts:
             assert plant.conductor.resting() == {"site-3": "rests from orders until round 5"}
-            assert ("resting", "orders", 1) in plant.metrics.said
+            assert ("resting", "job-orders", 1) in plant.metrics.said
         plant.sites[0].mute, tired.mute = set(), set()
         await plant.sites[0].answer(next(i for i in reversed(plant.sites[0].heard) if isinstance(i, Train)))
         detail = await plant.until(job_id, lambda detail: detail.record.state is JobState.COMPLETED)
