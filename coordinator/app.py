@@ -26,6 +26,10 @@ from coordinator.fleet.outbox import Outbox
 from coordinator.fleet.presence import Patience
 from coordinator.jobs.submission import basis_blob
 from coordinator.jobs.workshop import LocalWorkshop
+from coordinator.leases.fenced import FencedStore
+from coordinator.leases.keeper import TERM_S, LeaseKeeper, process_name
+from coordinator.leases.lease import ROUNDS, Claim, LeaseLost
+from coordinator.leases.succession import await_lead
 from coordinator.metrics.catalog import Catalog
 from coordinator.metrics.census import Census, Expiries
 from coordinator.metrics.disk import DiskUse
@@ -43,6 +47,7 @@ from coordinator.store.retention import Retention
 from coordinator.store.sql.store import SqlStore, open_store
 from coordinator.store.staging import Staging
 from ravan.clock import SystemClock
+from ravan.errors import ErrorReason
 from ravan.heap import give_back_at_once
 from ravan.identity.certificates import Caller
 from ravan.identity.join import CoordinatorAddress
@@ -91,7 +96,7 @@ async def _serve(config: CoordinatorFile) -> None:
         daemon = Daemon(config, stores, catalog)
         try:
             await daemon.start()
-            await told_to_stop.wait()
+            await daemon.until_over(told_to_stop)
             log.info("stopping")
         finally:
             await daemon.stop()
@@ -141,11 +146,12 @@ class Daemon:
         self._retention = Retention(store, self._blobs, self._staging, self._clock, versions=config.retention.versions)
         patience = Patience(heartbeat_interval_s=config.fleet.heartbeat_interval_s, silence_s=config.fleet.silence_s)
         self._fleet = Fleet(store, self._outbox, patience, self._clock)
-        self._conductor = Conductor(self._rounds())
         self._census = self._count(self._pki)
         self._http = self._open_http()
         self._enrolment, self._sites = self._build_servers()
         self._ports = self._bind()
+        self._lead = LeaseKeeper(store, self._claim(), catalog)
+        self._conductor = Conductor(self._rounds())
         self._registry = Registry(store, self._pki, self._address(), self._clock)
         self._operators = self._serve_operators()
         self._health = self._add_services()
@@ -155,6 +161,8 @@ class Daemon:
         self._http.start()
         await self._registry.load()
         await asyncio.to_thread(self._blobs.discard_incoming)
+        # Who holds the data folder has outlived everyone else that worked on its file.
+        await await_lead(self._lead, holder_is_dead=not self._config.database.url)
         expected = await self._conductor.start()
         await self._fleet.start(self._conductor, expected, RETURN_S)
         for server in (self._enrolment, self._sites):
@@ -166,6 +174,19 @@ class Daemon:
         self._ready = True
         print(f"ravan-coordinator {VERSION} ready: {self._where()}", flush=True)
 
+    async def until_over(self, told_to_stop: asyncio.Event) -> None:
+        """Wait until it shall stop; raise LeaseLost when another process has taken the rounds over."""
+        waits = [asyncio.create_task(event.wait()) for event in (told_to_stop, self._lead.lost)]
+        _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in pending:
+            wait.cancel()
+        if self._lead.lost.is_set():
+            raise LeaseLost(
+                "Another coordinator has taken the rounds over; this one stops.",
+                reason=ErrorReason.WRONG_STATE,
+                next_step="See what kept this one from the database; the rounds go on at the other.",
+            )
+
     async def stop(self) -> None:
         """Say that it leaves, let calls end, and stop every part in order."""
         self._ready = False
@@ -176,13 +197,23 @@ class Daemon:
         await self._fleet.stop()
         await asyncio.gather(self._enrolment.stop(GRACE_S), self._sites.stop(GRACE_S))
         await self._conductor.stop()
+        await self._lead.give_back()
         await self._worker.close()
         await asyncio.to_thread(self._http.stop)
         self._folder.ports.unlink(missing_ok=True)
 
+    def _claim(self) -> Claim:
+        address = self._address()
+        return Claim(
+            name=ROUNDS,
+            holder=process_name(),
+            address=target_of(address.host, address.site_port),
+            term_s=TERM_S,
+        )
+
     def _rounds(self) -> Services:
         return Services(
-            store=self._store,
+            store=FencedStore(self._store, self._lead),
             workshop=LocalWorkshop(self._blobs, self._worker),
             signatory=Signatory(self._pki.manifest_key),
             mailbox=self._outbox,

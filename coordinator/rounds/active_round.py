@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from coordinator.leases.lease import LeaseLost
 from coordinator.rounds.course import RoundSetup
 from coordinator.rounds.effects import (
     CombineAndEvaluate,
@@ -214,6 +215,9 @@ class ActiveRound:
 
     async def _handle(self, event: Event, opening: Sequence[RoundEntry] = (), *, unless_ended: bool = False) -> None:
         """Return once the event is stored with all that follows from it."""
+        if isinstance(self.failure, LeaseLost):
+            # Whoever leads the round now has to hear of it.
+            raise self.failure
         if self.failure is not None or (unless_ended and self.machine.outcome is not None):
             return
         effects = self._advance(event)

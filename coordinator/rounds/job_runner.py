@@ -10,6 +10,7 @@ from typing import Any, Final
 import structlog
 
 from coordinator.allocation.policy import AllocationPolicy, SiteCapacity
+from coordinator.leases.lease import LeaseLost
 from coordinator.rounds.active_round import ActiveRound
 from coordinator.rounds.assigning import first_clips, following_clips, write_assignment
 from coordinator.rounds.course import RoundSetup
@@ -169,6 +170,8 @@ class JobRunner:
                     await self._take_turn()
                 except ResourceError as error:
                     await self._pause_for(error)
+        except LeaseLost as error:
+            log.warning("job left to another process", job=self.record.name, why=str(error))
         except RavanError as error:
             log.warning("job failed", job=self.record.name, error=str(error))
             await self._fail(f"{error} {error.next_step}".strip())
@@ -272,6 +275,9 @@ class JobRunner:
         """Lead a round to its end and draw the conclusions; `before` is the job as it was without it."""
         await opening
         await ended.ended.wait()
+        if isinstance(ended.failure, LeaseLost):
+            # The round stays, and refuses what is said to it: it goes on at another process.
+            raise ended.failure
         self.round = None
         self._given_up = ended if ended.summed is None else None
         if ended.failure is not None:

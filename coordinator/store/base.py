@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from coordinator.leases.lease import Lease
 from coordinator.store.records import (
     JobProfileRecord,
     JobRecord,
@@ -87,6 +88,13 @@ class Transaction(Protocol):
     def current_timeline(self) -> bytes:
         """Return the newest name: 16 random bytes."""
         ...
+
+    def now(self) -> float:
+        """Return the database's time, seconds since the epoch: the one clock that all processes share."""
+        ...
+
+    def get_lease(self, name: str) -> Lease | None: ...
+    def put_lease(self, lease: Lease) -> None: ...
 
 
 class Store(Protocol):

@@ -150,3 +150,18 @@ TIMELINES: Final = Table(
     Column("began_at", Float, nullable=False),
 )
 """The newest row names the database as it goes on since it was made or last restored."""
+
+PASSING: Final = "passing"
+"""Marks tables that tell of the moment: no backup has them, and a restore leaves them as they are."""
+
+LEASES: Final = Table(
+    "leases",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("taken_at", Float, nullable=False),
+    Column("until", Float, nullable=False),
+    info={PASSING: True},
+)

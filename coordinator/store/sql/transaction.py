@@ -18,6 +18,7 @@ from coordinator.store.records import (
     TokenRecord,
 )
 from coordinator.store.sql import rows
+from coordinator.store.sql.leasing import LeaseStatements
 from coordinator.store.sql.tables import (
     INSTRUCTIONS,
     JOB_PROFILES,
@@ -35,7 +36,7 @@ from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import Instruction, Numbered
 
 
-class SqlTransaction:
+class SqlTransaction(LeaseStatements):
     """Reads and writes of one open transaction; see `coordinator.store.base.Transaction`.
 
     Names are put in order here: databases order text by the rules of whatever language they were made for.
