@@ -18,6 +18,7 @@ from coordinator.enrolment.registry import Registry
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.status import invited_sites
 from coordinator.jobs.models import record_model
+from coordinator.leases.lease import ROUNDS, Lead
 from coordinator.store.base import Store
 from coordinator.store.blobs.base import OwnedBlobs
 from coordinator.store.records import ModelRecord, SiteRecord, TokenRecord
@@ -139,20 +140,21 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
 
     async def ListJobs(self, request: wire.ListJobsRequest, context: _Context) -> wire.ListJobsResponse:
         """Show all jobs in short."""
-        jobs = await self._ports.jobs.jobs()
-        return wire.ListJobsResponse(jobs=[views.job_summary(job) for job in jobs])
+        jobs, lead = await self._ports.jobs.jobs(), await self._read_lead()
+        return wire.ListJobsResponse(jobs=[views.job_summary(job, lead) for job in jobs])
 
     async def GetJob(self, request: wire.GetJobRequest, context: _Context) -> wire.GetJobResponse:
         """Show one job with its rounds."""
-        return wire.GetJobResponse(job=_job(await self._detail(request.job_id)))
+        return wire.GetJobResponse(job=_job(await self._detail(request.job_id), await self._read_lead()))
 
     async def WatchJob(self, request: wire.WatchJobRequest, context: _Context) -> AsyncIterator[wire.WatchJobResponse]:
         """Show one job whenever it or its sites' progress changes, until it ends."""
         version, shown = 0, b""
         while not self._closing:
             detail = await self._detail(request.job_id)
-            view = wire.WatchJobResponse(job=_job(detail), sites=await self._sites(with_invited=False))
-            content = view.SerializeToString(deterministic=True)
+            job = _job(detail, await self._read_lead())
+            view = wire.WatchJobResponse(job=job, sites=await self._sites(with_invited=False))
+            content = _content_of(view)
             if content != shown:
                 shown = content
                 yield view
@@ -177,6 +179,11 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
 
     async def _detail(self, id_or_name: str) -> JobDetail:
         return await self._ports.jobs.job_detail(fields.text(id_or_name, "job"))
+
+    async def _read_lead(self) -> Lead:
+        return await self._ports.store.transact(
+            "read_lead", lambda transaction: Lead(lease=transaction.get_lease(ROUNDS), now=transaction.now())
+        )
 
     async def _next_version(self, job_id: JobId, version: int) -> int:
         try:
@@ -212,5 +219,12 @@ def _site_views(sites: Sequence[SiteRecord], tokens: Sequence[TokenRecord], port
     return sorted(shown, key=lambda view: view.name)
 
 
-def _job(detail: JobDetail) -> wire.Job:
-    return views.job_view(detail.record, detail.rounds, detail.ready_sites, detail.awaited)
+def _job(detail: JobDetail, lead: Lead) -> wire.Job:
+    return views.job_view(detail.record, detail.rounds, lead, ready_sites=detail.ready_sites, awaited=detail.awaited)
+
+
+def _content_of(view: wire.WatchJobResponse) -> bytes:
+    """Return what is worth showing again when it changes: that a lease was renewed is not."""
+    compared = wire.WatchJobResponse.FromString(view.SerializeToString())
+    compared.job.lead.ClearField("until")
+    return compared.SerializeToString(deterministic=True)

@@ -41,6 +41,26 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lead:
+    """What is to be said of a lease at a moment."""
+
+    lease: Lease | None
+    now: float
+
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody holds it."""
+        return self.lease is not None and self.lease.is_live(self.now)
+
+    @property
+    def since(self) -> float:
+        """Since when it is held, or is not; 0 when it never was."""
+        if self.lease is None:
+            return 0.0
+        return self.lease.taken_at if self.is_live else self.lease.until
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """Who wants which lease for how long at a time."""
 
