@@ -46,6 +46,7 @@ from coordinator.store.blobs.base import OwnedBlobs
 from coordinator.store.retention import Retention
 from coordinator.store.sql.store import SqlStore, open_store
 from coordinator.store.staging import Staging
+from coordinator.work.workshop import LeasedWorkshop
 from ravan.clock import SystemClock
 from ravan.errors import ErrorReason
 from ravan.heap import give_back_at_once
@@ -137,6 +138,7 @@ class Daemon:
         self._timeline = stores.timeline
         self._catalog = catalog
         self._clock = SystemClock()
+        self._name = process_name()
         self._pki = load_pki(folder.pki)
         self._ready = False
         self._blobs = stores.blobs
@@ -206,15 +208,24 @@ class Daemon:
         address = self._address()
         return Claim(
             name=ROUNDS,
-            holder=process_name(),
+            holder=self._name,
             address=target_of(address.host, address.site_port),
             term_s=TERM_S,
+        )
+
+    def _workshop(self) -> LeasedWorkshop:
+        return LeasedWorkshop(
+            FencedStore(self._store, self._lead),
+            LocalWorkshop(self._blobs, self._worker),
+            self._blobs,
+            holder=self._name,
+            room=self._config.workers.local,
         )
 
     def _rounds(self) -> Services:
         return Services(
             store=FencedStore(self._store, self._lead),
-            workshop=LocalWorkshop(self._blobs, self._worker),
+            workshop=self._workshop(),
             signatory=Signatory(self._pki.manifest_key),
             mailbox=self._outbox,
             uploads=self._staging,

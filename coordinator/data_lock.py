@@ -18,18 +18,57 @@ def hold_data_folder(folder: DataFolder) -> Iterator[None]:
     Raises ConfigError when it is no coordinator's data folder, StateError (WRONG_STATE) when another
     process holds it.
     """
-    if not folder.pki.is_dir():
-        raise ConfigError(
-            f"{folder.root} is not a coordinator's data folder: it has no keys.",
-            reason=ErrorReason.CONFIG_INVALID,
-            next_step=f"Correct `server.data_dir`, or make a new one with `{CREATE_COMMAND}`.",
-        )
+    _require_keys(folder)
     descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         _lock(descriptor, folder)
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def hold_data_folder_alone(folder: DataFolder) -> Iterator[None]:
+    """Hold the folder while neither a daemon nor a worker uses it; raises what `hold_data_folder` does."""
+    with hold_data_folder(folder), _workers_lock(folder, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def join_data_folder(folder: DataFolder) -> Iterator[None]:
+    """Use the folder beside others, as workers do.
+
+    Raises ConfigError when it is no coordinator's data folder, StateError while somebody has it alone.
+    """
+    _require_keys(folder)
+    with _workers_lock(folder, fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _workers_lock(folder: DataFolder, mode: int) -> Iterator[None]:
+    descriptor = os.open(folder.workers_lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StateError(
+                f"Workers use the data folder {folder.root}, or it is being restored.",
+                reason=ErrorReason.WRONG_STATE,
+                next_step="Stop every `ravan-coordinator worker` on it first, or wait for the restore.",
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _require_keys(folder: DataFolder) -> None:
+    if not folder.pki.is_dir():
+        raise ConfigError(
+            f"{folder.root} is not a coordinator's data folder: it has no keys.",
+            reason=ErrorReason.CONFIG_INVALID,
+            next_step=f"Correct `server.data_dir`, or make a new one with `{CREATE_COMMAND}`.",
+        )
 
 
 def _lock(descriptor: int, folder: DataFolder) -> None:

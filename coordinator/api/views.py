@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from coordinator.fleet.status import SiteStatus, state_of
 from coordinator.leases.lease import Lead
 from coordinator.store.records import JobRecord, ModelRecord, RoundRecord, SiteRecord, SiteRoundRecord
+from coordinator.work.tasks import OPEN_TASKS, Task, TaskKind
 from ravan.codec import enums
 from ravan.codec.profiles import hardware_to_wire, heartbeat_to_wire
 from ravan.codec.references import document_to_wire, file_to_wire
 from ravan.ids import SiteId
 from ravan.manifest.phases import ENDED_JOBS, SiteState
 from ravan.wire.v1 import operator_service_pb2 as wire
+
+_TASK_KINDS: Final = {
+    TaskKind.UNMASK: wire.WORK_KIND_UNMASK,
+    TaskKind.COMBINE: wire.WORK_KIND_COMBINE,
+    TaskKind.WEIGH: wire.WORK_KIND_WEIGH,
+    TaskKind.EVALUATE: wire.WORK_KIND_EVALUATE,
+}
 
 
 def site_view(site: SiteRecord, status: SiteStatus | None) -> wire.Site:
@@ -60,6 +69,18 @@ def lead_view(lead: Lead) -> wire.Lead:
     )
 
 
+def task_view(task: Task, now: float) -> wire.Work:
+    """Show heavy work that is not done; a holder whose time has run out holds nothing."""
+    held = task.is_held(now)
+    return wire.Work(
+        kind=_TASK_KINDS[task.kind],
+        holder=task.holder if held else "",
+        since=task.taken_at if held else max(task.put_at, min(task.until, now)),
+        until=task.until if held else 0.0,
+        attempts=task.attempts,
+    )
+
+
 def job_summary(job: JobRecord, lead: Lead, ready_sites: Sequence[SiteId] = ()) -> wire.Job:
     """Show a job without its rounds and documents."""
     view = wire.Job(
@@ -87,9 +108,11 @@ def job_view(
     *,
     ready_sites: Sequence[SiteId],
     awaited: Sequence[SiteId],
+    tasks: Sequence[Task] = (),
 ) -> wire.Job:
     """Show a job with everything."""
     view = job_summary(job, lead, ready_sites)
+    view.tasks.extend(task_view(task, lead.now) for task in tasks if task.state in OPEN_TASKS)
     view.rounds.extend(round_view(record) for record in rounds)
     if rounds and rounds[-1].outcome is None:
         view.rounds[-1].awaited.extend(awaited)

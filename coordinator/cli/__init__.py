@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from coordinator.cli.daemon import config, init, serve
+from coordinator.cli.daemon import config, init, serve, worker
 from coordinator.cli.database import db
 from coordinator.cli.exports import export
 from coordinator.cli.jobs import job
@@ -28,7 +28,7 @@ def cli() -> None:
     """
 
 
-for command in (init, serve, config, db, token, site, model, job, export):
+for command in (init, serve, worker, config, db, token, site, model, job, export):
     cli.add_command(command)
 
 

@@ -87,6 +87,7 @@ def render_job(job: wire.Job, sites: Iterable[wire.Site]) -> RenderableType:
     if job.message:
         lines.append(Text(job.message))
     lines += [Text(describe_wait(each, led=job.lead.live)) for each in job.rounds if each.phase_began_at]
+    lines += [Text(describe_task(task)) for task in job.tasks]
     if job.HasField("accuracy"):
         lines.append(Text(f"Accuracy {job.accuracy:.1%}, before training {_share(job, 'accuracy_before')}."))
     parts: list[RenderableType] = [head, *lines]
@@ -128,6 +129,15 @@ def describe_wait(each: wire.Round, *, led: bool) -> str:
     awaited = ", ".join(each.awaited) or "the coordinator's own work"
     until = f", until {describe_moment(each.deadline_at)} at the latest" if each.deadline_at else ""
     return f"{stage}: waits for {awaited}{until}."
+
+
+def describe_task(task: wire.Work) -> str:
+    """Return what heavy work is at whom since when, or waits."""
+    name = wire.WorkKind.Name(task.kind) if task.kind in wire.WorkKind.values() else str(task.kind)
+    what, since = name.removeprefix("WORK_KIND_").lower(), describe_moment(task.since)
+    if not task.holder:
+        return f"Task {what} waits for a worker since {since}, after {task.attempts} attempts."
+    return f"Task {what} is at {task.holder} since {since}, attempt {task.attempts}."
 
 
 def has_ended(job: wire.Job) -> bool:

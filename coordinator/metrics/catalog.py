@@ -22,6 +22,7 @@ from prometheus_client import (
 from coordinator.leases.lease import Lease
 from coordinator.metrics.disk import DiskKind
 from coordinator.metrics.methods import RPC_METHODS
+from coordinator.work.tasks import TaskState
 from ravan.errors import ErrorReason
 from ravan.manifest.phases import JobState, RoundOutcome, RoundPhase, SiteState
 from ravan.version import VERSION
@@ -118,6 +119,9 @@ class Catalog:
             buckets=STORE_BUCKETS,
             registry=at,
         )
+        self.tasks = Gauge("ravan_tasks", "Heavy work of rounds by state.", ["state"], registry=at)
+        for task_state in TaskState:
+            self.tasks.labels(task_state)
         self.lease_held = Gauge("ravan_lease_held", "1 while this process leads the rounds.", registry=at)
         self.lease_until = Gauge(
             "ravan_lease_until_timestamp_seconds",

@@ -378,7 +378,7 @@ class ActiveRound:
         workshop = self._services.workshop
         try:
             before = self.machine.setup.assignment.state_digest
-            digest = await workshop.combine(self._job, before, summed.total)
+            digest = await workshop.combine(self._job, self.number, before, summed)
             evaluation = await workshop.evaluate(self._job, digest)
         except Exception as error:
             await self._give_up(error)

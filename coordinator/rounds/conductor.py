@@ -18,13 +18,13 @@ from coordinator.jobs.jobfile import read_job_file
 from coordinator.jobs.submission import choose_model
 from coordinator.rounds.active_round import ActiveRound
 from coordinator.rounds.job_runner import JobRunner, LeftRound
+from coordinator.rounds.opening import SUBMITTED, open_job
 from coordinator.rounds.ports import Job
 from coordinator.rounds.selection import SETTLE_S
 from coordinator.rounds.services import Services
 from coordinator.rounds.storing import store_preparation
 from coordinator.store.base import Transaction
 from coordinator.store.records import JobProfileRecord, JobRecord, RoundRecord
-from ravan.codec.documents import model_digest
 from ravan.codec.secagg_messages import Submission
 from ravan.errors import ErrorReason, StateError
 from ravan.ids import Digest, JobId, SiteId
@@ -36,8 +36,6 @@ from ravan.manifest.profile import HardwareProfile, JobProfile
 from ravan.secagg.messages import MaskedHeader
 
 log = structlog.stdlib.get_logger(__name__)
-
-_SUBMITTED = "job file"
 
 _Read = TypeVar("_Read")
 
@@ -73,7 +71,7 @@ class Conductor:
     async def start(self) -> Mapping[SiteId, bytes]:
         """Take up the jobs that have not ended and their rounds; return the processes that are awaited in these."""
         for record, left in await self._services.store.transact("recover_jobs", self._recover):
-            job = self._reopen(record)
+            job = open_job(record, self._services.signatory)
             runner = self._add_runner(job, record)
             if left is not None:
                 runner.resume_round(left)
@@ -250,7 +248,7 @@ class Conductor:
     # Steps
 
     async def _plan_job(self, job_toml: str, evaluation_digest: Digest, request_id: str) -> Accepted:
-        file = read_job_file(job_toml, source=_SUBMITTED)
+        file = read_job_file(job_toml, source=SUBMITTED)
         models, sites = await self._read(
             "read_submission", lambda transaction: (transaction.list_models(), transaction.list_sites())
         )
@@ -278,7 +276,7 @@ class Conductor:
 
     async def _launch(self, record: JobRecord) -> None:
         services = self._services
-        job = self._reopen(record)
+        job = open_job(record, self._services.signatory)
         sites = services.candidates.online()
 
         def work(transaction: Transaction) -> None:
@@ -291,17 +289,6 @@ class Conductor:
             services.mailbox.wake(site)
         log.info("job submitted", job=record.name, job_id=record.job_id, rounds=record.rounds_planned)
         self._add_runner(job, record).start()
-
-    def _reopen(self, record: JobRecord) -> Job:
-        plan, plan_digest = self._services.signatory.open_plan(record.plan)
-        return Job(
-            job_id=record.job_id,
-            file=read_job_file(record.job_toml, source=_SUBMITTED),
-            plan=plan,
-            plan_digest=plan_digest,
-            model_digest=model_digest(plan.model_files),
-            evaluation_digest=record.evaluation_digest,
-        )
 
     def _add_runner(self, job: Job, record: JobRecord) -> JobRunner:
         runner = JobRunner(self._services, job, record, on_release=self._nudge, settle_s=self._settle_s)

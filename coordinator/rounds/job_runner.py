@@ -13,8 +13,8 @@ from coordinator.allocation.policy import AllocationPolicy, SiteCapacity
 from coordinator.leases.lease import LeaseLost
 from coordinator.rounds.active_round import ActiveRound
 from coordinator.rounds.assigning import first_clips, following_clips, write_assignment
-from coordinator.rounds.course import RoundSetup
 from coordinator.rounds.journal import read_journal
+from coordinator.rounds.opening import set_up_round
 from coordinator.rounds.ports import Job, Timer
 from coordinator.rounds.recording import RoundNotes
 from coordinator.rounds.results import NewVersion
@@ -26,8 +26,6 @@ from coordinator.store.base import Transaction
 from coordinator.store.records import JobProfileRecord, JobRecord, RoundEntry, RoundRecord, SiteRecord
 from ravan.errors import RavanError, ResourceError
 from ravan.ids import BlockId, Digest, SiteId
-from ravan.manifest.assignment import Assignment
-from ravan.manifest.documents import SignedDocument
 from ravan.manifest.phases import ENDED_JOBS, DropReason, JobState, RoundOutcome
 
 log = structlog.stdlib.get_logger(__name__)
@@ -96,7 +94,11 @@ class JobRunner:
                 ram_limits={site.site: site.ram_limit_bytes for site in left.record.sites},
             )
             found = ActiveRound(
-                self._services, self.job, self._set_up(assignment, journal.document, digest), notes, self._adopt
+                self._services,
+                self.job,
+                set_up_round(self.job, assignment, journal.document, digest),
+                notes,
+                self._adopt,
             )
             found.replay(journal.events)
         except RavanError as error:
@@ -303,19 +305,10 @@ class JobRunner:
             clips=clips or first_clips(job),
         )
         document, digest = services.signatory.sign_assignment(assignment)
-        setup = self._set_up(assignment, document, digest)
+        setup = set_up_round(job, assignment, document, digest)
         limits = {name: site.hardware.ram_limit_bytes for name, site in sites.items() if site.hardware is not None}
         notes = RoundNotes(started_at=services.clock.now(), ram_limits=limits)
         return ActiveRound(services, job, setup, notes, self._adopt)
-
-    def _set_up(self, assignment: Assignment, document: SignedDocument, digest: Digest) -> RoundSetup:
-        return RoundSetup(
-            assignment=assignment,
-            document=document,
-            digest=digest,
-            training_deadline_s=self.job.file.round.training_deadline_s,
-            phase_deadline_s=self.job.file.round.phase_deadline_s,
-        )
 
     def _adopt(self, version: NewVersion) -> JobRecord:
         accuracy = version.evaluation.accuracy

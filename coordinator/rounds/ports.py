@@ -13,7 +13,6 @@ from coordinator.store.records import ModelRecord
 from ravan.ids import BlockId, Digest, JobId, RunId, SiteId
 from ravan.manifest.phases import DropReason, RoundOutcome, RoundPhase
 from ravan.manifest.plan import JobPlan
-from ravan.secagg.combine import RoundSum
 from ravan.secagg.unmask import UnmaskJob
 
 
@@ -56,8 +55,8 @@ class Workshop(Protocol):
         """
         ...
 
-    async def combine(self, job: Job, state_digest: Digest, total: RoundSum) -> Digest:
-        """Add the mean deltas to a model version and store the new one."""
+    async def combine(self, job: Job, number: int, state_digest: Digest, summed: SummedRound) -> Digest:
+        """Add the mean deltas of a round to a model version and store the new one."""
         ...
 
     async def weigh(self, job: Job, state_digest: Digest) -> Mapping[BlockId, float]:

@@ -21,6 +21,7 @@ from coordinator.store.records import (
     SiteRecord,
     TokenRecord,
 )
+from coordinator.work.tasks import Task
 from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import Instruction, Numbered
 
@@ -95,6 +96,16 @@ class Transaction(Protocol):
 
     def get_lease(self, name: str) -> Lease | None: ...
     def put_lease(self, lease: Lease) -> None: ...
+
+    def get_task(self, task_id: str) -> Task | None: ...
+    def put_task(self, task: Task) -> None: ...
+    def list_tasks(self) -> Sequence[Task]:
+        """Return all tasks, those put first first."""
+        ...
+
+    def drop_tasks(self, job_id: JobId) -> None:
+        """Forget the tasks of a job, whoever works at them."""
+        ...
 
 
 class Store(Protocol):

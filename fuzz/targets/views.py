@@ -97,6 +97,7 @@ def _job_views() -> Iterable[Message]:
         ],
         accuracy=0.5,
         lead=operator_service_pb2.Lead(live=True, holder="hq-1", address="hq:8443", since=_NOW - 9, until=_NOW + 9),
+        tasks=[operator_service_pb2.Work(kind=operator_service_pb2.WORK_KIND_UNMASK, holder="hq-2", since=_NOW)],
     )
     yield operator_service_pb2.WatchJobResponse(job=job, sites=[_site()])
 

@@ -11,6 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from coordinator.metrics.catalog import CERTIFICATES, Catalog
 from coordinator.metrics.disk import DiskKind
+from coordinator.work.tasks import TaskState
 from ravan.manifest.phases import DropReason, JobState, RoundOutcome, RoundPhase, SiteState
 
 PAGE = read_page("metrics.md")
@@ -50,8 +51,8 @@ def test_each_metric_has_a_meaning_and_an_advice(row: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [RoundPhase, RoundOutcome, DropReason, JobState, SiteState, CERTIFICATES, DiskKind],
-    ids=["phase", "outcome", "drop reason", "job state", "site state", "certificate", "disk kind"],
+    [RoundPhase, RoundOutcome, DropReason, JobState, SiteState, CERTIFICATES, DiskKind, TaskState],
+    ids=["phase", "outcome", "drop reason", "job state", "site state", "certificate", "disk kind", "task state"],
 )
 def test_page_lists_the_values_of_closed_labels(values: Collection[str]) -> None:
     assert set(values) <= read_codes(read_section(PAGE, "## Label values"))

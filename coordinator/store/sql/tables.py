@@ -165,3 +165,22 @@ LEASES: Final = Table(
     Column("until", Float, nullable=False),
     info={PASSING: True},
 )
+
+TASKS: Final = Table(
+    "tasks",
+    METADATA,
+    Column("task_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("round_number", Integer, nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("put_at", Float, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("taken_at", Float, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("result", JSON, nullable=False),
+    info={PASSING: True},
+)

@@ -56,6 +56,38 @@ SITE_STATE_REVOKED: SiteState.ValueType  # 4
 """Revoked."""
 Global___SiteState: _TypeAlias = SiteState  # noqa: Y015
 
+class _WorkKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WorkKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WORK_KIND_UNSPECIFIED: _WorkKind.ValueType  # 0
+    """Not set; never sent."""
+    WORK_KIND_UNMASK: _WorkKind.ValueType  # 1
+    """Take the masks off a round's sum."""
+    WORK_KIND_COMBINE: _WorkKind.ValueType  # 2
+    """Make the next version."""
+    WORK_KIND_WEIGH: _WorkKind.ValueType  # 3
+    """Tell how far each head has moved."""
+    WORK_KIND_EVALUATE: _WorkKind.ValueType  # 4
+    """Measure a version on the held-out examples."""
+
+class WorkKind(_WorkKind, metaclass=_WorkKindEnumTypeWrapper):
+    """What heavy work is."""
+
+WORK_KIND_UNSPECIFIED: WorkKind.ValueType  # 0
+"""Not set; never sent."""
+WORK_KIND_UNMASK: WorkKind.ValueType  # 1
+"""Take the masks off a round's sum."""
+WORK_KIND_COMBINE: WorkKind.ValueType  # 2
+"""Make the next version."""
+WORK_KIND_WEIGH: WorkKind.ValueType  # 3
+"""Tell how far each head has moved."""
+WORK_KIND_EVALUATE: WorkKind.ValueType  # 4
+"""Measure a version on the held-out examples."""
+Global___WorkKind: _TypeAlias = WorkKind  # noqa: Y015
+
 @_typing.final
 class CreateTokenRequest(_message.Message):
     """Asks for a token."""
@@ -889,6 +921,44 @@ class Lead(_message.Message):
 Global___Lead: _TypeAlias = Lead  # noqa: Y015
 
 @_typing.final
+class Work(_message.Message):
+    """Heavy work that any process may do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    kind: Global___WorkKind.ValueType
+    """What is to be done. Set by the coordinator."""
+    holder: _builtins.str
+    """Process that does it now. Empty while it waits for one."""
+    since: _builtins.float
+    """Seconds since the Unix epoch since when it is done, or waits. Set by the coordinator."""
+    until: _builtins.float
+    """Seconds since the Unix epoch when another may take it unless its holder renews it. 0 while it waits."""
+    attempts: _builtins.int
+    """Attempts so far, this one included. 0 while nobody has tried."""
+    def __init__(
+        self,
+        *,
+        kind: Global___WorkKind.ValueType = ...,
+        holder: _builtins.str = ...,
+        since: _builtins.float = ...,
+        until: _builtins.float = ...,
+        attempts: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "holder", b"holder", "kind", b"kind", "since", b"since", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Work: _TypeAlias = Work  # noqa: Y015
+
+@_typing.final
 class Job(_message.Message):
     """One job."""
 
@@ -910,6 +980,7 @@ class Job(_message.Message):
     JOB_TOML_FIELD_NUMBER: _builtins.int
     EVALUATION_DIGEST_FIELD_NUMBER: _builtins.int
     LEAD_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Id. Set by the coordinator."""
     name: _builtins.str
@@ -950,6 +1021,10 @@ class Job(_message.Message):
     def lead(self) -> Global___Lead:
         """Who runs it. Absent when the job has ended."""
 
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Work]:
+        """Heavy work of its round that is not done. Empty in a list."""
+
     def __init__(
         self,
         *,
@@ -969,10 +1044,11 @@ class Job(_message.Message):
         job_toml: _builtins.str = ...,
         evaluation_digest: _builtins.bytes = ...,
         lead: Global___Lead | None = ...,
+        tasks: _abc.Iterable[Global___Work] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_accuracy_before", b"_accuracy_before", "accuracy", b"accuracy", "accuracy_before", b"accuracy_before", "lead", b"lead", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_accuracy_before", b"_accuracy_before", "accuracy", b"accuracy", "accuracy_before", b"accuracy_before", "evaluation_digest", b"evaluation_digest", "job_id", b"job_id", "job_toml", b"job_toml", "lead", b"lead", "message", b"message", "model", b"model", "name", b"name", "plan", b"plan", "ready_sites", b"ready_sites", "rounds", b"rounds", "rounds_planned", b"rounds_planned", "state", b"state", "state_digest", b"state_digest", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_accuracy_before", b"_accuracy_before", "accuracy", b"accuracy", "accuracy_before", b"accuracy_before", "evaluation_digest", b"evaluation_digest", "job_id", b"job_id", "job_toml", b"job_toml", "lead", b"lead", "message", b"message", "model", b"model", "name", b"name", "plan", b"plan", "ready_sites", b"ready_sites", "rounds", b"rounds", "rounds_planned", b"rounds_planned", "state", b"state", "state_digest", b"state_digest", "submitted_at", b"submitted_at", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015

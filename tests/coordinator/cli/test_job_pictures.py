@@ -148,6 +148,15 @@ def test_a_job_that_nobody_leads_is_not_shown_as_if_it_ran(utc: None, capsys: py
     assert Narrator().tell(wire.WatchJobResponse(job=left))[0] == "defects: running, but nobody leads it"
 
 
+def test_heavy_work_shows_who_does_it_and_what_waits(utc: None) -> None:
+    view = led(job(waiting_round()), live=True)
+    view.tasks.add(kind=wire.WORK_KIND_UNMASK, holder="hq-78-cd", since=NOON + 1, until=NOON + 16, attempts=2)
+    view.tasks.add(kind=wire.WORK_KIND_EVALUATE, since=NOON + 2)
+    shown = picture(view)
+    assert "Task unmask is at hq-78-cd since 2023-11-14 12:00:01, attempt 2.\n" in shown
+    assert "Task evaluate waits for a worker since 2023-11-14 12:00:02, after 0 attempts.\n" in shown
+
+
 def test_a_job_that_has_ended_is_led_by_nobody_and_nobody_is_missed() -> None:
     assert "Led by" not in picture(job(committed_round(), state=round_pb2.JOB_STATE_COMPLETED))
 

@@ -27,6 +27,7 @@ from coordinator.leases.lease import ROUNDS, Lease
 from coordinator.store.base import Store, Transaction
 from coordinator.store.records import EntryKind, RoundEntry
 from coordinator.store.sql.store import MEMORY, SqlStore, open_store
+from coordinator.work.tasks import TaskKind, TaskState, new_task
 from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import Numbered
 from ravan.manifest.phases import JobState
@@ -264,3 +265,30 @@ async def test_the_time_of_a_database_runs_and_is_the_time_of_day(store: Store) 
     first, second = await store.transact("read", read)
     assert second >= first + 0.01
     assert abs(first - time.time()) < 60
+
+
+async def test_tasks_come_back_as_they_were_in_the_order_of_their_putting_and_go_with_their_job(store: Store) -> None:
+    late = new_task(TaskKind.UNMASK, ONE, 7, {}, 30.5)
+    early = replace(
+        new_task(TaskKind.EVALUATE, ONE, 0, {"state": "ab" * 32}, 20.25),
+        state=TaskState.DONE,
+        holder="hq-1-a",
+        fence=4,
+        taken_at=21.0,
+        until=36.125,
+        attempts=2,
+        result={"accuracy": 0.1234567890123456, "loss": "inf", "list": [[1 << 60, 0.5]]},
+    )
+    other = new_task(TaskKind.COMBINE, TWO, 1, {"state": "cd" * 32}, 10.0)
+
+    def write(t: Transaction) -> None:
+        for each in (late, early, other):
+            t.put_task(replace(each, attempts=9))
+            t.put_task(each)
+
+    assert await store.transact("read", lambda t: t.get_task(late.task_id)) is None
+    await store.transact("write", write)
+    assert await store.transact("read", lambda t: t.list_tasks()) == [other, early, late]
+    assert await store.transact("read", lambda t: t.get_task(early.task_id)) == early
+    await store.transact("drop", lambda t: t.drop_tasks(ONE))
+    assert await store.transact("read", lambda t: t.list_tasks()) == [other]
