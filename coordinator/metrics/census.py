@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import structlog
 
-from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.status import SiteStatus, invited_sites, state_of
 from coordinator.metrics.catalog import Catalog
 from coordinator.metrics.disk import DiskUse
@@ -19,6 +18,7 @@ from coordinator.store.base import Store, Transaction
 from coordinator.store.records import JobRecord, SiteRecord, TokenRecord
 from coordinator.work.tasks import Task, TaskState
 from ravan.clock import Clock
+from ravan.ids import SiteId
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.phases import JobState, SiteState
 from ravan.version import VERSION
@@ -51,11 +51,18 @@ class Census:
     """Answer the HTTP server's threads with facts from the event loop's objects."""
 
     def __init__(
-        self, catalog: Catalog, store: Store, fleet: Fleet, clock: Clock, *, disk: DiskUse, expiries: Expiries
+        self,
+        catalog: Catalog,
+        store: Store,
+        online: Callable[[], Mapping[SiteId, SiteStatus]],
+        clock: Clock,
+        *,
+        disk: DiskUse,
+        expiries: Expiries,
     ) -> None:
         self._catalog = catalog
         self._store = store
-        self._fleet = fleet
+        self._online = online
         self._clock = clock
         self._disk = disk
         self._expiries = expiries
@@ -92,7 +99,7 @@ class Census:
     async def facts(self) -> StatusFacts:
         """Return what the status page shows."""
         counts = await self._count()
-        online = self._fleet.online()
+        online = self._online()
         sites = [_site_row(site, state, online.get(site.name)) for site, state in counts.sites]
         sites += [SiteRow(name=name, state=SiteState.INVITED, doing="") for name in counts.invited]
         return StatusFacts(
@@ -110,7 +117,7 @@ class Census:
             return sites, tokens, transaction.list_jobs(), transaction.list_tasks()
 
         sites, tokens, jobs, tasks = await self._store.transact("census", work)
-        online, now = self._fleet.online(), self._clock.now()
+        online, now = self._online(), self._clock.now()
         return _Counts(
             sites=tuple((site, state_of(site, online.get(site.name))) for site in sites),
             invited=invited_sites(tokens, sites, now),

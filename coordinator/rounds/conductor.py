@@ -342,11 +342,7 @@ class Conductor:
     async def _find(self, id_or_name: str) -> JobRecord:
         record = await self._read("find_job", lambda transaction: transaction.find_job(id_or_name))
         if record is None:
-            raise StateError(
-                f"There is no job {id_or_name!r}.",
-                reason=ErrorReason.NOT_FOUND,
-                next_step="List the jobs with `ravan-coordinator job list`.",
-            )
+            raise no_job(id_or_name)
         return record
 
     def _newest(self, record: JobRecord) -> JobRecord:
@@ -369,6 +365,15 @@ class Conductor:
 
     async def _read(self, name: str, work: Callable[[Transaction], _Read]) -> _Read:
         return await self._services.store.transact(name, work)
+
+
+def no_job(id_or_name: str) -> StateError:
+    """Return the error for a job that there is not."""
+    return StateError(
+        f"There is no job {id_or_name!r}.",
+        reason=ErrorReason.NOT_FOUND,
+        next_step="List the jobs with `ravan-coordinator job list`.",
+    )
 
 
 def _behind(sentence: str) -> StateError:

@@ -30,6 +30,7 @@ SITE_PORT: Final[Mapping[str, Role | None]] = {
     "ravan.wire.v1.SiteService": Role.AGENT,
     "ravan.wire.v1.TransferService": Role.AGENT,
     "ravan.wire.v1.OperatorService": Role.OPERATOR,
+    "ravan.wire.v1.PeerService": Role.COORDINATOR,
 }
 """Who may call which service where every client has a certificate."""
 
@@ -79,9 +80,10 @@ class Guard(aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or _service_of(method) == HEALTH_SERVICE:
             return handler
-        return self._wrap(method, handler)
+        return self.wrap(method, handler)
 
-    def _wrap(self, method: str, handler: _Handler) -> _Handler:
+    def wrap(self, method: str, handler: _Handler) -> _Handler:
+        """Return the handler of a method behind this guard."""
         codecs = (handler.request_deserializer, handler.response_serializer)
         if handler.response_streaming:
             stream = self._guard_stream(method, handler.stream_stream or handler.unary_stream)
@@ -147,7 +149,7 @@ class Guard(aio.ServerInterceptor):
         except RavanError as error:
             outcome = status_of(error.reason)
             self._policy.on_refusal(error.reason)
-            await _abort(context, error)
+            await _abort(context, error, plainly=self._is_for_later(method, error))
         except aio.AbortError:
             outcome = _set_code(context) or StatusCode.UNKNOWN
             raise
@@ -161,9 +163,13 @@ class Guard(aio.ServerInterceptor):
         finally:
             self._policy.on_call(method, outcome, time.monotonic() - started)
 
+    def _is_for_later(self, method: str, error: RavanError) -> bool:
+        """Tell whether a call shall come again: agents take a word for a refusal, and silence for a broken line."""
+        return error.reason is ErrorReason.UNREACHABLE and self._policy.access.get(_service_of(method)) is Role.AGENT
 
-async def _abort(context: _Context, error: RavanError) -> None:
-    metadata = ((DETAIL_KEY, detail_of(error)),)
+
+async def _abort(context: _Context, error: RavanError, *, plainly: bool = False) -> None:
+    metadata = () if plainly else ((DETAIL_KEY, detail_of(error)),)
     await context.abort(status_of(error.reason), shortened(str(error)), metadata)
 
 

@@ -27,9 +27,12 @@ def pki(tmp_path: Path) -> Pki:
 
 def allowed_role(method: MethodDescriptor) -> Role | None:
     """Who may call it, written down here once more: by the service's name."""
-    return {"SiteService": Role.AGENT, "TransferService": Role.AGENT, "OperatorService": Role.OPERATOR}.get(
-        method.containing_service.name
-    )
+    return {
+        "SiteService": Role.AGENT,
+        "TransferService": Role.AGENT,
+        "OperatorService": Role.OPERATOR,
+        "PeerService": Role.COORDINATOR,
+    }.get(method.containing_service.name)
 
 
 async def refusal(channel: aio.Channel, method: MethodDescriptor) -> ErrorReason:

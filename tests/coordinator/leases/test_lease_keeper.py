@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 
+from coordinator.leases import succession
 from coordinator.leases.fenced import FencedStore
 from coordinator.leases.keeper import LeaseKeeper, process_name
 from coordinator.leases.lease import ROUNDS, Claim, Lease, LeaseLost
-from coordinator.leases.succession import await_lead
+from coordinator.leases.succession import Succession
 from coordinator.store.base import Store, Transaction
 from coordinator.store.records import TokenRecord
 from coordinator.store.sql.store import MEMORY, open_store
-from ravan.errors import StateError
+from ravan.errors import ErrorReason, StateError
 from ravan.ids import SiteId
 
 
@@ -114,16 +115,77 @@ async def test_a_keeper_notices_by_itself_that_it_was_succeeded(store: Store) ->
     await second.give_back()
 
 
-async def test_the_lease_of_a_dead_holder_is_awaited_and_that_of_a_live_one_refused(store: Store) -> None:
-    dead, heir, live = keeper_of(store, "dead", term_s=1.2), keeper_of(store, "heir", term_s=0.6), keeper_of(store, "x")
+@dataclass
+class Diary:
+    """What a process does as its turns come and go."""
+
+    said: list[str] = field(default_factory=list)
+    refuses: bool = False
+
+    async def lead(self, keeper: LeaseKeeper) -> None:
+        if self.refuses:
+            raise StateError("Not today.", reason=ErrorReason.WRONG_STATE)
+        self.said.append(f"leads under {keeper.held.fence}")
+
+    async def stand_down(self) -> None:
+        self.said.append("stands down")
+
+    async def follow(self, leader: Lease) -> None:
+        if self.said[-1:] != [f"follows {leader.holder}"]:
+            self.said.append(f"follows {leader.holder}")
+
+    async def until(self, sentence: str) -> None:
+        async with asyncio.timeout(20):
+            while self.said[-1:] != [sentence]:  # noqa: ASYNC110 - a diary rings no bell
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(succession, "LOOK_EVERY_S", 0.02)
+
+
+async def test_a_process_leads_once_the_leader_is_gone_and_a_leader_that_is_succeeded_follows(store: Store) -> None:
+    one, two = Diary(), Diary()
+    first = Succession(one, lambda: keeper_of(store, "one", term_s=0.4))
+    second = Succession(two, lambda: keeper_of(store, "two", term_s=0.4))
+    await first.start(holder_is_dead=False)
+    await second.start(holder_is_dead=False)
+    assert (one.said, two.said) == (["leads under 1"], ["follows one"])
+    await first.stop()
+    assert one.said == ["leads under 1", "stands down"]
+    await two.until("leads under 2")
+    # Somebody who is sure that the holder is dead, and errs.
+    usurper = keeper_of(store, "usurper", term_s=0.4)
+    await usurper.take(holder_is_dead=True)
+    await two.until("follows usurper")
+    assert two.said == ["follows one", "leads under 2", "stands down", "follows usurper"]
+    await usurper.give_back()
+    await two.until("leads under 4")
+    await second.stop()
+
+
+async def test_a_holder_that_died_is_succeeded_when_its_term_is_over(store: Store) -> None:
+    dead, heir = keeper_of(store, "dead", term_s=0.6), Diary()
     await dead.take()
     assert dead._task is not None
     dead._task.cancel()
-    await await_lead(heir, holder_is_dead=False)
-    assert heir.held.fence == 2
-    with pytest.raises(StateError, match="Another coordinator, heir at heir:8443"):
-        await await_lead(live, holder_is_dead=False)
-    await heir.give_back()
+    turns = Succession(heir, lambda: keeper_of(store, "heir"))
+    await turns.start(holder_is_dead=False)
+    assert heir.said == ["follows dead"]
+    await heir.until("leads under 2")
+    await turns.stop()
+
+
+async def test_who_cannot_begin_to_lead_leaves_the_lease_to_others(store: Store) -> None:
+    turns = Succession(Diary(refuses=True), lambda: keeper_of(store, "one"))
+    with pytest.raises(StateError, match="Not today"):
+        await turns.start(holder_is_dead=False)
+    able = Diary()
+    other = Succession(able, lambda: keeper_of(store, "two"))
+    await other.start(holder_is_dead=False)
+    assert able.said == ["leads under 2"]
+    await other.stop()
 
 
 def test_no_two_processes_have_one_name() -> None:
