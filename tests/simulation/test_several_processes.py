@@ -117,15 +117,21 @@ class House:
     def following(self) -> Headquarters:
         return next(each for each in self.coordinators.values() if f"-{each.pid}-" not in self.records.leader())
 
-    async def hold(self, number: int, step: Step) -> None:
+    @property
+    def brake(self) -> str:
+        """The site that keeps phases open; between rounds it stands before its training."""
+        return self.fleet.sites[0]
+
+    async def bring(self, number: int, step: Step) -> None:
         """Bring a round to where one site alone has not answered."""
-        brake = self.fleet.sites[0]
-        self.fleet.hold(brake, step)
-        await self.fleet.until_held(brake, step)
+        self.fleet.hold(self.brake, step)
+        self.fleet.release(self.brake, Step.TRAIN)
+        await self.fleet.until_held(self.brake, step)
         await self.records.until(lambda: self.records.phase(number) == step.value, f"round {number} {step}")
 
-    def release(self, step: Step) -> None:
-        self.fleet.release(self.fleet.sites[0], step)
+    def let_go(self, step: Step) -> None:
+        self.fleet.hold(self.brake, Step.TRAIN)
+        self.fleet.release(self.brake, step)
 
     async def until_committed(self, number: int) -> None:
         query: LiteralString = "SELECT outcome FROM rounds WHERE number = %s"
@@ -174,9 +180,9 @@ async def house_of(folder: Path, server: PostgresServer) -> AsyncIterator[House]
 async def kill_worker_at_work(house: House, number: int) -> None:
     """Kill the first worker while it holds a task of a round; the other one sleeps meanwhile."""
     victim, other = house.workers
-    await house.hold(number, Step.REVEAL)
+    await house.bring(number, Step.REVEAL)
     other.signal(signal.SIGSTOP)
-    house.release(Step.REVEAL)
+    house.let_go(Step.REVEAL)
     await house.records.until(lambda: victim.owns(house.records.busy()), "the worker to be at work")
     await victim.kill()
     other.signal(signal.SIGCONT)
@@ -187,7 +193,7 @@ async def kill_worker_at_work(house: House, number: int) -> None:
 async def kill_leader(house: House, number: int) -> None:
     """Kill the coordinator that leads while a site has not sent its update, and start it again as a follower."""
     killed, heir = house.leading, house.following
-    await house.hold(number, Step.UPLOAD)
+    await house.bring(number, Step.UPLOAD)
     await killed.kill()
     async with OperatorClient(heir.endpoint()) as client:
         [listed] = await client.list_jobs()
@@ -199,7 +205,7 @@ async def kill_leader(house: House, number: int) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while await _online(client) < SITES:  # noqa: ASYNC110 - operators look now and then
                 await asyncio.sleep(0.2)
-    house.release(Step.UPLOAD)
+    house.let_go(Step.UPLOAD)
     await house.until_committed(number)
 
 
@@ -217,6 +223,7 @@ async def test_each_of_four_processes_is_killed_in_mid_round_and_every_update_co
             await house.fleet.enrol(client)
             order = Order(rounds=4, minimum_sites=SITES, phase_deadline_s=600)
             job_id = await submit(client, order, house.folder)
+        house.fleet.hold(house.brake, Step.TRAIN)
         house.fleet.start()
         await kill_leader(house, 1)
         await kill_worker_at_work(house, 2)
@@ -244,6 +251,7 @@ async def _until_completed(client: OperatorClient, job_id: str) -> Job:
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.slow
 async def test_a_follower_answers_sites_and_operators_as_the_leader_does(
     tmp_path: Path, postgres: PostgresServer
 ) -> None:
