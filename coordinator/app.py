@@ -8,63 +8,52 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import structlog
-from grpc import aio
 
-from coordinator.api.enrolment import EnrolmentServicer
-from coordinator.api.membership import MembershipDesk
-from coordinator.api.operator import OperatorPorts, OperatorServicer
-from coordinator.api.site import SiteServicer
-from coordinator.api.transfer import TransferServicer
-from coordinator.config import CoordinatorFile, DataFolder, LimitsTable, server_files
-from coordinator.data_lock import hold_data_folder
+from coordinator.api.relaying import LeaderLink
+from coordinator.api.switchboard import Switchboard
+from coordinator.config import CoordinatorFile, DataFolder, server_files
+from coordinator.data_lock import hold_data_folder, share_data_folder, workers_are_there
 from coordinator.enrolment.live_keys import LiveKeys
-from coordinator.enrolment.registry import DAY_S, Registry
-from coordinator.enrolment.succession import CertificateTerms
+from coordinator.enrolment.pki import issue_peer
 from coordinator.evaluation.pool import ModelWorker
-from coordinator.fleet.fleet import Fleet
-from coordinator.fleet.outbox import Outbox
-from coordinator.fleet.presence import Patience
+from coordinator.following import Following
 from coordinator.jobs.workshop import LocalWorkshop
+from coordinator.leases.keeper import TERM_S, LeaseKeeper, process_name
+from coordinator.leases.lease import ROUNDS, Claim, Lease
+from coordinator.leases.succession import Succession
+from coordinator.listening import Listeners
 from coordinator.metrics.catalog import Catalog
 from coordinator.metrics.census import Census, Expiries
 from coordinator.metrics.disk import DiskUse
 from coordinator.metrics.http import HttpContent, HttpServer
-from coordinator.metrics.rounds import CatalogRoundMetrics
 from coordinator.metrics.status_page import STYLESHEET
-from coordinator.rounds.conductor import Conductor
-from coordinator.rounds.job_runner import RETURN_S
-from coordinator.rounds.services import Services
-from coordinator.rounds.signing import Signatory
-from coordinator.rounds.timers import LoopTimers
 from coordinator.storage import open_blobs, records_place
 from coordinator.store.blobs.base import OwnedBlobs
-from coordinator.store.retention import Retention
 from coordinator.store.sql.store import SqlStore, open_store
 from coordinator.store.staging import Staging
+from coordinator.switching import connect_services
+from coordinator.term import Household, Term
 from ravan.clock import SystemClock
 from ravan.heap import give_back_at_once
-from ravan.identity.certificates import Caller
+from ravan.identity.certificates import Caller, describe_authority
 from ravan.identity.join import CoordinatorAddress
 from ravan.identity.keyfiles import write_private
-from ravan.ids import Digest
+from ravan.ids import Digest, SiteId
 from ravan.logs import set_up_logs
+from ravan.manifest.instructions import RoundRef
 from ravan.rpc.addresses import target_of
-from ravan.rpc.admission import CallLimits
-from ravan.rpc.guard import ENROLMENT_PORT, SITE_PORT, GuardPolicy
-from ravan.rpc.server import Binding, Health, bind_port, build_server
-from ravan.rpc.tls import ServerShow, live_tls
+from ravan.rpc.guard import ENROLMENT_PORT, SITE_PORT
+from ravan.rpc.server import Health
+from ravan.rpc.tls import enrolled_client
+from ravan.secagg.messages import MaskedHeader
 from ravan.version import VERSION
-from ravan.wire.v1 import (
-    enrolment_service_pb2_grpc,
-    operator_service_pb2_grpc,
-    site_service_pb2_grpc,
-    transfer_service_pb2_grpc,
-)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -81,21 +70,36 @@ def run_daemon(config: CoordinatorFile) -> None:
     give_back_at_once()
     sys.setswitchinterval(SWITCH_S)
     set_up_logs(config.log)
+    with _data_folder(config) as alone:
+        asyncio.run(_serve(config, alone=alone))
+
+
+@contextmanager
+def _data_folder(config: CoordinatorFile) -> Iterator[bool]:
+    """Hold the data folder, or share it where the records are at a server; tell whether nobody else uses it."""
     folder = DataFolder(config.server.data_dir)
-    with hold_data_folder(folder):
-        asyncio.run(_serve(config))
+    if config.database.url:
+        with share_data_folder(folder) as alone:
+            yield alone and not workers_are_there(folder)
+    else:
+        with hold_data_folder(folder):
+            yield not workers_are_there(folder)
 
 
-async def _serve(config: CoordinatorFile) -> None:
+async def _serve(config: CoordinatorFile, *, alone: bool) -> None:
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
     catalog = Catalog()
     store = await asyncio.to_thread(open_store, records_place(config), catalog.note_transaction)
     try:
+        blobs = await asyncio.to_thread(open_blobs, config)
+        if alone:
+            # What others are storing just now is no leftover.
+            await asyncio.to_thread(blobs.discard_incoming)
         stores = Stores(
             records=store,
-            blobs=await asyncio.to_thread(open_blobs, config),
+            blobs=blobs,
             timeline=await store.transact("read_timeline", lambda transaction: transaction.current_timeline()),
         )
         daemon = Daemon(config, stores, catalog)
@@ -129,7 +133,7 @@ class BoundPorts:
 
 
 class Daemon:
-    """All parts of a running coordinator."""
+    """All parts of a running coordinator process: those of a leader come and go with the lease."""
 
     def __init__(self, config: CoordinatorFile, stores: Stores, catalog: Catalog) -> None:
         """Build everything and bind the ports; nothing answers yet.
@@ -138,47 +142,39 @@ class Daemon:
         """
         self._config = config
         self._folder = folder = DataFolder(config.server.data_dir)
-        self._store = store = stores.records
-        self._timeline = stores.timeline
+        self._store = stores.records
         self._catalog = catalog
         self._clock = SystemClock()
+        self._name = process_name()
         self._keys = LiveKeys(folder.pki, server_files(config))
-        self._ready = False
         self._blobs = stores.blobs
         self._staging = Staging(folder.staging, stores.blobs.quota)
         self._worker = ModelWorker(self._blobs, folder.work, threads=config.evaluation.threads)
-        self._outbox = Outbox(store)
-        self._retention = Retention(store, self._blobs, self._staging, self._clock, versions=config.retention.versions)
-        patience = Patience(heartbeat_interval_s=config.fleet.heartbeat_interval_s, silence_s=config.fleet.silence_s)
-        self._fleet = Fleet(store, self._outbox, patience, self._clock)
-        self._conductor = Conductor(self._rounds(), jobs_at_once=config.scheduling.jobs_at_once)
+        self._ready = False
+        self._term: Term | None = None
+        self._following = Following(self._store)
         self._census = self._count()
         self._http = self._open_http()
-        self._enrolment, self._sites = self._build_servers()
-        self._ports = self._bind()
-        self._registry = Registry(
-            store,
-            self._keys,
-            self._address(),
-            self._clock,
-            terms=_certificate_terms(config),
-            on_renewal=catalog.note_renewal,
+        self._switchboard = Switchboard()
+        self._link = LeaderLink(self._peer_credentials(), describe_authority(self._keys.current().ca_pem))
+        self._listeners = Listeners(
+            config, self._keys, catalog, is_revoked=self._is_revoked, is_expired=self._is_expired
         )
-        self._operators = self._serve_operators()
+        self._enrolment, self._sites = self._listeners.enrolment, self._listeners.sites
+        self._ports = self._bind()
+        self._house = self._furnish(stores.timeline)
         self._health = self._add_services()
+        self._succession = Succession(self, self._new_keeper)
 
     async def start(self) -> None:
-        """Take up what was going on, open the ports and say so."""
+        """Lead or follow, open the ports and say so."""
         self._http.start()
-        await self._registry.load()
-        await asyncio.to_thread(self._blobs.discard_incoming)
-        expected = await self._conductor.start()
-        await self._fleet.start(self._conductor, expected, RETURN_S)
+        # Who holds the data folder has outlived everyone else that worked on its file.
+        await self._succession.start(holder_is_dead=not self._config.database.url)
         for server in (self._enrolment, self._sites):
             await server.start()
         for health in self._health:
             await health.announce_serving()
-        self._retention.start()
         self._tell_ports()
         self._ready = True
         print(f"ravan-coordinator {VERSION} ready: {self._where()}", flush=True)
@@ -188,32 +184,108 @@ class Daemon:
         self._ready = False
         for health in self._health:
             await health.announce_leaving()
-        self._operators.close()
-        await self._retention.stop()
-        await self._fleet.stop()
+        self._switchboard.leading = {}
+        if self._term is not None:
+            await self._term.end_streams()
+        await self._link.turn_to("", 0)
         await asyncio.gather(self._enrolment.stop(GRACE_S), self._sites.stop(GRACE_S))
-        await self._conductor.stop()
+        await self._succession.stop()
         await self._worker.close()
         await asyncio.to_thread(self._http.stop)
-        self._folder.ports.unlink(missing_ok=True)
+        self._forget_ports()
 
-    def _rounds(self) -> Services:
-        return Services(
+    # Leading and following
+
+    async def lead(self, keeper: LeaseKeeper) -> None:
+        """Take up jobs and rounds, and answer every call here."""
+        term = Term(self._house, keeper)
+        try:
+            await term.begin()
+        except BaseException:
+            await term.end_streams()
+            await term.end()
+            raise
+        self._term = term
+        self._switchboard.leading = term.handlers
+        await self._link.turn_to("", keeper.held.fence)
+
+    async def stand_down(self) -> None:
+        """Let jobs and rounds go on elsewhere."""
+        term, self._term = self._term, None
+        self._switchboard.leading = {}
+        if term is not None:
+            await term.end_streams()
+            await term.end()
+
+    async def follow(self, leader: Lease) -> None:
+        """Pass calls on to the process that leads."""
+        await self._link.turn_to(leader.address, leader.fence)
+        await self._following.look()
+
+    # Uploads and downloads, which every process serves
+
+    async def announce(self, site: SiteId, round_ref: RoundRef, header: MaskedHeader) -> None:
+        """Have whoever leads check a header."""
+        port = self._link if self._term is None else self._term.conductor
+        await port.announce(site, round_ref, header)
+
+    async def arrived(self, site: SiteId, round_ref: RoundRef, header: MaskedHeader, path: Path) -> None:
+        """Tell whoever leads of a whole vector."""
+        port = self._link if self._term is None else self._term.conductor
+        await port.arrived(site, round_ref, header, path)
+
+    async def may_download(self, digest: Digest) -> bool:
+        """Tell whether a site may fetch this blob."""
+        rounds = self._following.jobs if self._term is None else self._term.conductor
+        return await rounds.may_download(digest)
+
+    def draw_basis(self, digest: Digest) -> bytes | None:
+        """Build the basis of this hash anew, for a job that runs."""
+        from coordinator.jobs.submission import basis_blob  # noqa: PLC0415 - it draws numbers
+
+        for plan in self._following.plans if self._term is None else self._term.conductor.plans():
+            basis = basis_blob(plan, digest)
+            if basis is not None:
+                self._catalog.basis_downloads.inc()
+                return basis
+        return None
+
+    # Parts
+
+    def _new_keeper(self) -> LeaseKeeper:
+        address = target_of(self._house.address.host, self._house.address.site_port)
+        claim = Claim(name=ROUNDS, holder=self._name, address=address, term_s=TERM_S)
+        return LeaseKeeper(self._store, claim, self._catalog)
+
+    def _furnish(self, timeline: bytes) -> Household:
+        return Household(
+            config=self._config,
+            name=self._name,
             store=self._store,
+            blobs=self._blobs,
+            staging=self._staging,
             workshop=LocalWorkshop(self._blobs, self._worker),
-            signatory=Signatory(self._keys.current().manifest_key),
-            mailbox=self._outbox,
-            uploads=self._staging,
-            metrics=CatalogRoundMetrics(self._catalog, self._clock),
-            timers=LoopTimers(self._clock),
+            keys=self._keys,
+            address=CoordinatorAddress(
+                host=self._config.server.hosts[0],
+                enrolment_port=self._ports.enrolment_port,
+                site_port=self._ports.site_port,
+            ),
+            timeline=timeline,
+            catalog=self._catalog,
             clock=self._clock,
         )
+
+    def _peer_credentials(self) -> grpc.ChannelCredentials:
+        pki = self._keys.current()
+        key, certificate = issue_peer(pki, now=self._clock.now())
+        return enrolled_client(key=key, certificate=certificate, ca_certificate=pki.trusted_by_sites)
 
     def _count(self) -> Census:
         return Census(
             self._catalog,
             self._store,
-            self._fleet,
+            lambda: {} if self._term is None else self._term.fleet.online(),
             self._clock,
             disk=DiskUse(self._folder, self._store.size_bytes),
             expiries=self._expiries,
@@ -230,110 +302,31 @@ class Daemon:
         )
         return HttpServer(content, host=server.http_listen, port=server.http_port, names=server.hosts)
 
-    def _build_servers(self) -> tuple[aio.Server, aio.Server]:
-        limits = self._config.limits
-        enrolment, sites = (
-            GuardPolicy(
-                access=access,
-                is_revoked=self._is_revoked,
-                is_expired=self._is_expired,
-                limits=_call_limits(limits),
-                message_bytes=message_kib << 10,
-                on_call=self._catalog.note_call,
-                on_refusal=self._catalog.note_refusal,
-            )
-            for access, message_kib in (
-                (ENROLMENT_PORT, limits.enrolment_message_kib),
-                (SITE_PORT, limits.site_message_kib),
-            )
-        )
-        return build_server(enrolment), build_server(sites)
-
     def _bind(self) -> BoundPorts:
-        server = self._config.server
-        enrolment = Binding(host=server.listen, port=server.enrolment_port, config_key="server.enrolment_port")
-        sites = Binding(host=server.listen, port=server.site_port, config_key="server.site_port")
-        # kept here, as gRPC only points to them
-        self._tls, self._mutual = live_tls(self._shown_to_anyone), live_tls(self._shown_to_members)
-        return BoundPorts(
-            enrolment_port=bind_port(self._enrolment, enrolment, self._tls),
-            site_port=bind_port(self._sites, sites, self._mutual),
-            http_port=self._http.port,
-        )
-
-    def _shown_to_anyone(self) -> ServerShow:
-        pki = self._keys.current()
-        return ServerShow(key=pki.server_key, certificate=pki.server_certificate)
-
-    def _shown_to_members(self) -> ServerShow:
-        return replace(self._shown_to_anyone(), client_authorities=self._keys.current().trusted_by_server)
+        enrolment_port, site_port = self._listeners.bind()
+        return BoundPorts(enrolment_port=enrolment_port, site_port=site_port, http_port=self._http.port)
 
     def _expiries(self) -> Expiries:
         pki = self._keys.current()
         return Expiries(ca=pki.ca_expires_at, server=pki.server_expires_at)
 
-    def _address(self) -> CoordinatorAddress:
-        return CoordinatorAddress(
-            host=self._config.server.hosts[0],
-            enrolment_port=self._ports.enrolment_port,
-            site_port=self._ports.site_port,
-        )
-
-    def _serve_operators(self) -> OperatorServicer:
-        return OperatorServicer(
-            OperatorPorts(
-                registry=self._registry,
-                fleet=self._fleet,
-                store=self._store,
-                blobs=self._blobs,
-                jobs=self._conductor,
-                clock=self._clock,
-            )
-        )
-
     def _add_services(self) -> tuple[Health, Health]:
-        site = SiteServicer(
-            self._fleet,
-            self._conductor,
-            MembershipDesk(self._registry, self._fleet, self._keys),
-            self._clock,
-            heartbeat_interval_s=self._config.fleet.heartbeat_interval_s,
-            timeline=self._timeline,
-            on_heartbeat=self._catalog.heartbeats.inc,
-        )
-        transfer = TransferServicer(
-            blobs=self._blobs,
-            staging=self._staging,
-            uploads=self._conductor,
-            basis=self._draw_basis,
-            may_download=self._conductor.may_download,
-            on_bytes=_ignore_bytes,
-        )
-        enrolment = EnrolmentServicer(self._registry, self._keys)
-        enrolment_service_pb2_grpc.add_EnrolmentServiceServicer_to_server(enrolment, self._enrolment)
-        site_service_pb2_grpc.add_SiteServiceServicer_to_server(site, self._sites)
-        transfer_service_pb2_grpc.add_TransferServiceServicer_to_server(transfer, self._sites)
-        operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(self._operators, self._sites)
+        standby = self._following.handlers(self._house)
+        connect_services(self._switchboard, self._link, self._house, self, standby=standby, is_revoked=self._is_revoked)
+        for server in (self._enrolment, self._sites):
+            server.add_generic_rpc_handlers((self._switchboard,))
         health = Health(tuple(ENROLMENT_PORT)), Health(tuple(SITE_PORT))
         health[0].add_to(self._enrolment)
         health[1].add_to(self._sites)
         return health
 
     def _is_revoked(self, caller: Caller) -> bool:
-        return self._registry.is_revoked(caller)  # the registry is made once the ports are known
+        known = self._following if self._term is None else self._term.registry
+        return known.is_revoked(caller)
 
     def _is_expired(self, caller: Caller) -> bool:
-        return self._registry.is_expired(caller)
-
-    def _draw_basis(self, digest: Digest) -> bytes | None:
-        from coordinator.jobs.submission import basis_blob  # noqa: PLC0415 - it draws numbers
-
-        for plan in self._conductor.plans():
-            basis = basis_blob(plan, digest)
-            if basis is not None:
-                self._catalog.basis_downloads.inc()
-                return basis
-        return None
+        # Who only follows passes the call on to the process that knows.
+        return self._term is not None and self._term.registry.is_expired(caller)
 
     def _tell_ports(self) -> None:
         """Show the ports on the status page, and to this machine's commands when the system chose them."""
@@ -346,6 +339,15 @@ class Daemon:
         content = {"pid": os.getpid(), "started_at": time.time(), **_port_numbers(ports)}
         tell_ports(self._folder.ports, content)
 
+    def _forget_ports(self) -> None:
+        """Remove what this process has told; another on the same folder tells its own."""
+        try:
+            told = json.loads(self._folder.ports.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        if told.get("pid") == os.getpid():
+            self._folder.ports.unlink(missing_ok=True)
+
     def _where(self) -> str:
         return ", ".join(f"{name} {address}" for name, address in self._census.addresses)
 
@@ -353,28 +355,6 @@ class Daemon:
 def tell_ports(path: Path, content: Mapping[str, float]) -> None:
     """Write where the daemon listens; raise ResourceError (DISK_FULL), leaving nothing half written."""
     write_private(path, f"{json.dumps(content)}\n".encode())
-
-
-def _call_limits(table: LimitsTable) -> CallLimits:
-    return CallLimits(
-        calls=table.calls,
-        streams=table.streams,
-        site_calls=table.site_calls,
-        site_streams=table.site_streams,
-        site_uploads=table.site_uploads,
-        site_calls_per_s=table.site_calls_per_s,
-        site_burst=table.site_burst,
-        operator_uploads=table.operator_uploads,
-    )
-
-
-def _certificate_terms(config: CoordinatorFile) -> CertificateTerms:
-    days = config.enrolment
-    return CertificateTerms(life_s=days.certificate_days * DAY_S, grace_s=days.renewal_grace_days * DAY_S)
-
-
-def _ignore_bytes(count: int) -> None:
-    """Count nothing: the conductor counts vectors that arrived whole, once each."""
 
 
 def _port_numbers(ports: BoundPorts) -> dict[str, int]:

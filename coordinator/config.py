@@ -82,6 +82,15 @@ class EvaluationTable(BaseModel):
     threads: int = Field(default=1, ge=1, le=1024)
 
 
+class WorkersTable(BaseModel):
+    """Who does the heavy work of rounds."""
+
+    model_config = STRICT
+
+    local: int = Field(default=4, ge=0, le=64)
+    """Tasks at a time that the daemon does itself; 0 leaves all of them to `ravan-coordinator worker`."""
+
+
 class DatabaseTable(BaseModel):
     """Where records are kept."""
 
@@ -151,6 +160,7 @@ class CoordinatorFile(BaseModel):
     scheduling: SchedulingTable = SchedulingTable()
     enrolment: EnrolmentTable = EnrolmentTable()
     evaluation: EvaluationTable = EvaluationTable()
+    workers: WorkersTable = WorkersTable()
     database: DatabaseTable = DatabaseTable()
     objects: ObjectsTable = ObjectsTable()
     retention: RetentionTable = RetentionTable()
@@ -170,6 +180,7 @@ class DataFolder:
         self.staging = root / "staging"
         self.work = root / "work"
         self.lock = root / "daemon.lock"
+        self.workers_lock = root / "workers.lock"
         self.ports = root / "daemon.json"
 
 
@@ -254,6 +265,11 @@ hosts = @HOSTS@
 [evaluation]
 # Processor threads of the worker that evaluates models.
 # threads = 1
+
+[workers]
+# Tasks (unmasking, combining, evaluating) that the daemon does at a time; beyond them, `ravan-coordinator worker`
+# processes take some. 0 leaves all to such processes: without one no round ends.
+# local = 4
 
 [database]
 # Address of a PostgreSQL database, postgresql://USER@HOST:PORT/NAME, that holds the records instead of the

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from coordinator.backups import Backup, open_backup
 from coordinator.config import CoordinatorFile, DataFolder
-from coordinator.data_lock import hold_data_folder
+from coordinator.data_lock import hold_data_folder_alone
 from coordinator.enrolment.pki import load_pki
 from coordinator.rounds.signing import Signatory
 from coordinator.rounds.storing import interrupted
@@ -56,7 +56,7 @@ def restore_backup(config: CoordinatorFile, path: Path, *, replacing: bool, now:
     TransferError (MALFORMED, HASH_MISMATCH); ResourceError.
     """
     folder, place = DataFolder(config.server.data_dir), records_place(config)
-    with hold_data_folder(folder), open_backup(path) as backup:
+    with hold_data_folder_alone(folder), open_backup(path) as backup:
         signatory = Signatory(load_pki(folder.pki).manifest_key)
         _require_ours(backup, signatory)
         blobs = open_blobs(config)
@@ -128,6 +128,7 @@ class _Turn:
             if record.outcome is None:
                 transaction.put_round(interrupted(record))
         transaction.drop_round_entries(job.job_id)
+        transaction.drop_tasks(job.job_id)
         transaction.put_job(renewed)
         return renewed
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -71,9 +72,22 @@ class TimedCoordinator(Coordinator):
 class LightAgent:
     """Enrol once, then run one session after another until cancelled."""
 
-    def __init__(self, number: int, site: str, folder: Path, drop_outs: DropOuts, notes: Notes, gate: Gate) -> None:
-        """Be site `number`, which decides the slot of its updates; `gate` may hold it before a step."""
+    def __init__(
+        self,
+        number: int,
+        site: str,
+        folder: Path,
+        drop_outs: DropOuts,
+        notes: Notes,
+        gate: Gate,
+        site_port: int | None = None,
+    ) -> None:
+        """Be site `number`, which decides the slot of its updates; `gate` may hold it before a step.
+
+        It calls `site_port` instead of its join string's, when one is given.
+        """
         self.site = site
+        self._site_port = site_port
         self._number = number
         self._folder = folder
         self._drop_outs = drop_outs
@@ -83,7 +97,10 @@ class LightAgent:
 
     async def enrol(self, join_string: str) -> None:
         """Take the token's certificate."""
-        self._identity = await enrol(join_string, self._folder / "identity")
+        identity = await enrol(join_string, self._folder / "identity")
+        if self._site_port is not None:
+            identity = replace(identity, address=replace(identity.address, site_port=self._site_port))
+        self._identity = identity
 
     async def live(self) -> None:
         """Serve; after a cut come back as a new process would."""

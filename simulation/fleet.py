@@ -49,8 +49,17 @@ def site_name(number: int) -> str:
 class Fleet:
     """Light agents in several processes; an asynchronous context manager that ends them."""
 
-    def __init__(self, folder: Path, sites: int, *, processes: int = 2, drop_outs: DropOuts | None = None) -> None:
-        """Make `sites` agents with their files under `folder`."""
+    def __init__(
+        self,
+        folder: Path,
+        sites: int,
+        *,
+        processes: int = 2,
+        drop_outs: DropOuts | None = None,
+        site_port: int | None = None,
+    ) -> None:
+        """Make `sites` agents with their files under `folder`, which go through `site_port` when one is given."""
+        self._site_port = site_port
         self.sites = tuple(map(site_name, range(sites)))
         self.cuts: list[Cut] = []
         self.updates: Counter[str] = Counter()
@@ -136,6 +145,7 @@ class Fleet:
     def _settings_of(self, share: Sequence[int]) -> dict[str, Any]:
         return {
             "folder": str(self._folder),
+            "site_port": self._site_port,
             "sites": {site_name(number): number for number in share},
             "rate": self._drop_outs.rate,
             "steps": self._drop_outs.steps,

@@ -85,7 +85,9 @@ class Crew:
         )
         folder = Path(settings["folder"])
         self._agents = {
-            site: LightAgent(number, site, folder / site, drop_outs, self._tell, self._gate_of(site))
+            site: LightAgent(
+                number, site, folder / site, drop_outs, self._tell, self._gate_of(site), settings["site_port"]
+            )
             for site, number in settings["sites"].items()
         }
         self._lives: set[asyncio.Task[None]] = set()

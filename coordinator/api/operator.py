@@ -17,9 +17,11 @@ from coordinator.api.desks import JobDesk, JobDetail
 from coordinator.enrolment.registry import Registry
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.status import invited_sites
-from coordinator.store.base import Store
+from coordinator.leases.lease import ROUNDS, Lead
+from coordinator.store.base import Store, Transaction
 from coordinator.store.blobs.base import OwnedBlobs
 from coordinator.store.records import ModelRecord, SiteRecord, TokenRecord
+from coordinator.work.tasks import Task
 from ravan.clock import Clock
 from ravan.codec import fields
 from ravan.codec.references import blob_from_wire, file_from_wire
@@ -138,20 +140,20 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
 
     async def ListJobs(self, request: wire.ListJobsRequest, context: _Context) -> wire.ListJobsResponse:
         """Show all jobs in short."""
-        jobs = await self._ports.jobs.jobs()
-        return wire.ListJobsResponse(jobs=[views.job_summary(job) for job in jobs])
+        jobs, lead = await self._ports.jobs.jobs(), await self._read_lead()
+        return wire.ListJobsResponse(jobs=[views.job_summary(job, lead) for job in jobs])
 
     async def GetJob(self, request: wire.GetJobRequest, context: _Context) -> wire.GetJobResponse:
         """Show one job with its rounds."""
-        return wire.GetJobResponse(job=_job(await self._detail(request.job_id)))
+        return wire.GetJobResponse(job=await self._view(await self._detail(request.job_id)))
 
     async def WatchJob(self, request: wire.WatchJobRequest, context: _Context) -> AsyncIterator[wire.WatchJobResponse]:
         """Show one job whenever it or its sites' progress changes, until it ends."""
         version, shown = 0, b""
         while not self._closing:
             detail = await self._detail(request.job_id)
-            view = wire.WatchJobResponse(job=_job(detail), sites=await self._sites(with_invited=False))
-            content = view.SerializeToString(deterministic=True)
+            view = wire.WatchJobResponse(job=await self._view(detail), sites=await self._sites(with_invited=False))
+            content = _content_of(view)
             if content != shown:
                 shown = content
                 yield view
@@ -176,6 +178,24 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
 
     async def _detail(self, id_or_name: str) -> JobDetail:
         return await self._ports.jobs.job_detail(fields.text(id_or_name, "job"))
+
+    async def _read_lead(self) -> Lead:
+        return await self._ports.store.transact("read_lead", _lead_in)
+
+    async def _view(self, detail: JobDetail) -> wire.Job:
+        def work(transaction: Transaction) -> tuple[Lead, list[Task]]:
+            own = [task for task in transaction.list_tasks() if task.job_id == detail.record.job_id]
+            return _lead_in(transaction), own
+
+        lead, tasks = await self._ports.store.transact("read_lead", work)
+        return views.job_view(
+            detail.record,
+            detail.rounds,
+            lead,
+            ready_sites=detail.ready_sites,
+            awaited=detail.awaited,
+            tasks=tasks,
+        )
 
     async def _next_version(self, job_id: JobId, version: int) -> int:
         try:
@@ -213,5 +233,14 @@ def _site_views(sites: Sequence[SiteRecord], tokens: Sequence[TokenRecord], port
     return sorted(shown, key=lambda view: view.name)
 
 
-def _job(detail: JobDetail) -> wire.Job:
-    return views.job_view(detail.record, detail.rounds, detail.ready_sites, detail.awaited)
+def _lead_in(transaction: Transaction) -> Lead:
+    return Lead(lease=transaction.get_lease(ROUNDS), now=transaction.now())
+
+
+def _content_of(view: wire.WatchJobResponse) -> bytes:
+    """Return what is worth showing again when it changes: that a lease was renewed is not."""
+    compared = wire.WatchJobResponse.FromString(view.SerializeToString())
+    compared.job.lead.ClearField("until")
+    for task in compared.job.tasks:
+        task.ClearField("until")
+    return compared.SerializeToString(deterministic=True)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from coordinator.fleet.status import SiteStatus, state_of
+from coordinator.leases.lease import Lead
 from coordinator.store.records import JobRecord, ModelRecord, RoundRecord, SiteRecord, SiteRoundRecord
+from coordinator.work.tasks import OPEN_TASKS, Task, TaskKind
 from ravan.codec import enums
 from ravan.codec.profiles import hardware_to_wire, heartbeat_to_wire
 from ravan.codec.references import document_to_wire, file_to_wire
 from ravan.ids import SiteId
-from ravan.manifest.phases import SiteState
+from ravan.manifest.phases import ENDED_JOBS, SiteState
 from ravan.wire.v1 import operator_service_pb2 as wire
+
+_TASK_KINDS: Final = {
+    TaskKind.UNMASK: wire.WORK_KIND_UNMASK,
+    TaskKind.COMBINE: wire.WORK_KIND_COMBINE,
+    TaskKind.WEIGH: wire.WORK_KIND_WEIGH,
+    TaskKind.EVALUATE: wire.WORK_KIND_EVALUATE,
+}
 
 
 def site_view(site: SiteRecord, status: SiteStatus | None, resting: str = "") -> wire.Site:
@@ -48,9 +58,33 @@ def model_view(model: ModelRecord) -> wire.Model:
     )
 
 
-def job_summary(job: JobRecord, ready_sites: Sequence[SiteId] = ()) -> wire.Job:
+def lead_view(lead: Lead) -> wire.Lead:
+    """Show who runs jobs and rounds."""
+    lease = lead.lease
+    return wire.Lead(
+        live=lead.is_live,
+        holder=lease.holder if lease is not None else "",
+        address=lease.address if lease is not None else "",
+        since=lead.since,
+        until=lease.until if lease is not None and lead.is_live else 0.0,
+    )
+
+
+def task_view(task: Task, now: float) -> wire.Work:
+    """Show heavy work that is not done; a holder whose time has run out holds nothing."""
+    held = task.is_held(now)
+    return wire.Work(
+        kind=_TASK_KINDS[task.kind],
+        holder=task.holder if held else "",
+        since=task.taken_at if held else max(task.put_at, min(task.until, now)),
+        until=task.until if held else 0.0,
+        attempts=task.attempts,
+    )
+
+
+def job_summary(job: JobRecord, lead: Lead, ready_sites: Sequence[SiteId] = ()) -> wire.Job:
     """Show a job without its rounds and documents."""
-    return wire.Job(
+    view = wire.Job(
         job_id=job.job_id,
         name=job.name,
         state=enums.JOB_STATE.to_wire(job.state),
@@ -63,13 +97,23 @@ def job_summary(job: JobRecord, ready_sites: Sequence[SiteId] = ()) -> wire.Job:
         state_digest=job.state_digest,
         ready_sites=ready_sites,
     )
+    if job.state not in ENDED_JOBS:
+        view.lead.CopyFrom(lead_view(lead))
+    return view
 
 
 def job_view(
-    job: JobRecord, rounds: Sequence[RoundRecord], ready_sites: Sequence[SiteId], awaited: Sequence[SiteId]
+    job: JobRecord,
+    rounds: Sequence[RoundRecord],
+    lead: Lead,
+    *,
+    ready_sites: Sequence[SiteId],
+    awaited: Sequence[SiteId],
+    tasks: Sequence[Task] = (),
 ) -> wire.Job:
     """Show a job with everything."""
-    view = job_summary(job, ready_sites)
+    view = job_summary(job, lead, ready_sites)
+    view.tasks.extend(task_view(task, lead.now) for task in tasks if task.state in OPEN_TASKS)
     view.rounds.extend(round_view(record) for record in rounds)
     if rounds and rounds[-1].outcome is None:
         view.rounds[-1].awaited.extend(awaited)
@@ -113,7 +157,9 @@ def round_view(record: RoundRecord) -> wire.Round:
         started_at=record.started_at,
         deadline_at=record.deadline_at,
     )
-    if record.outcome is not None:
+    if record.outcome is None:
+        view.phase_began_at = record.started_at + sum(record.phase_seconds.values())
+    else:
         view.outcome = enums.ROUND_OUTCOME.to_wire(record.outcome)
     return view
 

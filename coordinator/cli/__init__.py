@@ -10,7 +10,7 @@ import sys
 import click
 
 from coordinator.cli.authority import ca
-from coordinator.cli.daemon import config, init, serve
+from coordinator.cli.daemon import config, init, serve, worker
 from coordinator.cli.database import db
 from coordinator.cli.exports import export
 from coordinator.cli.jobs import job
@@ -29,7 +29,7 @@ def cli() -> None:
     """
 
 
-for command in (init, serve, config, db, ca, token, site, model, job, export):
+for command in (init, serve, worker, config, db, ca, token, site, model, job, export):
     cli.add_command(command)
 
 

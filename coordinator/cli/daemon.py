@@ -1,4 +1,4 @@
-"""`init`, `serve` and `config`: a coordinator's beginning and running."""
+"""`init`, `serve`, `worker` and `config`: a coordinator's beginning and running."""
 
 # ruff: noqa: PLC0415 - commands import what they need when they run
 
@@ -49,6 +49,20 @@ def serve(config_file: Path | None) -> None:
         from coordinator.config import load_config
 
     run_daemon(load_config(config_path(config_file)))
+
+
+@click.command()
+@config_option
+def worker(config_file: Path | None) -> None:
+    """Do heavy work of rounds beside the coordinator until told to stop (SIGTERM or Ctrl-C).
+
+    Any number may run, on any machine that reaches database and data folder. A task in hand is finished first, or given
+    back; one whose worker dies is taken by another.
+    """
+    from coordinator.config import load_config
+    from coordinator.work.worker import run_worker
+
+    run_worker(load_config(config_path(config_file)), click.echo)
 
 
 @click.group()

@@ -27,13 +27,13 @@ def db() -> None:
 def upgrade(config_file: Path | None) -> None:
     """Bring the database to this version's tables; the daemon must not be running."""
     from coordinator.config import DataFolder, load_config
-    from coordinator.data_lock import hold_data_folder
+    from coordinator.data_lock import hold_data_folder_alone
     from coordinator.storage import records_place
     from coordinator.store.sql.store import open_store
 
     config = load_config(config_path(config_file))
     folder = DataFolder(config.server.data_dir)
-    with hold_data_folder(folder):
+    with hold_data_folder_alone(folder):
         asyncio.run(open_store(records_place(config)).close())
     click.echo(f"{config.database.url or folder.database} is up to date.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any, Final
 
 import click
@@ -32,3 +33,13 @@ def describe_seconds(seconds: float) -> str:
         if seconds >= unit * 2:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds:.0f} s"
+
+
+def describe_moment(moment: float) -> str:
+    """Return a time of this machine's day, with the date when it is not today's."""
+    try:
+        then = time.localtime(moment)
+    except (OverflowError, ValueError, OSError):
+        return "an impossible time"
+    today = then[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S", then)

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.cli.durations import describe_seconds
+from coordinator.cli.durations import describe_moment, describe_seconds
 from ravan.codec import enums
 from ravan.manifest.phases import AgentActivity, JobState
 from ravan.wire.v1 import operator_service_pb2 as wire
@@ -67,8 +67,11 @@ def show_jobs(jobs: Sequence[wire.Job]) -> None:
     if not jobs:
         print("No job yet. Begin with: ravan-coordinator job sample > job.toml")
         return
-    rows = [(job.job_id, job.name, job_state(job), _share(job, "accuracy"), job.message) for job in jobs]
-    Console().print(_table(("Id", "Name", "State", "Accuracy", ""), rows))
+    rows = [
+        (job.job_id, job.name, shown_state(job), describe_lead(job), _share(job, "accuracy"), job.message)
+        for job in jobs
+    ]
+    Console().print(_table(("Id", "Name", "State", "Led by", "Accuracy", ""), rows))
 
 
 def show_job(job: wire.Job) -> None:
@@ -78,10 +81,14 @@ def show_job(job: wire.Job) -> None:
 
 def render_job(job: wire.Job, sites: Iterable[wire.Site]) -> RenderableType:
     """Return a job, its rounds, and what the given sites are doing, for a terminal."""
-    head = Text(f"{job.name} ({job.job_id}): {job_state(job)}", style="bold")
+    head = Text(f"{job.name} ({job.job_id}): {shown_state(job)}", style="bold")
     lines = [Text(f"Round {len(job.rounds)} of {job.rounds_planned}, model {job.model}.")]
+    if job.HasField("lead"):
+        lines.append(Text(f"Led by {describe_lead(job)}."))
     if job.message:
         lines.append(Text(job.message))
+    lines += [Text(describe_wait(each, led=job.lead.live)) for each in job.rounds if each.phase_began_at]
+    lines += [Text(describe_task(task)) for task in job.tasks]
     if job.HasField("accuracy"):
         lines.append(Text(f"Accuracy {job.accuracy:.1%}, before training {_share(job, 'accuracy_before')}."))
     parts: list[RenderableType] = [head, *lines]
@@ -97,6 +104,41 @@ def render_job(job: wire.Job, sites: Iterable[wire.Site]) -> RenderableType:
 def job_state(job: wire.Job) -> str:
     """Return a job's state as a word."""
     return enums.JOB_STATE.from_wire(job.state).value
+
+
+def shown_state(job: wire.Job) -> str:
+    """Return a job's state as it is now: what nobody leads does not run."""
+    state = job_state(job)
+    return f"{state}, but nobody leads it" if job.HasField("lead") and not job.lead.live else state
+
+
+def describe_lead(job: wire.Job) -> str:
+    """Return which process runs a job since when, or since when none does; nothing for a job that has ended."""
+    if not job.HasField("lead"):
+        return ""
+    lead = job.lead
+    if lead.live:
+        return f"{lead.holder} at {lead.address} since {describe_moment(lead.since)}"
+    return f"nobody since {describe_moment(lead.since)}" if lead.since else "nobody yet"
+
+
+def describe_wait(each: wire.Round, *, led: bool) -> str:
+    """Return what a round that has not ended waits for, since when, and until when."""
+    stage = f"Round {each.number} is {round_stage(each)} since {describe_moment(each.phase_began_at)}"
+    if not led:
+        return f"{stage} and stands still until a coordinator leads again."
+    awaited = ", ".join(each.awaited) or "the coordinator's own work"
+    until = f", until {describe_moment(each.deadline_at)} at the latest" if each.deadline_at else ""
+    return f"{stage}: waits for {awaited}{until}."
+
+
+def describe_task(task: wire.Work) -> str:
+    """Return what heavy work is at whom since when, or waits."""
+    name = wire.WorkKind.Name(task.kind) if task.kind in wire.WorkKind.values() else str(task.kind)
+    what, since = name.removeprefix("WORK_KIND_").lower(), describe_moment(task.since)
+    if not task.holder:
+        return f"Task {what} waits for a worker since {since}, after {task.attempts} attempts."
+    return f"Task {what} is at {task.holder} since {since}, attempt {task.attempts}."
 
 
 def has_ended(job: wire.Job) -> bool:

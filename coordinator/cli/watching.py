@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 
 from coordinator.cli.plain import to_plain
-from coordinator.cli.tables import describe_activity, describe_drop, has_ended, job_state, render_job, round_stage
+from coordinator.cli.tables import describe_activity, describe_drop, has_ended, render_job, round_stage, shown_state
 from ravan.wire.v1 import operator_service_pb2 as wire
 
 
@@ -53,7 +53,7 @@ class Narrator:
     def tell(self, view: wire.WatchJobResponse) -> list[str]:
         """Return the lines that this view adds to what was said before."""
         job = view.job
-        told = [f"{job.name}: {job_state(job)}" + (f". {job.message}" if job.message else "")]
+        told = [f"{job.name}: {shown_state(job)}" + (f". {job.message}" if job.message else "")]
         if job.HasField("accuracy_before"):
             told.append(f"Accuracy before training: {job.accuracy_before:.1%}")
         for each in job.rounds:

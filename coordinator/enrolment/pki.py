@@ -176,6 +176,13 @@ def watched_files(folder: Path, server: ServerFiles | None) -> tuple[Path, ...]:
     return (*(folder / name for name in (*names, *rolling)), *own)
 
 
+def issue_peer(pki: Pki, *, now: float) -> tuple[bytes, bytes]:
+    """Return a new key and its certificate, PEM, with which this process calls others of the coordinator."""
+    key = new_tls_key()
+    certificate = issue_client(pki.authority, key.public_key(), role=Role.COORDINATOR, name="coordinator", now=now)
+    return private_pem(key), certificate.public_bytes(Encoding.PEM)
+
+
 def load_operator(folder: Path) -> OperatorIdentity:
     """Read the administrator's certificate from the key folder."""
     return OperatorIdentity(

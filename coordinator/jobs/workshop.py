@@ -73,9 +73,9 @@ class LocalWorkshop:
         """
         return await asyncio.to_thread(self._unmask, job, works, payloads)
 
-    async def combine(self, job: Job, state_digest: Digest, total: RoundSum) -> Digest:
+    async def combine(self, job: Job, number: int, state_digest: Digest, summed: SummedRound) -> Digest:  # noqa: ARG002 - whose round it is
         """Add the mean deltas to a model version and store the new one; raise ModelError for one that is not finite."""
-        return await asyncio.to_thread(self._combine, job.plan, state_digest, total)
+        return await asyncio.to_thread(self._combine, job.plan, state_digest, summed.total)
 
     async def weigh(self, job: Job, state_digest: Digest) -> Mapping[BlockId, float]:
         """Return the norm of every head's product in a model version."""

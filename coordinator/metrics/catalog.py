@@ -21,8 +21,10 @@ from prometheus_client import (
 )
 
 from coordinator.enrolment.succession import RenewalOutcome
+from coordinator.leases.lease import Lease
 from coordinator.metrics.disk import DiskKind
 from coordinator.metrics.methods import RPC_METHODS
+from coordinator.work.tasks import TaskState
 from ravan.errors import ErrorReason
 from ravan.manifest.phases import JobState, RoundOutcome, RoundPhase, SiteState
 from ravan.version import VERSION
@@ -142,6 +144,18 @@ class Catalog:
             buckets=STORE_BUCKETS,
             registry=at,
         )
+        self.tasks = Gauge("ravan_tasks", "Heavy work of rounds by state.", ["state"], registry=at)
+        for task_state in TaskState:
+            self.tasks.labels(task_state)
+        self.lease_held = Gauge("ravan_lease_held", "1 while this process leads the rounds.", registry=at)
+        self.lease_until = Gauge(
+            "ravan_lease_until_timestamp_seconds",
+            "When the lease on the rounds ends unless this process renews it; 0 where it does not lead.",
+            registry=at,
+        )
+        self.lease_losses = Counter(
+            "ravan_lease_losses_total", "Times that another process has taken the rounds over.", registry=at
+        )
         self.disk_free_bytes = Gauge("ravan_disk_free_bytes", "Free space where the data folder lies.", registry=at)
         self.disk_bytes = Gauge(
             "ravan_disk_bytes", "Disk that the coordinator takes, by what for.", ["kind"], registry=at
@@ -152,6 +166,18 @@ class Catalog:
             self.refusals.labels(reason)
         for kind in DiskKind:
             self.disk_bytes.labels(kind)
+
+    def lease_kept(self, lease: Lease) -> None:
+        """Show that this process leads."""
+        self.lease_held.set(1)
+        self.lease_until.set(lease.until)
+
+    def lease_left(self, *, lost: bool) -> None:
+        """Show that it does not lead any more."""
+        self.lease_held.set(0)
+        self.lease_until.set(0)
+        if lost:
+            self.lease_losses.inc()
 
     def note_call(self, method: str, outcome: StatusCode, seconds: float) -> None:
         """Count a call as the guard reports it; methods that nobody serves share one name."""

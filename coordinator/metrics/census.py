@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import structlog
 
-from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.status import SiteStatus, invited_sites, state_of
 from coordinator.metrics.catalog import ENDINGS, Catalog
 from coordinator.metrics.disk import DiskUse
 from coordinator.metrics.status_page import JobRow, SiteRow, StatusFacts, render_status
 from coordinator.store.base import Store, Transaction
 from coordinator.store.records import JobRecord, SiteRecord, TokenRecord
+from coordinator.work.tasks import Task, TaskState
 from ravan.clock import Clock
+from ravan.ids import SiteId
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.phases import JobState, SiteState
 from ravan.version import VERSION
@@ -43,6 +44,7 @@ class _Counts:
     sites: tuple[tuple[SiteRecord, SiteState], ...]
     invited: tuple[str, ...]
     jobs: Sequence[JobRecord]
+    tasks: Counter[TaskState]
 
 
 class Census:
@@ -52,7 +54,7 @@ class Census:
         self,
         catalog: Catalog,
         store: Store,
-        fleet: Fleet,
+        online: Callable[[], Mapping[SiteId, SiteStatus]],
         clock: Clock,
         *,
         disk: DiskUse,
@@ -60,7 +62,7 @@ class Census:
     ) -> None:
         self._catalog = catalog
         self._store = store
-        self._fleet = fleet
+        self._online = online
         self._clock = clock
         self._disk = disk
         self._expiries = expiries
@@ -87,6 +89,8 @@ class Census:
         jobs = Counter(job.state for job in counts.jobs)
         for job_state in JobState:
             self._catalog.jobs.labels(job_state).set(jobs[job_state])
+        for task_state in TaskState:
+            self._catalog.tasks.labels(task_state).set(counts.tasks[task_state])
         self._catalog.disk_free_bytes.set(self._disk.free_bytes())
         for kind, taken in (await self._disk.measure()).items():
             self._catalog.disk_bytes.labels(kind).set(taken)
@@ -95,7 +99,7 @@ class Census:
     async def facts(self) -> StatusFacts:
         """Return what the status page shows."""
         counts = await self._count()
-        online = self._fleet.online()
+        online = self._online()
         sites = [_site_row(site, state, online.get(site.name)) for site, state in counts.sites]
         sites += [SiteRow(name=name, state=SiteState.INVITED, doing="") for name in counts.invited]
         return StatusFacts(
@@ -106,15 +110,19 @@ class Census:
         )
 
     async def _count(self) -> _Counts:
-        def work(transaction: Transaction) -> tuple[Sequence[SiteRecord], Sequence[TokenRecord], Sequence[JobRecord]]:
-            return transaction.list_sites(), transaction.list_open_tokens(), transaction.list_jobs()
+        def work(
+            transaction: Transaction,
+        ) -> tuple[Sequence[SiteRecord], Sequence[TokenRecord], Sequence[JobRecord], Sequence[Task]]:
+            sites, tokens = transaction.list_sites(), transaction.list_open_tokens()
+            return sites, tokens, transaction.list_jobs(), transaction.list_tasks()
 
-        sites, tokens, jobs = await self._store.transact("census", work)
-        online, now = self._fleet.online(), self._clock.now()
+        sites, tokens, jobs, tasks = await self._store.transact("census", work)
+        online, now = self._online(), self._clock.now()
         return _Counts(
             sites=tuple((site, state_of(site, online.get(site.name))) for site in sites),
             invited=invited_sites(tokens, sites, now),
             jobs=jobs,
+            tasks=Counter(task.state for task in tasks),
         )
 
     def _set_expiries(self, counts: _Counts) -> None:

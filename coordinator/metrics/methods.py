@@ -7,11 +7,12 @@ from typing import Final
 from ravan.wire.v1 import (
     enrolment_service_pb2,
     operator_service_pb2,
+    peer_service_pb2,
     site_service_pb2,
     transfer_service_pb2,
 )
 
-_FILES: Final = (enrolment_service_pb2, site_service_pb2, transfer_service_pb2, operator_service_pb2)
+_FILES: Final = (enrolment_service_pb2, site_service_pb2, transfer_service_pb2, operator_service_pb2, peer_service_pb2)
 
 RPC_METHODS: Final = frozenset(
     f"{service.name}/{method.name}"

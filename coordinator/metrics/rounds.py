@@ -94,3 +94,11 @@ class CatalogRoundMetrics:
         for gauge in (self._catalog.model_accuracy, self._catalog.model_loss):
             with suppress(KeyError):  # a job that was never evaluated has none
                 gauge.remove(job)
+
+    def forget(self) -> None:
+        """Show no rounds and no models: another process leads them now."""
+        self._phases.clear()
+        for phase in RoundPhase:
+            self._catalog.round_phase.labels(phase).set(0)
+        for gauge in (self._catalog.model_accuracy, self._catalog.model_loss):
+            gauge.clear()

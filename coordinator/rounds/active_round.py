@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from coordinator.leases.lease import LeaseLost
 from coordinator.rounds.course import RoundSetup
 from coordinator.rounds.effects import (
     CombineAndEvaluate,
@@ -221,6 +222,9 @@ class ActiveRound:
 
     async def _handle(self, event: Event, opening: Sequence[RoundEntry] = (), *, unless_ended: bool = False) -> None:
         """Return once the event is stored with all that follows from it."""
+        if isinstance(self.failure, LeaseLost):
+            # Whoever leads the round now has to hear of it.
+            raise self.failure
         if unless_ended and (self.failure is not None or self.machine.outcome is not None):
             return
         self.require_room()
@@ -383,7 +387,7 @@ class ActiveRound:
         workshop = self._services.workshop
         try:
             before = self.machine.setup.assignment.state_digest
-            digest = await workshop.combine(self._job, before, summed.total)
+            digest = await workshop.combine(self._job, self.number, before, summed)
             evaluation = await workshop.evaluate(self._job, digest)
         except Exception as error:
             await self._give_up(error)

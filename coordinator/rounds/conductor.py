@@ -18,7 +18,7 @@ from coordinator.jobs.jobfile import read_job_file
 from coordinator.rounds.admission import explain_queue
 from coordinator.rounds.job_runner import JobRunner
 from coordinator.rounds.ports import Job
-from coordinator.rounds.recovery import list_left_jobs, open_job
+from coordinator.rounds.recovery import SUBMITTED, list_left_jobs, open_job
 from coordinator.rounds.resting import describe_resting
 from coordinator.rounds.selection import SETTLE_S
 from coordinator.rounds.services import Services
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from coordinator.rounds.active_round import ActiveRound
 
 log = structlog.stdlib.get_logger(__name__)
-
-_SUBMITTED = "job file"
 
 _Read = TypeVar("_Read")
 
@@ -257,7 +255,7 @@ class Conductor:
     async def _plan_job(self, job_toml: str, evaluation_digest: Digest, request_id: str) -> Accepted:
         from coordinator.jobs.submission import choose_model  # noqa: PLC0415 - only a new job needs its arithmetic
 
-        file = read_job_file(job_toml, source=_SUBMITTED)
+        file = read_job_file(job_toml, source=SUBMITTED)
         models, sites = await self._read(
             "read_submission", lambda transaction: (transaction.list_models(), transaction.list_sites())
         )
@@ -371,11 +369,7 @@ class Conductor:
     async def _find(self, id_or_name: str) -> JobRecord:
         record = await self._read("find_job", lambda transaction: transaction.find_job(id_or_name))
         if record is None:
-            raise StateError(
-                f"There is no job {id_or_name!r}.",
-                reason=ErrorReason.NOT_FOUND,
-                next_step="List the jobs with `ravan-coordinator job list`.",
-            )
+            raise no_job(id_or_name)
         return record
 
     def _newest(self, record: JobRecord) -> JobRecord:
@@ -398,6 +392,15 @@ class Conductor:
 
     async def _read(self, name: str, work: Callable[[Transaction], _Read]) -> _Read:
         return await self._services.store.transact(name, work)
+
+
+def no_job(id_or_name: str) -> StateError:
+    """Return the error for a job that there is not."""
+    return StateError(
+        f"There is no job {id_or_name!r}.",
+        reason=ErrorReason.NOT_FOUND,
+        next_step="List the jobs with `ravan-coordinator job list`.",
+    )
 
 
 def _behind(sentence: str) -> StateError:

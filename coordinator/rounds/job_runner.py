@@ -10,6 +10,7 @@ import structlog
 
 from coordinator.allocation.policy import AllocationPolicy, SiteCapacity
 from coordinator.jobs.measure import Measure
+from coordinator.leases.lease import LeaseLost
 from coordinator.rounds.candidates import Lineup
 from coordinator.rounds.history import count_committed, following_number, last_clips, last_end
 from coordinator.rounds.plateau import find_plateau
@@ -182,6 +183,8 @@ class JobRunner:
                 except ResourceError as error:
                     await self._standing.pause_for(error)
                     self._on_release()
+        except LeaseLost as error:
+            log.warning("job left to another process", job=self.record.name, why=str(error))
         except RavanError as error:
             log.warning("job failed", job=self.record.name, error=str(error))
             await self._standing.fail(f"{error} {error.next_step}".strip())
@@ -217,7 +220,7 @@ class JobRunner:
         if enough is not None:
             await self._standing.end(JobState.COMPLETED, enough)
             return
-        if self._stopped or self.record.state is JobState.PAUSED or self._why_queued():
+        if self._held():
             return  # An operator's word came in the meantime.
         # Nothing may be awaited from here until the sites are engaged: other jobs choose among the same sites.
         selection = self._select(sites, profiles, rounds)
@@ -280,6 +283,9 @@ class JobRunner:
             return Waiting(sentence=f"Enough sites are ready; waits a little for {', '.join(lineup.preparing)}.")
         return selection
 
+    def _held(self) -> bool:
+        return self._stopped or self.record.state is JobState.PAUSED or bool(self._why_queued())
+
     def _line_up(self, rounds: Sequence[RoundRecord]) -> Lineup:
         turns = self._services.turns
         turns.enter(self.job.job_id, last_end(rounds, self.record.submitted_at))
@@ -335,9 +341,13 @@ class JobRunner:
             await opening
             await ended.ended.wait()
         finally:
-            self.round = None
+            if not isinstance(ended.failure, LeaseLost):
+                self.round = None
             ended.let_go()
             self._stalled = None if ended.failure is None else ended
+        if isinstance(ended.failure, LeaseLost):
+            # The round stays, and refuses what is said to it: it goes on at another process.
+            raise ended.failure
         self._given_up = ended if ended.summed is None else None
         if ended.failure is not None:
             self._standing.disown(before)

@@ -64,8 +64,7 @@ class RoundOpener:
                 started_at=left.record.started_at,
                 ram_limits={site.site: site.ram_limit_bytes for site in left.record.sites},
             )
-            deadline_s = journal.training_deadline_s or self._job.file.round.training_budget_s
-            found = self._set_up(assignment, journal.document, digest, deadline_s, notes)
+            found = self._set_up(assignment, journal.document, digest, journal.training_deadline_s, notes)
             found.replay(journal.events)
         except RavanError as error:
             log.error("a round cannot be taken up again", job=self._standing.record.name, why=str(error))
@@ -77,14 +76,21 @@ class RoundOpener:
         assignment: Assignment,
         document: SignedDocument,
         digest: Digest,
-        training_deadline_s: float,
+        training_deadline_s: float | None,
         notes: RoundNotes,
     ) -> ActiveRound:
-        setup = RoundSetup(
-            assignment=assignment,
-            document=document,
-            digest=digest,
-            training_deadline_s=training_deadline_s,
-            phase_deadline_s=self._job.file.round.phase_deadline_s,
-        )
+        setup = set_up_round(self._job, assignment, document, digest, training_deadline_s)
         return ActiveRound(self._services, self._job, setup, notes, self._standing)
+
+
+def set_up_round(
+    job: Job, assignment: Assignment, document: SignedDocument, digest: Digest, training_deadline_s: float | None
+) -> RoundSetup:
+    """Return what a round of a job starts from; without a deadline of its own it has the job's."""
+    return RoundSetup(
+        assignment=assignment,
+        document=document,
+        digest=digest,
+        training_deadline_s=training_deadline_s or job.file.round.training_budget_s,
+        phase_deadline_s=job.file.round.phase_deadline_s,
+    )

@@ -15,7 +15,6 @@ from ravan.manifest.phases import DropReason, RoundOutcome, RoundPhase
 from ravan.manifest.plan import JobPlan
 
 if TYPE_CHECKING:
-    from ravan.secagg.combine import RoundSum
     from ravan.secagg.unmask import UnmaskJob
 
 
@@ -58,8 +57,8 @@ class Workshop(Protocol):
         """
         ...
 
-    async def combine(self, job: Job, state_digest: Digest, total: RoundSum) -> Digest:
-        """Add the mean deltas to a model version and store the new one."""
+    async def combine(self, job: Job, number: int, state_digest: Digest, summed: SummedRound) -> Digest:
+        """Add the mean deltas of a round to a model version and store the new one."""
         ...
 
     async def weigh(self, job: Job, state_digest: Digest) -> Mapping[BlockId, float]:

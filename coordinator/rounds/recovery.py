@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from coordinator.jobs.jobfile import read_job_file
 from coordinator.rounds.ports import Job
@@ -12,6 +13,9 @@ from coordinator.store.records import JobRecord, RoundEntry, RoundRecord
 from ravan.codec.documents import model_digest
 from ravan.ids import JobId
 from ravan.manifest.phases import ENDED_JOBS
+
+SUBMITTED: Final = "job file"
+"""What a submitted job file is called in sentences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +46,7 @@ def open_job(signatory: Signatory, record: JobRecord) -> Job:
     plan, plan_digest = signatory.open_plan(record.plan)
     return Job(
         job_id=record.job_id,
-        file=read_job_file(record.job_toml, source="job file"),
+        file=read_job_file(record.job_toml, source=SUBMITTED),
         plan=plan,
         plan_digest=plan_digest,
         model_digest=model_digest(plan.model_files),

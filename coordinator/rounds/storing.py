@@ -33,6 +33,7 @@ def store_step(transaction: Transaction, step: Step) -> None:
     ends = any(isinstance(effect, EndRound) for effect in effects)
     if ends:
         transaction.drop_round_entries(job_id)
+        transaction.drop_tasks(job_id)
     else:
         transaction.add_round_entries(job_id, number, step.entries)
     if not effects:
@@ -74,6 +75,7 @@ def store_interruption(transaction: Transaction, job_id: JobId, run_id: RunId, r
     """End a round that stands still, as after a restart or a full disk, and tell its sites."""
     ended = interrupted(record)
     transaction.drop_round_entries(job_id)
+    transaction.drop_tasks(job_id)
     transaction.put_round(ended)
     _store_results(transaction, run_id, ended, RoundOutcome.INTERRUPTED)
 
@@ -84,6 +86,7 @@ def store_job_end(
     """Write a job's end and tell the sites, with the last round's result for those who have not read it."""
     transaction.drop_instructions(job.job_id)
     transaction.drop_round_entries(job.job_id)
+    transaction.drop_tasks(job.job_id)
     if last is not None:
         if last.outcome is None:
             # It stood still when the job was stopped.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from coordinator.leases.lease import Lease
 from coordinator.store.records import (
     JobProfileRecord,
     JobRecord,
@@ -20,6 +21,7 @@ from coordinator.store.records import (
     SiteRecord,
     TokenRecord,
 )
+from coordinator.work.tasks import Task
 from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import Instruction, Numbered
 
@@ -86,6 +88,23 @@ class Transaction(Protocol):
 
     def current_timeline(self) -> bytes:
         """Return the newest name: 16 random bytes."""
+        ...
+
+    def now(self) -> float:
+        """Return the database's time, seconds since the epoch: the one clock that all processes share."""
+        ...
+
+    def get_lease(self, name: str) -> Lease | None: ...
+    def put_lease(self, lease: Lease) -> None: ...
+
+    def get_task(self, task_id: str) -> Task | None: ...
+    def put_task(self, task: Task) -> None: ...
+    def list_tasks(self) -> Sequence[Task]:
+        """Return all tasks, those put first first."""
+        ...
+
+    def drop_tasks(self, job_id: JobId) -> None:
+        """Forget the tasks of a job, whoever works at them."""
         ...
 
 

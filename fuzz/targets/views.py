@@ -83,7 +83,21 @@ def _job_views() -> Iterable[Message]:
         loss=1.5,
     )
     job = operator_service_pb2.Job(
-        job_id=JOB, name="orders", state=enums.JOB_STATE.to_wire(JobState.RUNNING), rounds=[round_], accuracy=0.5
+        job_id=JOB,
+        name="orders",
+        state=enums.JOB_STATE.to_wire(JobState.RUNNING),
+        rounds=[
+            round_,
+            operator_service_pb2.Round(
+                number=2,
+                phase=enums.ROUND_PHASE.to_wire(RoundPhase.UPLOADING),
+                phase_began_at=_NOW,
+                deadline_at=_NOW + 60,
+            ),
+        ],
+        accuracy=0.5,
+        lead=operator_service_pb2.Lead(live=True, holder="hq-1", address="hq:8443", since=_NOW - 9, until=_NOW + 9),
+        tasks=[operator_service_pb2.Work(kind=operator_service_pb2.WORK_KIND_UNMASK, holder="hq-2", since=_NOW)],
     )
     yield operator_service_pb2.WatchJobResponse(job=job, sites=[_site()])
 

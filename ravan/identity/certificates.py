@@ -21,6 +21,8 @@ class Role(StrEnum):
 
     AGENT = "site"
     OPERATOR = "operator"
+    COORDINATOR = "coordinator"
+    """One process of the coordinator that calls another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ SITE_PORT: Final[Mapping[str, Role | None]] = {
     "ravan.wire.v1.SiteService": Role.AGENT,
     "ravan.wire.v1.TransferService": Role.AGENT,
     "ravan.wire.v1.OperatorService": Role.OPERATOR,
+    "ravan.wire.v1.PeerService": Role.COORDINATOR,
 }
 """Who may call which service where every client has a certificate."""
 
@@ -95,9 +96,10 @@ class Guard(aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or _service_of(method) == HEALTH_SERVICE:
             return handler
-        return self._wrap(method, handler)
+        return self.wrap(method, handler)
 
-    def _wrap(self, method: str, handler: _Handler) -> _Handler:
+    def wrap(self, method: str, handler: _Handler) -> _Handler:
+        """Return the handler of a method behind this guard."""
         codecs = (self._sized(handler.request_deserializer), handler.response_serializer)
         if handler.response_streaming:
             stream = self._guard_stream(method, handler.stream_stream or handler.unary_stream)
@@ -217,7 +219,7 @@ class Guard(aio.ServerInterceptor):
             if error.reason is ErrorReason.TOO_MANY_CALLS:
                 self._tell(error, context)
             self._policy.on_refusal(error.reason)
-            await _abort(context, error)
+            await _abort(context, error, plainly=self._is_for_later(method, error))
         except aio.AbortError:
             outcome = _set_code(context) or StatusCode.UNKNOWN
             raise
@@ -230,6 +232,10 @@ class Guard(aio.ServerInterceptor):
             await _abort(context, _fault())
         finally:
             self._policy.on_call(method, outcome, time.monotonic() - started)
+
+    def _is_for_later(self, method: str, error: RavanError) -> bool:
+        """Tell whether a call shall come again: agents take a word for a refusal, and silence for a broken line."""
+        return error.reason is ErrorReason.UNREACHABLE and self._policy.access.get(_service_of(method)) is Role.AGENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,8 +291,8 @@ def _unpacking(serialise: Callable[[Any], bytes] | None) -> Callable[[_Parcel], 
     return lambda parcel: parcel.take() if serialise is None else serialise(parcel.take())
 
 
-async def _abort(context: _Context, error: RavanError) -> None:
-    metadata = ((DETAIL_KEY, detail_of(error)),)
+async def _abort(context: _Context, error: RavanError, *, plainly: bool = False) -> None:
+    metadata = () if plainly else ((DETAIL_KEY, detail_of(error)),)
     await context.abort(status_of(error.reason), shortened(str(error)), metadata)
 
 

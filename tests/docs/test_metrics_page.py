@@ -12,6 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from coordinator.enrolment.succession import RenewalOutcome
 from coordinator.metrics.catalog import CERTIFICATES, ENDINGS, Catalog
 from coordinator.metrics.disk import DiskKind
+from coordinator.work.tasks import TaskState
 from ravan.manifest.phases import DropReason, JobState, RoundOutcome, RoundPhase, SiteState
 
 PAGE = read_page("metrics.md")
@@ -51,8 +52,19 @@ def test_each_metric_has_a_meaning_and_an_advice(row: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [RoundPhase, RoundOutcome, DropReason, JobState, SiteState, CERTIFICATES, ENDINGS, RenewalOutcome, DiskKind],
-    ids=["phase", "outcome", "drop reason", "job state", "site state", "certificate", "ends", "renewal", "disk kind"],
+    [
+        RoundPhase,
+        RoundOutcome,
+        DropReason,
+        JobState,
+        SiteState,
+        CERTIFICATES,
+        ENDINGS,
+        RenewalOutcome,
+        DiskKind,
+        TaskState,
+    ],
+    ids=lambda values: getattr(values, "__name__", "certificates"),
 )
 def test_page_lists_the_values_of_closed_labels(values: Collection[str]) -> None:
     assert set(values) <= read_codes(read_section(PAGE, "## Label values"))

@@ -33,7 +33,7 @@ def test_every_file_of_a_new_coordinator_is_listed(tmp_path: Path) -> None:
     made = {path.relative_to(root).as_posix() + "/" * path.is_dir() for path in root.iterdir() if path.name != "pki"}
     made |= {f"pki/{path.name}" for path in (root / "pki").iterdir()}
     folder = DataFolder(root)
-    runtime = {folder.lock.name, folder.ports.name, f"{folder.cache.name}/", "-wal", "-shm"}
+    runtime = {folder.lock.name, folder.workers_lock.name, folder.ports.name, f"{folder.cache.name}/", "-wal", "-shm"}
     assert made <= listed
     assert listed <= made | runtime
 

@@ -32,6 +32,7 @@ from ravan.wire.v1 import (
     enrolment_service_pb2,
     enrolment_service_pb2_grpc,
     operator_service_pb2,
+    peer_service_pb2,
     site_service_pb2,
     transfer_service_pb2,
 )
@@ -41,6 +42,7 @@ HOST = "127.0.0.1"
 WIRE_FILES: tuple[FileDescriptor, ...] = (
     enrolment_service_pb2.DESCRIPTOR,
     operator_service_pb2.DESCRIPTOR,
+    peer_service_pb2.DESCRIPTOR,
     site_service_pb2.DESCRIPTOR,
     transfer_service_pb2.DESCRIPTOR,
 )

@@ -33,9 +33,12 @@ def pki(tmp_path: Path) -> Pki:
 
 def allowed_role(method: MethodDescriptor) -> Role | None:
     """Who may call it, written down here once more: by the service's name."""
-    return {"SiteService": Role.AGENT, "TransferService": Role.AGENT, "OperatorService": Role.OPERATOR}.get(
-        method.containing_service.name
-    )
+    return {
+        "SiteService": Role.AGENT,
+        "TransferService": Role.AGENT,
+        "OperatorService": Role.OPERATOR,
+        "PeerService": Role.COORDINATOR,
+    }.get(method.containing_service.name)
 
 
 async def refusal(channel: aio.Channel, method: MethodDescriptor) -> ErrorReason:
@@ -110,7 +113,7 @@ async def test_revocation_breaks_off_transfers_that_are_going_on(pki: Pki) -> No
 
     server = build_server(GuardPolicy(access=SITE_PORT, is_revoked=lambda _: revoked.is_set()))
     name = "ravan.wire.v1.TransferService"
-    handlers = {
+    handlers: dict[str, Any] = {
         "Download": grpc.unary_stream_rpc_method_handler(download),
         "Upload": grpc.stream_unary_rpc_method_handler(upload),
     }
@@ -120,9 +123,10 @@ async def test_revocation_breaks_off_transfers_that_are_going_on(pki: Pki) -> No
     await server.start()
     try:
         async with client(pki, Role.AGENT, "plant-7", port, now=NOW) as channel:
-            downloading: Any = channel.unary_stream(f"/{name}/Download")(b"")
+            opened: Any = channel
+            downloading = opened.unary_stream(f"/{name}/Download")(b"")
             assert await downloading.read() == b"1"
-            uploading: Any = channel.stream_unary(f"/{name}/Upload")(parts())
+            uploading = opened.stream_unary(f"/{name}/Upload")(parts())
             await arrived.wait()
             revoked.set()
             for ended in (downloading.read(), uploading):

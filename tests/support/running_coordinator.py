@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from grpc import aio
@@ -38,7 +39,7 @@ class RunningCoordinator:
         return await enrol(token.join_string, self.folder / f"agent-{site}")
 
 
-def configure(folder: Path, limits: Mapping[str, float]) -> CoordinatorFile:
+def configure(folder: Path, limits: Mapping[str, float] = MappingProxyType({})) -> CoordinatorFile:
     return CoordinatorFile.model_validate(
         {
             "server": {

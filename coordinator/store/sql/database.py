@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -25,8 +26,28 @@ Place = Path | PostgresAddress
 """Where records are kept: an SQLite file or a PostgreSQL database."""
 
 
+class Access(StrEnum):
+    """What a process wants of a database beside others."""
+
+    READING = "reading"
+    """One snapshot, whoever else writes."""
+    SHARING = "sharing"
+    """Read and write, one transaction at a time with all others."""
+    ALONE = "alone"
+    """Nobody else may work with it; an SQLite file leaves that to the data folder's lock."""
+
+
 class Database(Protocol):
     """One connection, used by one thread."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Tell whether nobody else can work with the database now."""
+        ...
+
+    def admit_others(self) -> None:
+        """Let others work with it from now on, where it was opened to be shared."""
+        ...
 
     def begin(self) -> AbstractContextManager[Connection]:
         """Run the block in one transaction; roll back when it raises."""

@@ -1,4 +1,4 @@
-"""PostgreSQL through psycopg 3: the same tables on a server, held by one coordinator at a time.
+"""PostgreSQL through psycopg 3: the same tables on a server, shared by the processes of one coordinator.
 
 Imported only where the configuration names such a database, and only then is psycopg.
 """
@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
-from coordinator.store.sql.database import PostgresAddress
+from coordinator.store.sql.database import Access, PostgresAddress
 from ravan.errors import ConfigError, ErrorReason, ResourceError
 
 PATIENCE_S: Final = 30.0
@@ -22,7 +22,16 @@ PATIENCE_S: Final = 30.0
 
 _PAUSE_S: Final = 0.2
 _HOLD: Final = 0x526176616E
-"""Key of the advisory lock that a coordinator's connection holds: "Ravan" in ASCII."""
+"""Key of the advisory lock of all who work with a database, "Ravan" in ASCII: shared, or one's own to change tables."""
+
+_TURN: Final = _HOLD + 1
+"""Key of the advisory lock that a transaction holds until its end: one at a time, as with a file."""
+
+_FREEZE_S: Final = 20
+"""How long a process may stand still in a transaction before the server ends it, so that others get their turn."""
+
+_TRIES: Final = 25
+"""Attempts to share a database that somebody has alone, as the first to start has while it makes the tables."""
 
 _CONNECT: Final = {
     "connect_timeout": 5,
@@ -31,7 +40,8 @@ _CONNECT: Final = {
     "keepalives_idle": 20,
     "keepalives_interval": 10,
     "keepalives_count": 3,
-    "options": "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
+    "options": "-c tcp_keepalives_idle=20 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+    f" -c idle_in_transaction_session_timeout={_FREEZE_S}s",
     "application_name": "ravan-coordinator",
 }
 
@@ -39,19 +49,21 @@ _CONNECT: Final = {
 class PostgresDatabase:
     """A database at a PostgreSQL server; see `coordinator.store.sql.database.Database`.
 
-    Every transaction runs on the connection that holds the lock, so that a coordinator which has lost it
-    cannot write any more.
+    Its connection holds a lock for as long as it stands, shared with others or alone. Transactions that write take
+    turns, whichever process they are of.
     """
 
-    def __init__(self, address: PostgresAddress, *, exclusive: bool = True) -> None:
-        """Connect at the first transaction; one that is not exclusive reads one snapshot beside a writer.
+    def __init__(self, address: PostgresAddress, access: Access = Access.ALONE) -> None:
+        """Connect at the first transaction.
 
         Raises ConfigError when psycopg is not installed or the address is none.
         """
         self._shown = address.url
-        self._exclusive = exclusive
+        self._access = access
         self._patience_s = 0.0
-        snapshot = {} if exclusive else {"isolation_level": "REPEATABLE READ"}
+        self._admitting = False
+        self.is_alone = False
+        snapshot = {"isolation_level": "REPEATABLE READ"} if access is Access.READING else {}
         self._engine = create_engine(
             _driver_url(address),
             poolclass=QueuePool,
@@ -62,7 +74,7 @@ class PostgresDatabase:
             connect_args=dict(_CONNECT),
             **snapshot,
         )
-        if exclusive:
+        if access is not Access.READING:
             event.listen(self._engine, "connect", self._hold)
 
     @contextmanager
@@ -72,8 +84,21 @@ class PostgresDatabase:
         Once a first one has succeeded, later ones wait up to `PATIENCE_S` for a server that is not there.
         """
         with self._connect() as connection, connection.begin():
+            if self._access is not Access.READING:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": _TURN})
             yield connection
         self._patience_s = PATIENCE_S
+
+    def admit_others(self) -> None:
+        """Share the lock from now on, where the database was opened to be shared."""
+        if self._access is not Access.SHARING:
+            return
+        self._admitting = True
+        if self.is_alone:
+            with self._connect() as connection, connection.begin():
+                connection.execute(text("SELECT pg_advisory_lock_shared(:hold)"), {"hold": _HOLD})
+                connection.execute(text("SELECT pg_advisory_unlock(:hold)"), {"hold": _HOLD})
+            self.is_alone = False
 
     def explain(self, error: DBAPIError) -> Exception:
         """Return a sentence for a full disk at the server and for a server that refuses or does not answer."""
@@ -112,10 +137,14 @@ class PostgresDatabase:
             time.sleep(_PAUSE_S)
 
     def _hold(self, connection: Any, record: Any) -> None:  # noqa: ARG002 - SQLAlchemy's signature
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", (_HOLD,))
-            (held,) = cursor.fetchone()
-        connection.commit()
+        """Lock the database alone where nobody works with it, else share it where that is enough."""
+        self.is_alone = not self._admitting and _try_lock(connection, "pg_try_advisory_lock")
+        held, tries = self.is_alone, _TRIES if self._access is Access.SHARING else 0
+        while not held and tries:
+            held = _try_lock(connection, "pg_try_advisory_lock_shared")
+            tries -= 1
+            if not held:
+                time.sleep(_PAUSE_S)
         if not held:
             connection.close()
             raise ResourceError(
@@ -123,6 +152,14 @@ class PostgresDatabase:
                 reason=ErrorReason.WRONG_STATE,
                 next_step="Stop that one first, or use another database.",
             )
+
+
+def _try_lock(connection: Any, function: str) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {function}(%s)", (_HOLD,))
+        (held,) = cursor.fetchone()
+    connection.commit()
+    return bool(held)
 
 
 def _driver_url(address: PostgresAddress) -> URL:

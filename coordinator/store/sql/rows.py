@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from coordinator.store.records import (
@@ -18,6 +18,7 @@ from coordinator.store.records import (
     SiteRoundRecord,
     TokenRecord,
 )
+from coordinator.work.tasks import Task, TaskKind, TaskState
 from ravan.ids import BlockId, Digest, JobId, SiteId
 from ravan.manifest.documents import SignedDocument
 from ravan.manifest.phases import DropReason, JobState, RoundOutcome, RoundPhase
@@ -112,6 +113,17 @@ def job_profile_from_row(row: Row) -> JobProfileRecord:
     lists = {name: tuple(stored.get(name, ())) for name in ("ram_reached_bytes", "step_reached_s")}
     profile = JobProfile(**{**stored, **lists, "plan_digest": _digest(stored["plan_digest"])})
     return JobProfileRecord(job_id=JobId(row["job_id"]), site=SiteId(row["site"]), profile=profile)
+
+
+def task_to_row(task: Task) -> Row:
+    """Convert a task."""
+    values = {field.name: getattr(task, field.name) for field in fields(task)}
+    return {**values, "arguments": dict(task.arguments), "result": dict(task.result)}
+
+
+def task_from_row(row: Row) -> Task:
+    """Read a task."""
+    return Task(**{**row, "kind": TaskKind(row["kind"]), "state": TaskState(row["state"])})
 
 
 ROUND_COLUMNS = (

@@ -25,10 +25,11 @@ def revision_of(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def upgrade_schema(connection: Connection) -> bool:
+def upgrade_schema(connection: Connection, *, alone: bool = True) -> bool:
     """Bring the schema up to date within the caller's transaction; tell whether there was anything to do.
 
-    Raises StateError (WRONG_STATE) when a newer release has written the database.
+    Raises StateError (WRONG_STATE) when a newer release has written the database, or when it is out of date and
+    others work with it.
     """
     revision = revision_of(connection)
     if revision == REVISION:
@@ -38,6 +39,12 @@ def upgrade_schema(connection: Connection) -> bool:
             f"The database was written by a newer release (schema {revision}; this one knows up to {REVISION}).",
             reason=ErrorReason.WRONG_STATE,
             next_step="Install that release or a newer one, or restore a backup that this release has made.",
+        )
+    if not alone:
+        raise StateError(
+            f"The database is at schema {revision or 'none'}, this release needs {REVISION}, and others work with it.",
+            reason=ErrorReason.WRONG_STATE,
+            next_step="Stop all coordinators and workers on it, then start one of this release.",
         )
     migrate(connection)
     return True

@@ -10,10 +10,10 @@ from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from coordinator.store.base import Transaction
-from coordinator.store.sql.database import Database, Place
+from coordinator.store.sql.database import Access, Database, Place
 from coordinator.store.sql.schema import REVISION, revision_of
 from coordinator.store.sql.store import connect, open_database
-from coordinator.store.sql.tables import METADATA
+from coordinator.store.sql.tables import METADATA, PASSING
 from coordinator.store.sql.transaction import SqlTransaction
 from ravan.errors import ErrorReason, StateError
 
@@ -31,7 +31,7 @@ def take_snapshot(place: Place, target: Path) -> None:
     """
     if isinstance(place, Path) and not place.exists():
         raise _not_ours(f"There is no database {place}.")
-    source = connect(place, exclusive=False)
+    source = connect(place, Access.READING)
     try:
         _copy_from(source, target)
     except DBAPIError as error:
@@ -97,7 +97,7 @@ def _copy_from(source: Database, path: Path) -> None:
 
 
 def _copy_records(source: Connection, target: Connection) -> None:
-    tables = METADATA.sorted_tables
+    tables = [table for table in METADATA.sorted_tables if PASSING not in table.info]
     for table in reversed(tables):
         target.execute(delete(table))
     for table in tables:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
+from coordinator.store.sql.database import Access
 from ravan.disk import disk_full
 from ravan.errors import ErrorReason, ResourceError
 
@@ -31,11 +32,14 @@ _CANNOT_OPEN: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB,
 class SqliteDatabase:
     """An SQLite file; see `coordinator.store.sql.database.Database`."""
 
-    def __init__(self, path: Path, *, exclusive: bool = True) -> None:
-        """Connect at the first transaction; one that is not exclusive reads one snapshot beside a writer."""
+    is_alone = True
+    """Whoever may change a file's tables holds the data folder."""
+
+    def __init__(self, path: Path, access: Access = Access.ALONE) -> None:
+        """Connect at the first transaction."""
         self._path = path
         # Else two transactions that both read first could not both write.
-        self._begin = "BEGIN IMMEDIATE" if exclusive else "BEGIN"
+        self._begin = "BEGIN" if access is Access.READING else "BEGIN IMMEDIATE"
         self._engine = create_engine(f"sqlite:///{path}", poolclass=StaticPool, connect_args={"timeout": _BUSY_S})
         event.listen(self._engine, "connect", _prepare)
         event.listen(self._engine, "begin", self._open_transaction)
@@ -71,6 +75,9 @@ class SqliteDatabase:
         names = (self._path.name, f"{self._path.name}-wal", f"{self._path.name}-shm")
         files = (self._path.with_name(name) for name in names)
         return sum(file.stat().st_size for file in files if file.is_file())
+
+    def admit_others(self) -> None:
+        """Let others in; nothing kept them out."""
 
     def close(self) -> None:
         """Close the file."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from coordinator.store.base import Transaction
-from coordinator.store.sql.database import Database, Place
+from coordinator.store.sql.database import Access, Database, Place
 from coordinator.store.sql.schema import upgrade_schema
 from coordinator.store.sql.sqlite import MEMORY, SqliteDatabase
 from coordinator.store.sql.transaction import SqlTransaction
@@ -74,26 +74,27 @@ class SqlStore:
 def open_store(place: Place, on_transact: TransactionHook = _ignore_transaction) -> SqlStore:
     """Open a database, making or upgrading its tables first; `MEMORY` opens one that is never written to disk.
 
-    Raises StateError (WRONG_STATE) when a newer release has written it, ResourceError: DISK_FULL, NOT_FOUND when
-    a file cannot be opened, UNREACHABLE when a server cannot, WRONG_STATE when another coordinator holds it.
-    Blocks: call it before the event loop matters, or in a thread.
+    Others may work with it at the same time. Raises StateError (WRONG_STATE) when a newer release has written it or
+    an older one works with it, ResourceError: DISK_FULL, NOT_FOUND when a file cannot be opened, UNREACHABLE when a
+    server cannot, WRONG_STATE when it is being restored. Blocks: call it before the event loop matters, or in a thread.
     """
     # made on its own thread, where alone it is used: SQLite connections stay with their thread
     thread = ThreadPoolExecutor(1, thread_name_prefix="ravan-store")
     try:
-        database = thread.submit(open_database, place).result()
+        database = thread.submit(open_database, place, Access.SHARING).result()
     except BaseException:
         thread.shutdown()
         raise
     return SqlStore(database, thread, on_transact)
 
 
-def open_database(place: Place) -> Database:
+def open_database(place: Place, access: Access = Access.ALONE) -> Database:
     """Open a database to write, on the calling thread, with its tables up to date; raises what `open_store` does."""
-    database = connect(place, exclusive=True)
+    database = connect(place, access)
     try:
         with database.begin() as connection:
-            upgrade_schema(connection)
+            upgrade_schema(connection, alone=database.is_alone)
+        database.admit_others()
     except DBAPIError as error:
         database.close()
         raise database.explain(error) from error
@@ -103,10 +104,10 @@ def open_database(place: Place) -> Database:
     return database
 
 
-def connect(place: Place, *, exclusive: bool) -> Database:
+def connect(place: Place, access: Access) -> Database:
     """Return the database at a place as it is; nothing is opened before its first transaction."""
     if isinstance(place, Path):
-        return SqliteDatabase(place, exclusive=exclusive)
+        return SqliteDatabase(place, access)
     from coordinator.store.sql.postgres import PostgresDatabase  # noqa: PLC0415 - only where one is configured
 
-    return PostgresDatabase(place, exclusive=exclusive)
+    return PostgresDatabase(place, access)

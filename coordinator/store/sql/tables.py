@@ -154,3 +154,37 @@ TIMELINES: Final = Table(
     Column("began_at", Float, nullable=False),
 )
 """The newest row names the database as it goes on since it was made or last restored."""
+
+PASSING: Final = "passing"
+"""Marks tables that tell of the moment: no backup has them, and a restore leaves them as they are."""
+
+LEASES: Final = Table(
+    "leases",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("taken_at", Float, nullable=False),
+    Column("until", Float, nullable=False),
+    info={PASSING: True},
+)
+
+TASKS: Final = Table(
+    "tasks",
+    METADATA,
+    Column("task_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("round_number", Integer, nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("put_at", Float, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("taken_at", Float, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("result", JSON, nullable=False),
+    info={PASSING: True},
+)

@@ -19,6 +19,7 @@ from coordinator.store.records import (
     TokenRecord,
 )
 from coordinator.store.sql import rows
+from coordinator.store.sql.leasing import LeaseStatements
 from coordinator.store.sql.tables import (
     INSTRUCTIONS,
     JOB_PROFILES,
@@ -42,7 +43,7 @@ _LATER_INSTRUCTIONS: Final = (
 )
 
 
-class SqlTransaction:
+class SqlTransaction(LeaseStatements):
     """Reads and writes of one open transaction; see `coordinator.store.base.Transaction`.
 
     Names are put in order here: databases order text by the rules of whatever language they were made for.

@@ -56,6 +56,38 @@ SITE_STATE_REVOKED: SiteState.ValueType  # 4
 """Revoked."""
 Global___SiteState: _TypeAlias = SiteState  # noqa: Y015
 
+class _WorkKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WorkKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WorkKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WORK_KIND_UNSPECIFIED: _WorkKind.ValueType  # 0
+    """Not set; never sent."""
+    WORK_KIND_UNMASK: _WorkKind.ValueType  # 1
+    """Take the masks off a round's sum."""
+    WORK_KIND_COMBINE: _WorkKind.ValueType  # 2
+    """Make the next version."""
+    WORK_KIND_WEIGH: _WorkKind.ValueType  # 3
+    """Tell how far each head has moved."""
+    WORK_KIND_EVALUATE: _WorkKind.ValueType  # 4
+    """Measure a version on the held-out examples."""
+
+class WorkKind(_WorkKind, metaclass=_WorkKindEnumTypeWrapper):
+    """What heavy work is."""
+
+WORK_KIND_UNSPECIFIED: WorkKind.ValueType  # 0
+"""Not set; never sent."""
+WORK_KIND_UNMASK: WorkKind.ValueType  # 1
+"""Take the masks off a round's sum."""
+WORK_KIND_COMBINE: WorkKind.ValueType  # 2
+"""Make the next version."""
+WORK_KIND_WEIGH: WorkKind.ValueType  # 3
+"""Tell how far each head has moved."""
+WORK_KIND_EVALUATE: WorkKind.ValueType  # 4
+"""Measure a version on the held-out examples."""
+Global___WorkKind: _TypeAlias = WorkKind  # noqa: Y015
+
 @_typing.final
 class CreateTokenRequest(_message.Message):
     """Asks for a token."""
@@ -750,6 +782,7 @@ class Round(_message.Message):
     DEADLINE_AT_FIELD_NUMBER: _builtins.int
     TRAINING_LOSS_FIELD_NUMBER: _builtins.int
     AWAITED_FIELD_NUMBER: _builtins.int
+    PHASE_BEGAN_AT_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """Number from 1. Set by the coordinator."""
     phase: _round_pb2.RoundPhase.ValueType
@@ -772,6 +805,8 @@ class Round(_message.Message):
     """Seconds since the Unix epoch when the phase's deadline passes. 0 when the phase has none."""
     training_loss: _builtins.float
     """Mean training loss over the survivors' examples, from the masked counts. Absent until unmasked."""
+    phase_began_at: _builtins.float
+    """Seconds since the Unix epoch when its phase began. 0 when the round has ended."""
     @_builtins.property
     def phase_times(self) -> _containers.RepeatedCompositeFieldContainer[Global___PhaseTime]:
         """Finished phases. Set by the coordinator."""
@@ -826,10 +861,11 @@ class Round(_message.Message):
         deadline_at: _builtins.float = ...,
         training_loss: _builtins.float | None = ...,
         awaited: _abc.Iterable[_builtins.str] | None = ...,
+        phase_began_at: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_clip_rate", b"_clip_rate", "_loss", b"_loss", "_training_loss", b"_training_loss", "accuracy", b"accuracy", "clip_rate", b"clip_rate", "loss", b"loss", "training_loss", b"training_loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_clip_rate", b"_clip_rate", "_loss", b"_loss", "_training_loss", b"_training_loss", "accuracy", b"accuracy", "awaited", b"awaited", "clip_rate", b"clip_rate", "cohorts", b"cohorts", "completed", b"completed", "deadline_at", b"deadline_at", "dropped", b"dropped", "loss", b"loss", "number", b"number", "outcome", b"outcome", "phase", b"phase", "phase_times", b"phase_times", "selected", b"selected", "sites", b"sites", "started_at", b"started_at", "state_digest", b"state_digest", "sums_digest", b"sums_digest", "training_loss", b"training_loss", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_clip_rate", b"_clip_rate", "_loss", b"_loss", "_training_loss", b"_training_loss", "accuracy", b"accuracy", "awaited", b"awaited", "clip_rate", b"clip_rate", "cohorts", b"cohorts", "completed", b"completed", "deadline_at", b"deadline_at", "dropped", b"dropped", "loss", b"loss", "number", b"number", "outcome", b"outcome", "phase", b"phase", "phase_began_at", b"phase_began_at", "phase_times", b"phase_times", "selected", b"selected", "sites", b"sites", "started_at", b"started_at", "state_digest", b"state_digest", "sums_digest", b"sums_digest", "training_loss", b"training_loss", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
@@ -849,6 +885,82 @@ class Round(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__training_loss) -> _WhichOneofReturnType__training_loss | None: ...
 
 Global___Round: _TypeAlias = Round  # noqa: Y015
+
+@_typing.final
+class Lead(_message.Message):
+    """Which process runs jobs and rounds. A job or round goes on only while one does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIVE_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    live: _builtins.bool
+    """Whether a process holds the lease now."""
+    holder: _builtins.str
+    """Name of the process that holds it, or held it last. Empty when it gave the lease back, or nobody ever had it."""
+    address: _builtins.str
+    """Where that process is reached, `host:port`. Set by the coordinator."""
+    since: _builtins.float
+    """Seconds since the Unix epoch since when it leads, or since when nobody does. 0 when nobody ever has."""
+    until: _builtins.float
+    """Seconds since the Unix epoch when the lease ends unless it is renewed. 0 when nobody leads."""
+    def __init__(
+        self,
+        *,
+        live: _builtins.bool = ...,
+        holder: _builtins.str = ...,
+        address: _builtins.str = ...,
+        since: _builtins.float = ...,
+        until: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "holder", b"holder", "live", b"live", "since", b"since", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lead: _TypeAlias = Lead  # noqa: Y015
+
+@_typing.final
+class Work(_message.Message):
+    """Heavy work that any process may do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    kind: Global___WorkKind.ValueType
+    """What is to be done. Set by the coordinator."""
+    holder: _builtins.str
+    """Process that does it now. Empty while it waits for one."""
+    since: _builtins.float
+    """Seconds since the Unix epoch since when it is done, or waits. Set by the coordinator."""
+    until: _builtins.float
+    """Seconds since the Unix epoch when another may take it unless its holder renews it. 0 while it waits."""
+    attempts: _builtins.int
+    """Attempts so far, this one included. 0 while nobody has tried."""
+    def __init__(
+        self,
+        *,
+        kind: Global___WorkKind.ValueType = ...,
+        holder: _builtins.str = ...,
+        since: _builtins.float = ...,
+        until: _builtins.float = ...,
+        attempts: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "holder", b"holder", "kind", b"kind", "since", b"since", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Work: _TypeAlias = Work  # noqa: Y015
 
 @_typing.final
 class Job(_message.Message):
@@ -871,6 +983,8 @@ class Job(_message.Message):
     READY_SITES_FIELD_NUMBER: _builtins.int
     JOB_TOML_FIELD_NUMBER: _builtins.int
     EVALUATION_DIGEST_FIELD_NUMBER: _builtins.int
+    LEAD_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Id. Set by the coordinator."""
     name: _builtins.str
@@ -907,6 +1021,14 @@ class Job(_message.Message):
     def ready_sites(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sites that have measured the model and are connected. Set by the coordinator."""
 
+    @_builtins.property
+    def lead(self) -> Global___Lead:
+        """Who runs it. Absent when the job has ended."""
+
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Work]:
+        """Heavy work of its round that is not done. Empty in a list."""
+
     def __init__(
         self,
         *,
@@ -925,10 +1047,12 @@ class Job(_message.Message):
         ready_sites: _abc.Iterable[_builtins.str] | None = ...,
         job_toml: _builtins.str = ...,
         evaluation_digest: _builtins.bytes = ...,
+        lead: Global___Lead | None = ...,
+        tasks: _abc.Iterable[Global___Work] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_accuracy_before", b"_accuracy_before", "accuracy", b"accuracy", "accuracy_before", b"accuracy_before", "plan", b"plan"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_accuracy_before", b"_accuracy_before", "accuracy", b"accuracy", "accuracy_before", b"accuracy_before", "lead", b"lead", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_accuracy_before", b"_accuracy_before", "accuracy", b"accuracy", "accuracy_before", b"accuracy_before", "evaluation_digest", b"evaluation_digest", "job_id", b"job_id", "job_toml", b"job_toml", "message", b"message", "model", b"model", "name", b"name", "plan", b"plan", "ready_sites", b"ready_sites", "rounds", b"rounds", "rounds_planned", b"rounds_planned", "state", b"state", "state_digest", b"state_digest", "submitted_at", b"submitted_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_accuracy_before", b"_accuracy_before", "accuracy", b"accuracy", "accuracy_before", b"accuracy_before", "evaluation_digest", b"evaluation_digest", "job_id", b"job_id", "job_toml", b"job_toml", "lead", b"lead", "message", b"message", "model", b"model", "name", b"name", "plan", b"plan", "ready_sites", b"ready_sites", "rounds", b"rounds", "rounds_planned", b"rounds_planned", "state", b"state", "state_digest", b"state_digest", "submitted_at", b"submitted_at", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015

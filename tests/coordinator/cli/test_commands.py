@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import stat
 import struct
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from coordinator_process import Headquarters, found, run, serving
+from coordinator_process import PROGRAM, Headquarters, found, run, serving
 
 from ravan.identity.join import decode_invitation
 
@@ -144,6 +145,45 @@ def test_second_daemon_on_the_folder_is_refused(running: Headquarters) -> None:
     assert str(running.ports["pid"]) in done.stderr
     upgraded = running.run("db", "upgrade")
     assert upgraded.returncode == 1
+
+
+def test_a_worker_runs_beside_the_daemon_and_ends_well_when_told_to(running: Headquarters) -> None:
+    worker = subprocess.Popen(
+        [*PROGRAM, "worker", "--config", str(running.config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert worker.stdout is not None
+    try:
+        assert re.fullmatch(r"ravan-coordinator \S+ worker \S+ ready\n", worker.stdout.readline())
+        refused = running.run("db", "upgrade")
+        assert refused.returncode == 1
+        worker.send_signal(signal.SIGTERM)
+        rest, log = worker.communicate(timeout=30)
+        assert (worker.returncode, log) == (0, "")
+        assert rest.startswith("worker ")
+    finally:
+        worker.kill()
+        worker.communicate()
+
+
+def test_what_changes_the_database_is_refused_while_a_worker_runs(idle: Headquarters) -> None:
+    worker = subprocess.Popen([*PROGRAM, "worker", "--config", str(idle.config)], stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    try:
+        assert "ready" in worker.stdout.readline()
+        refused = idle.run("db", "upgrade")
+        assert refused.returncode == 1
+        assert "Workers use the data folder" in refused.stderr
+    finally:
+        worker.kill()
+        worker.communicate()
+    assert idle.run("db", "upgrade").returncode == 0
+
+
+def test_a_worker_of_no_data_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "coordinator.toml").write_text('[server]\nhosts = ["localhost"]\n')
+    refused = run("worker", "--config", tmp_path / "coordinator.toml")
+    assert refused.returncode == 2
+    assert "is not a coordinator's data folder" in refused.stderr
 
 
 @pytest.mark.parametrize("key", ["enrolment_port", "site_port", "http_port"])

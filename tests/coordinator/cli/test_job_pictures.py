@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import click
 import pytest
 from rich.console import Console
 
-from coordinator.cli.durations import Duration, describe_seconds
+from coordinator.cli.durations import Duration, describe_moment, describe_seconds
 from coordinator.cli.plain import to_plain
-from coordinator.cli.tables import describe_activity, render_job
+from coordinator.cli.tables import describe_activity, render_job, show_jobs
 from coordinator.cli.watching import Narrator, watch_in_lines
 from ravan.ids import BlockId, BlockKind
 from ravan.wire.v1 import operator_service_pb2 as wire
 from ravan.wire.v1 import round_pb2, site_service_pb2
 
 HEAD = BlockId(BlockKind.HEAD, 0, 3, 1)
+NOON = 1_699_963_200.0
+"""2023-11-14 12:00:00 UTC."""
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 def training_round() -> wire.Round:
@@ -113,6 +124,69 @@ def test_picture_shows_rounds_and_treats_names_as_text() -> None:
     text = output.getvalue()
     for part in ("defects (defects-1): running", "committed", "2/3", "50.0%", "1.250", "c in uploading", "[red]x"):
         assert part in text
+
+
+def led(view: wire.Job, *, live: bool) -> wire.Job:
+    view.lead.CopyFrom(wire.Lead(live=live, holder="hq-77-ab", address="hq:8443", since=NOON, until=NOON + 15))
+    return view
+
+
+def waiting_round() -> wire.Round:
+    return wire.Round(
+        number=1,
+        phase=round_pb2.ROUND_PHASE_UPLOADING,
+        awaited=["plant-a", "plant-b"],
+        phase_began_at=NOON + 60,
+        deadline_at=NOON + 660,
+    )
+
+
+def picture(view: wire.Job) -> str:
+    output = io.StringIO()
+    Console(file=output, width=200).print(render_job(view, ()))
+    return output.getvalue()
+
+
+def test_a_job_shows_who_leads_it_and_what_it_waits_for_since_when_and_until_when(utc: None) -> None:
+    shown = picture(led(job(waiting_round()), live=True))
+    assert "defects (defects-1): running\n" in shown
+    assert "Led by hq-77-ab at hq:8443 since 2023-11-14 12:00:00.\n" in shown
+    assert (
+        "Round 1 is uploading since 2023-11-14 12:01:00: waits for plant-a, plant-b, "
+        "until 2023-11-14 12:11:00 at the latest.\n" in shown
+    )
+
+
+def test_a_job_that_nobody_leads_is_not_shown_as_if_it_ran(utc: None, capsys: pytest.CaptureFixture[str]) -> None:
+    left = led(job(waiting_round()), live=False)
+    shown = picture(left)
+    assert "running, but nobody leads it" in shown
+    assert "Led by nobody since 2023-11-14 12:00:00." in shown
+    assert "Round 1 is uploading since 2023-11-14 12:01:00 and stands still until a coordinator leads again." in shown
+    assert "waits for plant-a" not in shown
+    show_jobs([left, led(job(), live=True)])
+    listed = capsys.readouterr().out
+    assert "nobody since" in listed
+    assert "hq-77-ab" in listed
+    assert Narrator().tell(wire.WatchJobResponse(job=left))[0] == "defects: running, but nobody leads it"
+
+
+def test_heavy_work_shows_who_does_it_and_what_waits(utc: None) -> None:
+    view = led(job(waiting_round()), live=True)
+    view.tasks.add(kind=wire.WORK_KIND_UNMASK, holder="hq-78-cd", since=NOON + 1, until=NOON + 16, attempts=2)
+    view.tasks.add(kind=wire.WORK_KIND_EVALUATE, since=NOON + 2)
+    shown = picture(view)
+    assert "Task unmask is at hq-78-cd since 2023-11-14 12:00:01, attempt 2.\n" in shown
+    assert "Task evaluate waits for a worker since 2023-11-14 12:00:02, after 0 attempts.\n" in shown
+
+
+def test_a_job_that_has_ended_is_led_by_nobody_and_nobody_is_missed() -> None:
+    assert "Led by" not in picture(job(committed_round(), state=round_pb2.JOB_STATE_COMPLETED))
+
+
+@pytest.mark.parametrize("moment", [float("nan"), float("inf"), 1e300, -1e300])
+def test_a_time_that_none_can_be_is_said_to_be_that(moment: float) -> None:
+    assert describe_moment(moment) == "an impossible time"
 
 
 @pytest.mark.parametrize(

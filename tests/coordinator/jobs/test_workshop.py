@@ -79,7 +79,7 @@ async def test_payloads_become_a_stored_version_and_stored_sums(blobs: LocalBlob
     workshop = LocalWorkshop(blobs, ModelWorker(blobs, tmp_path / "work"))
     first = blobs.put(encode_state(plan, initial_state(plan)))
     summed = await workshop.unmask(job_of(plan), [work], payloads)
-    second = await workshop.combine(job_of(plan), first, summed.total)
+    second = await workshop.combine(job_of(plan), 1, first, summed)
     assert not list(blobs.incoming.iterdir())
     (published,) = read_sums(blobs.read(summed.sums_digest)).groups
     assert published.survivors == everyone

@@ -171,10 +171,10 @@ class Workbench:
         number = works[0].assignment.round_number
         return SummedRound(total=total, sums_digest=digest_of(f"sums {number}"), seconds=0.25)
 
-    async def combine(self, job: Job, state_digest: Digest, total: RoundSum) -> Digest:
+    async def combine(self, job: Job, number: int, state_digest: Digest, summed: SummedRound) -> Digest:
         await self._stall("combine")
         self.based_on.append(state_digest)
-        self.totals.append(total)
+        self.totals.append(summed.total)
         return digest_of(f"version {len(self.totals)}")
 
     async def weigh(self, job: Job, state_digest: Digest) -> Mapping[BlockId, float]:

@@ -13,7 +13,8 @@ from plant import PATIENCE_S, ManualTimer, Plant, job_toml
 
 from coordinator.jobs.jobfile import read_job_file
 from coordinator.rounds.conductor import JobDetail
-from coordinator.rounds.job_runner import FIRST_PAUSE_S, RETURN_S
+from coordinator.rounds.job_runner import RETURN_S
+from coordinator.rounds.setbacks import FIRST_PAUSE_S
 from ravan.clock import ManualClock
 from ravan.errors import ErrorReason, ProtocolError
 from ravan.ids import JobId
@@ -59,7 +60,7 @@ def set_timers(plant: Plant) -> ElapsedTimers:
 
 
 def length_of(phase: RoundPhase) -> float:
-    return RULES.training_deadline_s if phase is RoundPhase.TRAINING else RULES.phase_deadline_s
+    return RULES.training_budget_s if phase is RoundPhase.TRAINING else RULES.phase_deadline_s
 
 
 async def settle() -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from coordinator.api.views import job_view
 from coordinator.cli.tables import render_job
+from coordinator.leases.lease import ROUNDS, Lead, Lease
 from coordinator.rounds.conductor import JobDetail
 from ravan.errors import ErrorReason, IdentityError, ModelError, ProtocolError, StateError
 from ravan.ids import JobId, SiteId
@@ -27,6 +28,8 @@ from ravan.manifest.instructions import (
 from ravan.manifest.phases import DropReason, JobState, RoundOutcome, RoundPhase
 from ravan.manifest.profile import JobProfile
 from ravan.secagg.messages import SealedShares
+
+NOBODY = Lead(lease=None, now=0.0)
 
 
 def ended(detail: JobDetail) -> bool:
@@ -228,7 +231,9 @@ async def test_operators_see_whose_answer_the_running_round_waits_for_and_no_mor
         job_id = await plant.submit(rounds=1)
         await plant.until(job_id, lambda _: _awaits_only(plant, job_id, "site-3"))
         detail = await plant.conductor.job_detail(job_id)
-        view = job_view(detail.record, detail.rounds, detail.ready_sites, detail.awaited)
+        lease = Lease(name=ROUNDS, holder="hq-1", address="hq:8443", fence=1, taken_at=1.0, until=9.0)
+        lead = Lead(lease=lease, now=2.0)
+        view = job_view(detail.record, detail.rounds, lead, ready_sites=detail.ready_sites, awaited=detail.awaited)
         assert list(view.rounds[-1].awaited) == ["site-3"]
         screen = Console(width=120)
         with screen.capture() as shown:
@@ -239,7 +244,9 @@ async def test_operators_see_whose_answer_the_running_round_waits_for_and_no_mor
         detail = await plant.until(job_id, ended)
         assert detail.awaited == ()
         # Should a question come between the round and its record, nobody is shown beside a round that is over.
-        view = job_view(detail.record, detail.rounds, detail.ready_sites, (SiteId("site-3"),))
+        view = job_view(
+            detail.record, detail.rounds, NOBODY, ready_sites=detail.ready_sites, awaited=(SiteId("site-3"),)
+        )
         assert list(view.rounds[-1].awaited) == []
 
 

@@ -125,11 +125,11 @@ class Cramped(Workbench):
         self._require_room("unmask")
         return await super().unmask(job, works, payloads)
 
-    async def combine(self, job: Job, state_digest: Digest, total: RoundSum) -> Digest:
+    async def combine(self, job: Job, number: int, state_digest: Digest, summed: SummedRound) -> Digest:
         self._require_room("combine")
         versions = [digest_of(f"version {number}") for number in range(len(self.totals) + 1)]
         del self.totals[versions.index(state_digest) :]
-        return await super().combine(job, state_digest, total)
+        return await super().combine(job, number, state_digest, summed)
 
     async def evaluate(self, job: Job, state_digest: Digest) -> Evaluation:
         self._require_room("evaluate")

@@ -10,6 +10,9 @@ import pytest
 from holding import ANSWERED_IN, LATE, SITES, answer_late, hold_at
 from plant import PATIENCE_S, Plant, digest_of
 
+from coordinator.leases.fenced import FencedStore
+from coordinator.leases.keeper import LeaseKeeper
+from coordinator.leases.lease import ROUNDS, Claim, LeaseLost
 from coordinator.rounds.job_runner import RETURN_S
 from coordinator.store.base import Transaction
 from ravan.ids import JobId
@@ -218,3 +221,34 @@ async def test_a_round_goes_on_though_the_call_that_closed_a_phase_was_cut_off(t
         plant.store.released.set()
         detail = await plant.until(job_id, lambda detail: detail.record.state is JobState.COMPLETED)
         assert detail.rounds[0].outcome is RoundOutcome.COMMITTED
+
+
+async def test_a_coordinator_that_lost_its_lease_acknowledges_nothing_and_its_rounds_go_on_elsewhere(
+    tmp_path: Path,
+) -> None:
+    async with Plant(tmp_path, SITES) as plant:
+        shared = plant.store.store
+        older, newer = (
+            LeaseKeeper(shared, Claim(name=ROUNDS, holder=holder, address="", term_s=600)) for holder in ("a", "b")
+        )
+        await older.take()
+        plant.store.store = FencedStore(shared, older)
+        job_id = await hold_at(plant, ConfirmSurvivors)
+        before = await shared.transact("read", lambda transaction: transaction.get_job(job_id))
+        assert await newer.take(holder_is_dead=True) is None
+        # What comes before the loss is noticed is refused, and so is what comes after it, to come again elsewhere.
+        for _ in range(2):
+            with pytest.raises(LeaseLost):
+                await answer_late(plant)
+            assert older.lost.is_set()
+        assert await shared.transact("read", lambda transaction: transaction.get_job(job_id)) == before
+        plant.store.store = FencedStore(shared, newer)
+        plant.sites[0].mute = {Reveal}
+        await plant.restart_daemon()
+        detail = await plant.conductor.job_detail(job_id)
+        assert (detail.rounds[0].phase, detail.awaited) == (RoundPhase.CONFIRMING, (LATE,))
+        plant.sites[0].mute = set()
+        await answer_late(plant)
+        detail = await plant.until(job_id, lambda detail: detail.record.state is JobState.COMPLETED)
+        assert len(detail.rounds[0].completed) == SITES
+        await newer.give_back()

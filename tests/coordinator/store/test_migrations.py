@@ -17,7 +17,7 @@ from sqlalchemy import Connection, MetaData
 from stored_values import finished_round, job, model, site
 
 from coordinator.store.sql import rows
-from coordinator.store.sql.database import Database, Place
+from coordinator.store.sql.database import Access, Database, Place
 from coordinator.store.sql.schema import KNOWN, MIGRATIONS, REVISION, migrate, revision_of
 from coordinator.store.sql.store import connect, open_store
 from coordinator.store.sql.tables import METADATA
@@ -45,7 +45,7 @@ def insert(connection: Connection, **rows_of: Any) -> None:
 
 @pytest.mark.parametrize("revision", sorted(KNOWN - {REVISION}))
 async def test_a_database_of_an_older_release_is_brought_up_to_date(place: Place, revision: str) -> None:
-    older = connect(place, exclusive=True)
+    older = connect(place, Access.ALONE)
     with older.begin() as connection:
         migrate(connection, revision)
         assert revision_of(connection) == revision
@@ -70,7 +70,7 @@ async def test_a_database_of_an_older_release_is_brought_up_to_date(place: Place
 
 
 def test_tables_are_what_the_migrations_make(place: Place) -> None:
-    database = connect(place, exclusive=True)
+    database = connect(place, Access.ALONE)
     with database.begin() as connection:
         migrate(connection)
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
@@ -78,7 +78,7 @@ def test_tables_are_what_the_migrations_make(place: Place) -> None:
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(place: Place) -> None:
-    database = connect(place, exclusive=True)
+    database = connect(place, Access.ALONE)
     with database.begin() as connection:
         migrate(connection, "0001")
     with pytest.raises(LookupError):

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,8 @@ from stored_values import job, site
 from coordinator.config import DatabaseTable
 from coordinator.store.base import Transaction
 from coordinator.store.sql import postgres as module
-from coordinator.store.sql.database import PostgresAddress
-from coordinator.store.sql.store import open_store
+from coordinator.store.sql.database import Access, PostgresAddress
+from coordinator.store.sql.store import open_database, open_store
 from ravan.errors import ConfigError, ErrorReason, ResourceError, StateError
 
 __all__ = ["postgres"]
@@ -116,27 +117,80 @@ async def test_a_server_on_this_machine_is_reached_through_its_socket(
     await store.close()
 
 
-async def test_only_one_coordinator_works_on_a_database(address: PostgresAddress) -> None:
-    first = open_store(address)
-    with pytest.raises(ResourceError, match="Another coordinator works on the database") as caught:
-        open_store(address)
-    assert caught.value.reason is ErrorReason.WRONG_STATE
+async def test_several_processes_work_on_a_database_and_take_turns(address: PostgresAddress) -> None:
+    first, second = open_store(address), open_store(address)
+    began, goes_on = threading.Event(), threading.Event()
+
+    def hold(t: Transaction) -> None:
+        t.put_site(site())
+        began.set()
+        assert goes_on.wait(20)
+
+    holding = asyncio.create_task(first.transact("write", hold))
+    await asyncio.to_thread(began.wait, 20)
+    reading = asyncio.create_task(second.transact("read", lambda t: t.list_sites()))
+    await asyncio.sleep(0.2)
+    assert not reading.done()
+    goes_on.set()
+    assert await reading == [site()]
+    await holding
     await first.close()
+    await second.close()
+
+
+async def test_who_wants_the_database_alone_is_refused_while_others_work_on_it(address: PostgresAddress) -> None:
+    store = open_store(address)
+    with pytest.raises(ResourceError, match="Another coordinator works on the database") as caught:
+        open_database(address, Access.ALONE)
+    assert caught.value.reason is ErrorReason.WRONG_STATE
+    await store.close()
+    open_database(address, Access.ALONE).close()
+
+
+async def test_who_has_the_database_alone_keeps_others_out(
+    address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TRIES", 2)
+    alone = open_database(address, Access.ALONE)
+    with pytest.raises(ResourceError, match="Another coordinator works on the database"):
+        open_store(address)
+    alone.close()
     await open_store(address).close()
 
 
-async def test_a_coordinator_that_has_lost_the_database_to_another_cannot_write(
-    postgres: PostgresServer, address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+async def test_tables_are_not_changed_under_those_who_work_with_them(
+    postgres: PostgresServer, address: PostgresAddress
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", 0.3)
-    older = open_store(address)
-    postgres.cut_connections()
-    newer = open_store(address)
-    with pytest.raises(ResourceError, match="Another coordinator"):
-        await older.transact("write", lambda t: t.put_site(site()))
-    assert await newer.transact("read", lambda t: t.list_sites()) == []
-    await older.close()
-    await newer.close()
+    store, name = open_store(address), address.url.rpartition("/")[2]
+    postgres.sql("UPDATE alembic_version SET version_num = '0004'", name)
+    with pytest.raises(StateError, match="others work with it") as caught:
+        open_store(address)
+    assert "Stop all coordinators and workers" in caught.value.next_step
+    await store.close()
+
+
+async def test_a_process_that_stands_still_in_a_transaction_does_not_keep_others_waiting_for_ever(
+    address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(module._CONNECT, "options", "-c idle_in_transaction_session_timeout=500ms")
+    frozen = open_store(address)
+    monkeypatch.undo()
+    other = open_store(address)
+    began, goes_on = threading.Event(), threading.Event()
+
+    def stand_still(t: Transaction) -> None:
+        t.put_site(site())
+        began.set()
+        assert goes_on.wait(20)
+
+    standing = asyncio.create_task(frozen.transact("write", stand_still))
+    await asyncio.to_thread(began.wait, 20)
+    assert await other.transact("read", lambda t: t.list_sites()) == []
+    goes_on.set()
+    with pytest.raises(ResourceError):
+        await standing
+    await frozen.close()
+    await other.close()
 
 
 @pytest.mark.parametrize("fault", ["password", "database", "port"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +23,11 @@ from stored_values import (
     token,
 )
 
+from coordinator.leases.lease import ROUNDS, Lease
 from coordinator.store.base import Store, Transaction
 from coordinator.store.records import EntryKind, RoundEntry
 from coordinator.store.sql.store import MEMORY, SqlStore, open_store
+from coordinator.work.tasks import TaskKind, TaskState, new_task
 from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import Numbered
 from ravan.manifest.phases import JobState
@@ -234,3 +237,58 @@ async def test_what_a_round_has_heard_comes_back_in_order_and_goes_with_its_job_
     await store.transact("drop", lambda t: t.drop_round_entries(ONE))
     assert await store.transact("read", lambda t: t.list_round_entries(ONE, 1)) == []
     assert await store.transact("read", lambda t: t.list_round_entries(TWO, 1)) == [second]
+
+
+async def test_a_lease_comes_back_as_it_was_taken_and_is_replaced_by_name(store: Store) -> None:
+    first = Lease(name=ROUNDS, holder="hq-1-a", address="hq:8443", fence=1 << 40, taken_at=1.25, until=1.7e9 + 0.123)
+    other = replace(first, name="other", fence=3)
+    second = replace(first, holder="", fence=first.fence + 1)
+
+    def write(t: Transaction) -> None:
+        t.put_lease(first)
+        t.put_lease(other)
+
+    assert await store.transact("read", lambda t: t.get_lease(ROUNDS)) is None
+    await store.transact("write", write)
+    assert await store.transact("read", lambda t: t.get_lease(ROUNDS)) == first
+    await store.transact("write", lambda t: t.put_lease(second))
+    found = await store.transact("read", lambda t: (t.get_lease(ROUNDS), t.get_lease("other")))
+    assert found == (second, other)
+
+
+async def test_the_time_of_a_database_runs_and_is_the_time_of_day(store: Store) -> None:
+    def read(t: Transaction) -> tuple[float, float]:
+        first = t.now()
+        time.sleep(0.02)
+        return first, t.now()
+
+    first, second = await store.transact("read", read)
+    assert second >= first + 0.01
+    assert abs(first - time.time()) < 60
+
+
+async def test_tasks_come_back_as_they_were_in_the_order_of_their_putting_and_go_with_their_job(store: Store) -> None:
+    late = new_task(TaskKind.UNMASK, ONE, 7, {}, 30.5)
+    early = replace(
+        new_task(TaskKind.EVALUATE, ONE, 0, {"state": "ab" * 32}, 20.25),
+        state=TaskState.DONE,
+        holder="hq-1-a",
+        fence=4,
+        taken_at=21.0,
+        until=36.125,
+        attempts=2,
+        result={"accuracy": 0.1234567890123456, "loss": "inf", "list": [[1 << 60, 0.5]]},
+    )
+    other = new_task(TaskKind.COMBINE, TWO, 1, {"state": "cd" * 32}, 10.0)
+
+    def write(t: Transaction) -> None:
+        for each in (late, early, other):
+            t.put_task(replace(each, attempts=9))
+            t.put_task(each)
+
+    assert await store.transact("read", lambda t: t.get_task(late.task_id)) is None
+    await store.transact("write", write)
+    assert await store.transact("read", lambda t: t.list_tasks()) == [other, early, late]
+    assert await store.transact("read", lambda t: t.get_task(early.task_id)) == early
+    await store.transact("drop", lambda t: t.drop_tasks(ONE))
+    assert await store.transact("read", lambda t: t.list_tasks()) == [other]
