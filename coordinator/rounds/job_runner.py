@@ -206,7 +206,7 @@ class JobRunner:
         queued = self._why_queued()
         if queued:
             await self._standing.say(queued)
-        if queued or self.record.state is JobState.PAUSED:
+        if not self._may_run():
             self._claim(())
             await self._nudged.wait()
             return
@@ -220,7 +220,7 @@ class JobRunner:
         if enough is not None:
             await self._standing.end(JobState.COMPLETED, enough)
             return
-        if self._held():
+        if not self._may_run():
             return  # An operator's word came in the meantime.
         # Nothing may be awaited from here until the sites are engaged: other jobs choose among the same sites.
         selection = self._select(sites, profiles, rounds)
@@ -229,6 +229,9 @@ class JobRunner:
         else:
             await self._standing.say(selection.sentence)
             await self._nudged.wait()
+
+    def _may_run(self) -> bool:
+        return not (self._stopped or self.record.state is JobState.PAUSED or self._why_queued())
 
     def _find_end(self, rounds: Sequence[RoundRecord]) -> str | None:
         """Return what to say at the job's end; None while it goes on."""
@@ -265,7 +268,11 @@ class JobRunner:
         if self._forgiven is None:
             self._forgiven = following_number(rounds) - 1
         rests = find_rests([record for record in rounds if record.number > self._forgiven])
-        selection = select(self.job, lineup, fleet, rounds, self._norms, rests)
+
+        def choose(among: Lineup) -> Selection | Waiting:
+            return select(self.job, among, fleet, rounds, self._norms, rests)
+
+        selection = choose(lineup)
         now = self._services.clock.now()
         resume_at = self._setbacks.resume_at(now)
         if now < resume_at:
@@ -274,7 +281,7 @@ class JobRunner:
             return selection if isinstance(selection, Waiting) else Waiting(sentence=self._setbacks.sentence)
         if isinstance(selection, Waiting):
             self._enough_since = None
-            self._claim(find_claim(self.job, lineup, fleet, rounds, self._norms, rests))
+            self._claim(find_claim(lineup, choose))
             return selection
         since = self._enough_since = now if self._enough_since is None else min(now, self._enough_since)
         if lineup.preparing and now < since + self._settle_s:
@@ -282,9 +289,6 @@ class JobRunner:
             self._wake_at(since + self._settle_s)
             return Waiting(sentence=f"Enough sites are ready; waits a little for {', '.join(lineup.preparing)}.")
         return selection
-
-    def _held(self) -> bool:
-        return self._stopped or self.record.state is JobState.PAUSED or bool(self._why_queued())
 
     def _line_up(self, rounds: Sequence[RoundRecord]) -> Lineup:
         turns = self._services.turns

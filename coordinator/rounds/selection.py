@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
@@ -114,17 +114,12 @@ def select(
     )
 
 
-def find_claim(
-    job: Job,
-    lineup: Lineup,
-    fleet: Mapping[SiteId, SiteCapacity],
-    rounds: Sequence[RoundRecord],
-    norms: Mapping[BlockId, float],
-    rests: Mapping[SiteId, Rest] = NOBODY,
-) -> tuple[SiteId, ...]:
-    """Return the sites that the job would start with if no other job had or wanted any; none where it could not."""
-    free = replace(lineup, ready=lineup.measured, busy=(), kept=())
-    selection = select(job, free, fleet, rounds, norms, rests)
+def find_claim(lineup: Lineup, choose: Callable[[Lineup], Selection | Waiting]) -> tuple[SiteId, ...]:
+    """Return the sites that a job would start with if no other job had or wanted any; none where it could not.
+
+    `choose` is what the job would do with a line-up.
+    """
+    selection = choose(replace(lineup, ready=lineup.measured, busy=(), kept=()))
     return selection.sites if isinstance(selection, Selection) else ()
 
 

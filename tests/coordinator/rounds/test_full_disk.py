@@ -16,7 +16,6 @@ from ravan.errors import ErrorReason, RavanError, ResourceError
 from ravan.ids import Digest, JobId, SiteId
 from ravan.manifest.instructions import Instruction, MaskAndUpload, RoundResult, Train
 from ravan.manifest.phases import DropReason, JobState, RoundOutcome, RoundPhase
-from ravan.secagg.combine import RoundSum
 from ravan.secagg.unmask import UnmaskJob
 
 LATE = SiteId("site-0")

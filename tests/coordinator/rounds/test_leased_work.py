@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from memory_blobs import FolderBlobs
 from plant import MANIFEST_KEY, PATIENCE_S, Plant, draw_plan
 
 from coordinator.evaluation.pool import ModelWorker
@@ -21,6 +20,7 @@ from coordinator.rounds.ports import Job, PlannedJob
 from coordinator.rounds.results import Evaluation, SummedRound
 from coordinator.rounds.signing import Signatory
 from coordinator.store.base import Transaction
+from coordinator.store.blobs.local import LocalBlobs
 from coordinator.store.records import ModelRecord
 from coordinator.work import worker as worker_module
 from coordinator.work.bench import Bench
@@ -39,7 +39,7 @@ SITES = 4
 class RealSums(LocalWorkshop):
     """Unmasks, combines and weighs for real; what needs a model is made up."""
 
-    def __init__(self, blobs: FolderBlobs, folder: Path) -> None:
+    def __init__(self, blobs: LocalBlobs, folder: Path) -> None:
         super().__init__(blobs, ModelWorker(blobs, folder))
         self.blobs = blobs
         self.done: list[TaskKind] = []
@@ -78,7 +78,7 @@ class House:
     """A plant whose workshop is leased, with `room` for tasks in the coordinator itself, and workers beside it."""
 
     def __init__(self, folder: Path, *, room: int) -> None:
-        self.blobs = FolderBlobs(folder / "blobs")
+        self.blobs = LocalBlobs(folder / "blobs")
         self.plant = Plant(folder, SITES)
         self.local = RealSums(self.blobs, folder / "work")
         leased = LeasedWorkshop(self.plant.store, self.local, self.blobs, holder="hq", room=room)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,6 +100,19 @@ def test_a_rest_ends_by_itself_and_is_bounded(course: list[str]) -> None:
             streak = 0 if D in record.completed else streak + 1
     # Whoever has failed fewer than three times in a row does not rest.
     assert streak >= 3 or D not in find_rests(history)
+
+
+def test_rests_double_up_to_thirty_two_rounds() -> None:
+    history: list[RoundRecord] = []
+    failed = []
+    for number in range(1, 200):
+        if D in find_rests(history):
+            history.append(without(number))
+        else:
+            history += fails(number)
+            failed.append(number)
+    pauses = [after - before - 1 for before, after in itertools.pairwise(failed)]
+    assert pauses == [0, 0, 1, 2, 4, 8, 16, 32, 32, 32, 32]
 
 
 def test_resting_sites_are_left_out_and_named() -> None:
