@@ -43,7 +43,7 @@ from coordinator.store.retention import Retention
 from coordinator.store.sql.store import SqlStore, open_store
 from coordinator.store.staging import Staging
 from ravan.clock import SystemClock
-from ravan.heap import give_back_at_once
+from ravan.heap import give_back_at_once, share_arenas
 from ravan.identity.certificates import Caller
 from ravan.identity.join import CoordinatorAddress
 from ravan.ids import Digest
@@ -62,6 +62,9 @@ from ravan.wire.v1 import (
 
 log = structlog.stdlib.get_logger(__name__)
 
+HEAPS = 2
+"""From which all threads take their memory."""
+
 SWITCH_S = 0.001
 """How long a thread that computes keeps others from the interpreter, heartbeats too; by default five times it."""
 
@@ -73,6 +76,7 @@ def run_daemon(config: CoordinatorFile) -> None:
     """Run until SIGTERM or SIGINT; raise RavanError when the daemon cannot start."""
     os.umask(0o077)
     give_back_at_once()
+    share_arenas(HEAPS)
     sys.setswitchinterval(SWITCH_S)
     set_up_logs(config.log)
     folder = DataFolder(config.server.data_dir)
