@@ -41,7 +41,7 @@ from coordinator.store.staging import Staging
 from coordinator.switching import connect_services
 from coordinator.term import Household, Term
 from ravan.clock import SystemClock
-from ravan.heap import give_back_at_once
+from ravan.heap import give_back_at_once, share_arenas
 from ravan.identity.certificates import Caller, describe_authority
 from ravan.identity.join import CoordinatorAddress
 from ravan.identity.keyfiles import write_private
@@ -57,6 +57,9 @@ from ravan.version import VERSION
 
 log = structlog.stdlib.get_logger(__name__)
 
+HEAPS = 2
+"""From which all threads take their memory."""
+
 SWITCH_S = 0.001
 """How long a thread that computes keeps others from the interpreter, heartbeats too; by default five times it."""
 
@@ -68,6 +71,7 @@ def run_daemon(config: CoordinatorFile) -> None:
     """Run until SIGTERM or SIGINT; raise RavanError when the daemon cannot start."""
     os.umask(0o077)
     give_back_at_once()
+    share_arenas(HEAPS)
     sys.setswitchinterval(SWITCH_S)
     set_up_logs(config.log)
     with _data_folder(config) as alone:

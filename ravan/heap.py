@@ -9,12 +9,14 @@ from contextlib import suppress
 from typing import Final
 
 _M_MMAP_THRESHOLD: Final = -3
-"""Number of the setting in glibc's malloc.h."""
+_M_ARENA_MAX: Final = -8
+"""Numbers of the settings in glibc's malloc.h."""
 
 _OWN_MAPPING_BYTES: Final = 128 << 10
 """What glibc itself starts with."""
 
 _THRESHOLD_VARIABLE: Final = "MALLOC_MMAP_THRESHOLD_"
+_ARENAS_VARIABLE: Final = "MALLOC_ARENA_MAX"
 
 
 def give_back_at_once() -> None:
@@ -28,6 +30,17 @@ def give_back_at_once() -> None:
     if sys.platform == "linux" and _THRESHOLD_VARIABLE not in os.environ:
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING_BYTES)
+
+
+def share_arenas(count: int) -> None:
+    """Have all threads take memory from so many heaps, instead of eight a core; before there are threads.
+
+    gRPC's threads each leave blocks in a heap of their own: the coordinator of 60 sites unmasked at 179 MB, with two
+    heaps at 158 MB. Where the environment has its own number, nothing is changed.
+    """
+    if sys.platform == "linux" and _ARENAS_VARIABLE not in os.environ:
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, count)
 
 
 def give_back_now() -> None:

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import pytest
 from coordinator_loot import MASK_SEED, Holdings, Loot, holdings, without_checks
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lying_coordinator import EVERYONE, NARROW, TILES, answered, demand, leaves, uploaded, vector
 from secagg_driver import Federation, make_assignment, only
@@ -236,6 +236,7 @@ LIES = st.tuples(st.booleans(), st.sampled_from(SETS), st.integers(3, 5))
 """Whether a reveal is asked for, for which survivors, and how many of them seem to have signed."""
 
 
+@settings(deadline=None)
 @given(st.lists(LIES, max_size=12))
 @example([(False, SETS[0], 5), (True, SETS[1], 4), (True, SETS[0], 5), (True, SETS[1], 4), (True, SETS[0], 4)])
 def test_no_sequence_of_lies_gets_a_second_signature_or_a_second_kind_of_share(
