@@ -7,6 +7,7 @@ from pathlib import Path
 from pages import read_codes, read_page, read_rows, read_section
 
 from coordinator.config import DataFolder, ServerTable
+from coordinator.enrolment import pki
 from coordinator.founding import found_coordinator
 from edge_agent.config import AgentTable
 from edge_agent.identity import keystore
@@ -34,14 +35,18 @@ def test_every_file_of_a_new_coordinator_is_listed(tmp_path: Path) -> None:
     made |= {f"pki/{path.name}" for path in (root / "pki").iterdir()}
     folder = DataFolder(root)
     runtime = {folder.lock.name, folder.workers_lock.name, folder.ports.name, f"{folder.cache.name}/", "-wal", "-shm"}
+    rolling = {pki.NEXT_CA_KEY, pki.NEXT_CA_CERTIFICATE, pki.OLD_CA_CERTIFICATE, pki.HAND_OVER}
+    runtime |= {f"pki/{name}" for name in rolling}
     assert made <= listed
     assert listed <= made | runtime
+    assert {f"pki/{name}" for name in rolling} <= listed
 
 
 def test_every_file_of_an_agent_is_listed() -> None:
     listed = {name.rpartition("/")[2] or name for name in first_cells("## What lies where: the agent")}
-    secrets = {keystore.TLS_KEY, keystore.IDENTITY_KEY}
+    secrets = {keystore.TLS_KEY, keystore.IDENTITY_KEY, keystore.NEXT_KEY}
     others = {keystore.TLS_CERTIFICATE, keystore.CA_CERTIFICATE, keystore.MANIFEST_KEY, keystore.SITE_FILE}
+    others |= {keystore.NEXT_CERTIFICATE}
     folders = {f"{AgentTable().cache_dir}/", f"{AgentTable().state_dir}/"}
     assert listed == secrets | others | folders | {"agent.toml"}
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -124,7 +125,8 @@ class Headquarters(site_service_pb2_grpc.SiteServiceServicer):
     async def Watch(self, request: wire.WatchRequest, context: Any) -> AsyncIterator[wire.WatchResponse]:
         self._heard.put_nowait(Attached(request.process_id, request.after_sequence))
         timeline = self._timeline
-        yield greeting_to_wire(Greeting(heartbeat_interval_s=1, coordinator_time=time.time(), timeline=timeline))
+        greeting = Greeting(heartbeat_interval_s=1, coordinator_time=time.time(), timeline=timeline)
+        yield greeting_to_wire(dataclasses.replace(greeting, hand_over=self.pki.hand_over))
         sequence = request.after_sequence
         while timeline == self._timeline:
             for numbered in filter(None, self._told[sequence:]):

@@ -64,6 +64,8 @@ def site(name: str = "plant-a", hardware: HardwareProfile | None = HARDWARE) -> 
         revoked_at=4.5,
         hardware=hardware,
         endorsement=bytes(range(64)),
+        previous_serial="ff00",
+        previous_expires_at=5e8,
     )
 
 
