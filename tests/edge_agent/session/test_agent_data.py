@@ -62,8 +62,8 @@ async def test_a_database_is_asked_again_before_a_round(world: World) -> None:
     database = world.root / "orders.db"
     write_sqlite(database, [{"text": text, "label": label} for text, label in ROWS])
     head, table, _ = world.config_path.read_text().partition("[data.orders]\n")
-    query = f'path = "{database}"\nformat = "sqlite"\nquery = "SELECT * FROM orders"\n'
-    world.config_path.write_text(head + table + query)
+    keys = (f'path = "{database}"', 'format = "sqlite"', 'query = "SELECT * FROM orders"')
+    world.config_path.write_text("\n".join((head + table, *keys)))
     async with world.agent():
         world.prepare()
         await world.hq.hear(JobProfile)
