@@ -158,7 +158,8 @@ def data_check(name: str | None, config_path: Path, as_json: bool, job_labels: s
     """
     import dataclasses
 
-    from edge_agent.data.inspection import Expectation, describe_report, inspect_data
+    from edge_agent.data.inspection import inspect_data
+    from edge_agent.data.report import Expectation, describe_report
 
     loaded = _load(config_path)
     if not loaded.data:

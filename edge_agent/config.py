@@ -125,6 +125,8 @@ class DataTable(BaseModel):
         asked = self.kind is not DataKind.IMAGES and self.format in QUERIES
         if asked != bool(self.query.strip()):
             raise ValueError("query is missing" if asked else "query is for databases alone")
+        if self.labels and self.kind is not DataKind.IMAGES:
+            raise ValueError('labels is for kind = "images" alone; the column of the labels is `label`')
         return self
 
     def beside(self, home: Path) -> DataTable:

@@ -13,7 +13,8 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from edge_agent.config import AgentFile
-from edge_agent.data.inspection import UNIT, Expectation, inspect_data
+from edge_agent.data.inspection import inspect_data
+from edge_agent.data.report import UNIT, Expectation
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.probe import HardwareProbe, free_bytes
 from edge_agent.identity.keystore import Identity, load_identity

@@ -1,4 +1,4 @@
-"""What the owner of the data may be told before a job comes: counts, faults and their places, never contents."""
+"""A site's data, looked through before a job comes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge_agent.config import AgentFile, DataTable
+from edge_agent.data.report import DataReport, Expectation
 from edge_agent.data.site_data import check_number, source_of
 from ravan.data.contents import ContentRegister, Duplicates
 from ravan.data.images import iterate_images
-from ravan.data.labels import LabelIndex, printable
+from ravan.data.labels import LabelIndex
 from ravan.data.series import iterate_readings
 from ravan.data.source import DataKind, DataSource, nothing_to_learn
 from ravan.data.tables import Refuse
@@ -24,59 +25,12 @@ SHOWN_FAULTS: Final = 20
 _SIDE: Final = 64
 """Pixels of both sides of images that are compared; the job that comes may compare at another size."""
 
-UNIT: Final[Mapping[DataKind, str]] = {
-    DataKind.TEXTS: "rows",
-    DataKind.IMAGES: "images",
-    DataKind.SERIES: "rows",
-}
-"""What is counted."""
-
-LACK: Final[Mapping[DataKind, str]] = {
-    DataKind.TEXTS: "without text",
-    DataKind.IMAGES: "that cannot be read",
-    DataKind.SERIES: "that are passed over",
-}
-"""Why some are left out."""
-
 _WANTED: Final[Mapping[DataKind, str]] = {
     DataKind.TEXTS: "row with a text",
     DataKind.IMAGES: "image that can be read",
     DataKind.SERIES: "row with a label",
 }
 """What there must be one of."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expectation:
-    """What is known of the job that the data are for."""
-
-    labels: tuple[str, ...] = ()
-    """Empty: any label will do."""
-    channels: tuple[str, ...] = ()
-    """Series: columns that the job's model looks at."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataReport:
-    """What `data check` tells of a site's data."""
-
-    kind: DataKind
-    found: int
-    """Rows or images."""
-    left_out: int
-    """Those that a job passes over, as there is nothing to learn from."""
-    per_label: dict[str, int]
-    """Of the others, those that have a label."""
-    duplicates: int
-    """Texts or images that were there already, with the same label."""
-    kept_back: int
-    """Texts or images for validation."""
-    faulty: int
-    """Rows or images for which a job would refuse all data."""
-    faults: tuple[str, ...]
-    """What is wrong with the first of them."""
-    obstacle: str
-    """Why the site could not take part in a job; empty when it could."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,32 +53,10 @@ def inspect_data(config: AgentFile, name: str, expected: Expectation) -> DataRep
     tally = _Tally(table, expected)
     for item in _ITEMS[table.kind](source, expected, tally.refuse):
         tally.count(item)
-    if not tally.learnable and not tally.faulty:
+    report = tally.report(name, config.policy.minimum_examples)
+    if not report.per_label and not report.faulty:
         raise nothing_to_learn(source.name, _WANTED[table.kind])
-    return tally.report(name, config.policy.minimum_examples)
-
-
-def describe_report(name: str, report: DataReport, expected: Expectation) -> Iterator[str]:
-    """Yield the lines that a person reads."""
-    counts = {
-        f"of them {LACK[report.kind]}": report.left_out,
-        "that a job would refuse": report.faulty,
-        "there already": report.duplicates,
-        "kept for validation": report.kept_back,
-    }
-    told = (f", {count} {what}" for what, count in counts.items() if count)
-    yield f"{name}: {report.found} {UNIT[report.kind]}{''.join(told)}"
-    for label, count in report.per_label.items():
-        yield f"  {count:7}  {printable(label)}"
-    for label in expected.labels:
-        if label not in report.per_label:
-            yield f"  {0:7}  {printable(label)}"
-    for fault in report.faults:
-        yield f"  {fault}"
-    if report.faulty > len(report.faults):
-        yield f"  ... and {report.faulty - len(report.faults)} more"
-    job = "a job with these labels" if expected.labels else "a job that knows these labels"
-    yield f"  {report.obstacle or f'This PC could take part in {job}.'}"
+    return report
 
 
 class _Tally:
@@ -140,13 +72,13 @@ class _Tally:
         self._duplicates = 0
         self._kept_back = 0
         self._faults: list[str] = []
-        self.learnable = 0
+        self._faulty = 0
+        self._learnable = 0
         """Examples that would be learnt from, were there no faults."""
-        self.faulty = 0
 
     def refuse(self, fault: DataError) -> None:
         """Count a row for which a job would refuse all."""
-        self.faulty += 1
+        self._faulty += 1
         if len(self._faults) < SHOWN_FAULTS:
             self._faults.append(str(fault))
 
@@ -169,12 +101,12 @@ class _Tally:
         """Return what was counted."""
         return DataReport(
             kind=self._table.kind,
-            found=self._seen + self._left_out + self.faulty,
+            found=self._seen + self._left_out + self._faulty,
             left_out=self._left_out,
             per_label=dict(sorted(self._labels.items())),
             duplicates=self._duplicates,
             kept_back=self._kept_back,
-            faulty=self.faulty,
+            faulty=self._faulty,
             faults=tuple(self._faults),
             obstacle=self._obstacle(name, minimum),
         )
@@ -183,19 +115,19 @@ class _Tally:
         self._seen += 1
         if self._table.kind is DataKind.SERIES:
             # Windows are compared, and how long they are the job says.
-            self.learnable += 1
+            self._learnable += 1
             return
         new, validates = self._register.enter(content, label)
         self._duplicates += not new
         if new or self._table.duplicates is Duplicates.KEEP:
             self._kept_back += validates
-            self.learnable += not validates
+            self._learnable += not validates
 
     def _obstacle(self, name: str, minimum: int) -> str:
-        if self.faulty:
+        if self._faulty:
             return "A job refuses all data as long as there are such rows. Correct or delete them."
         try:
-            check_number(name, self.learnable, minimum)
+            check_number(name, self._learnable, minimum)
         except DataError as error:
             return f"{error} {error.next_step}"
         return ""

@@ -53,13 +53,22 @@ def typed_cells(place: str, columns: Sequence[str], values: Sequence[object]) ->
         cell = _typed_cell(value)
         if cell is None:
             return unreadable(f"{place} has no text or number in '{column}'.", "Write text or a number there.")
-        if isinstance(cell, str) and any("\ud800" <= character <= "\udfff" for character in cell):
+        if isinstance(cell, str) and not _is_whole(cell):
             return unreadable(
                 f"{place} has half a character in '{column}' (\\ud800 to \\udfff).",
                 "Write the text as UTF-8, without escapes.",
             )
         cells[column] = cell
     return cells
+
+
+def _is_whole(text: str) -> bool:
+    """Return whether text has no half of a character, as escapes in JSON can bring about."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _typed_cell(value: object) -> Cell | None:

@@ -77,6 +77,7 @@ def test_paths_of_data_are_relative_to_the_file(tmp_path: Path) -> None:
         ('path = "a"\nurl = "postgresql://a@b/c"', "url is for"),
         ('path = "a"\nquery = "SELECT 1"', "query is for databases alone"),
         ('format = "postgresql"\nurl = "postgresql://a:secret@b/c"\nquery = "SELECT 1"', "no password may stand here"),
+        ('path = "a"\nlabels = "subsystem"', "the column of the labels is `label`"),
         ('path = "a"\nseparator = "x"', "separator"),
         ('path = "a"\nvalidation_share = 1.0', "validation_share"),
         ('path = "a"\nencoding = "shift-jis"', "encoding"),

@@ -10,7 +10,8 @@ from PIL import Image
 from tiny_jobs import ROWS, write_rows
 
 from edge_agent.config import AgentFile, DataTable
-from edge_agent.data.inspection import SHOWN_FAULTS, DataReport, Expectation, describe_report, inspect_data
+from edge_agent.data.inspection import SHOWN_FAULTS, inspect_data
+from edge_agent.data.report import SHOWN_LABELS, DataReport, Expectation, describe_report
 from ravan.data.source import DataKind
 from ravan.errors import DataError
 
@@ -76,6 +77,20 @@ def test_examples_that_are_kept_back_do_not_count(tmp_path: Path) -> None:
     report = inspect(write_rows(tmp_path / "rows.csv", rows), validation_share=0.9)
     assert 20 - report.kept_back < 10
     assert f"has {20 - report.kept_back} examples" in report.obstacle
+
+
+def test_all_examples_kept_back_are_too_few_and_not_nothing(tmp_path: Path) -> None:
+    rows = (("order", "pump"),) * 12
+    report = inspect(write_rows(tmp_path / "rows.csv", rows), validation_share=1 - 2**-53)
+    assert (report.kept_back, report.per_label) == (12, {"pump": 12})
+    assert "has 0 examples" in report.obstacle
+
+
+def test_answers_in_people_s_own_words_are_counted_and_not_shown(tmp_path: Path) -> None:
+    rows = tuple(("order", f"answer {number}") for number in range(SHOWN_LABELS + 1))
+    lines = told(inspect(write_rows(tmp_path / "rows.csv", rows)))
+    assert "101 different labels or answers" in lines
+    assert "answer 7" not in lines
 
 
 def test_a_missing_column_is_told_with_the_table_and_the_columns(tmp_path: Path) -> None:
