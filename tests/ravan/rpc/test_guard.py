@@ -129,8 +129,8 @@ async def parts(*items: bytes) -> AsyncIterator[bytes]:
 async def test_a_stream_keeps_no_answer_that_was_sent() -> None:
     handlers = Handlers()
     async with echo(handlers, []) as channel:
-        note: Any = channel.unary_stream(f"/{SERVICE}/Note")
-        stream = note(b"large")
+        call: Any = channel.unary_stream(f"/{SERVICE}/Note")
+        stream = call(b"large")
         assert await stream.read() == b"large"
         assert handlers.sent is not None
         async with asyncio.timeout(20):
