@@ -110,7 +110,7 @@ async def test_revocation_breaks_off_transfers_that_are_going_on(pki: Pki) -> No
 
     server = build_server(GuardPolicy(access=SITE_PORT, is_revoked=lambda _: revoked.is_set()))
     name = "ravan.wire.v1.TransferService"
-    handlers = {
+    handlers: dict[str, Any] = {
         "Download": grpc.unary_stream_rpc_method_handler(download),
         "Upload": grpc.stream_unary_rpc_method_handler(upload),
     }
@@ -120,9 +120,11 @@ async def test_revocation_breaks_off_transfers_that_are_going_on(pki: Pki) -> No
     await server.start()
     try:
         async with client(pki, Role.AGENT, "plant-7", port, now=NOW) as channel:
-            downloading: Any = channel.unary_stream(f"/{name}/Download")(b"")
+            stream: Any = channel.unary_stream(f"/{name}/Download")
+            downloading = stream(b"")
             assert await downloading.read() == b"1"
-            uploading: Any = channel.stream_unary(f"/{name}/Upload")(parts())
+            send: Any = channel.stream_unary(f"/{name}/Upload")
+            uploading = send(parts())
             await arrived.wait()
             revoked.set()
             for ended in (downloading.read(), uploading):
