@@ -46,9 +46,11 @@ class Line:
         return call
 
     async def retire(self) -> None:
-        """Hang up once no call is going on any more."""
-        await self._quiet.wait()
-        await self.close()
+        """Hang up once no call is going on any more, or at once when cancelled."""
+        try:
+            await self._quiet.wait()
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """Hang up."""

@@ -58,6 +58,7 @@ class Renewals:
                     said = str(error)
                 await asyncio.sleep(backoff.next_pause_s())
             else:
+                said = ""
                 backoff.succeeded()
                 await asyncio.sleep(SETTLED_S)
 

@@ -123,10 +123,11 @@ async def test_revocation_breaks_off_transfers_that_are_going_on(pki: Pki) -> No
     await server.start()
     try:
         async with client(pki, Role.AGENT, "plant-7", port, now=NOW) as channel:
-            opened: Any = channel
-            downloading = opened.unary_stream(f"/{name}/Download")(b"")
+            stream: Any = channel.unary_stream(f"/{name}/Download")
+            downloading = stream(b"")
             assert await downloading.read() == b"1"
-            uploading = opened.stream_unary(f"/{name}/Upload")(parts())
+            send: Any = channel.stream_unary(f"/{name}/Upload")
+            uploading = send(parts())
             await arrived.wait()
             revoked.set()
             for ended in (downloading.read(), uploading):

@@ -30,8 +30,8 @@ async def test_a_renewal_in_every_phase_of_a_round_drops_nothing(world: World) -
         keys.append(world.identity.tls_key)
         await phase()
     await session.renewals.renew()
-    await current.reveal(await current.confirm())
     again = await world.hq.hear(Attached)
+    await current.reveal(await current.confirm())
     stop.set()
     await running
     await coordinator.close()

@@ -106,7 +106,7 @@ async def echo(
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield channel
     finally:
-        await server.stop(None)
+        await server.stop(5)
 
 
 async def answer(channel: aio.Channel, request: bytes, limit_s: float | None = 20.0) -> bytes:
