@@ -122,7 +122,7 @@ def test_listed_images_that_are_not_there_are_counted(tmp_path: Path) -> None:
 
 def test_readings_are_counted_and_gaps_are_found_where_the_channels_are_known(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("oil,state\n1,good\n2,worn\n3,\n,good\n")
-    keys = {"kind": DataKind.SERIES, "label": "state"}
+    keys: dict[str, Any] = {"kind": DataKind.SERIES, "label": "state"}
     report = inspect(tmp_path / "log.csv", **keys)
     assert (report.found, report.faulty, report.per_label) == (4, 1, {"good": 2, "worn": 1})
     report = inspect(tmp_path / "log.csv", Expectation(channels=("oil",)), **keys)
