@@ -59,7 +59,7 @@ async def test_an_update_is_not_offered_where_another_would_be_trained(world: Wo
             case "scored heads":
                 assignment = world.assignment(2, scored_of=((0,),) * 4)
             case _:
-                write_rows(world.root / "rows.csv", (("hose burst", "pump"), ("no start", "engine")))
+                write_rows(world.root / "rows.csv", (("hose burst", "pump"), ("no start", "engine")) * 5)
         with capture_logs() as entries:
             await end_before_masking(world, 2, assignment)
         assert offers(entries) == 0
