@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from coordinator.allocation.policy import AllocationPolicy, SiteCapacity
+from coordinator.allocation.policy import AllocationPolicy
 from coordinator.jobs.measure import Measure
 from coordinator.leases.lease import LeaseLost
 from coordinator.rounds.candidates import Lineup
+from coordinator.rounds.gathering import Gathering, gather
 from coordinator.rounds.history import count_committed, following_number, last_clips, last_end
 from coordinator.rounds.plateau import find_plateau
 from coordinator.rounds.ports import Job, Timer
@@ -21,10 +23,8 @@ from coordinator.rounds.selection import SETTLE_S, Selection, Waiting, find_clai
 from coordinator.rounds.services import Services
 from coordinator.rounds.setbacks import Setbacks
 from coordinator.rounds.standing import Standing
-from coordinator.rounds.storing import store_interruption
 from coordinator.rounds.suspicions import Suspicions
-from coordinator.store.base import Transaction
-from coordinator.store.records import JobProfileRecord, JobRecord, RoundRecord, SiteRecord
+from coordinator.store.records import JobRecord, RoundRecord, SiteRecord
 from ravan.errors import RavanError, ResourceError
 from ravan.ids import BlockId, Digest, SiteId
 from ravan.manifest.phases import ENDED_JOBS, DropReason, JobState, RoundOutcome
@@ -38,6 +38,9 @@ log = structlog.stdlib.get_logger(__name__)
 RETURN_S: Final = 75.0
 """How long sites may take to come back to a coordinator that was down: they look for it every 30 s at most, and the
 line under that dials every 30 s at most."""
+
+_REST_OF_LOOKING: Final = 2
+"""Pause before a look at the fleet, in times that the last one took: a large fleet is not read all the time."""
 
 
 class JobRunner:
@@ -79,6 +82,8 @@ class JobRunner:
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self._enough_since: float | None = None
+        self._looking_s = 0.0
+        """What the last look at the fleet took."""
         self._clips: Mapping[BlockId, float] | None = None
         self._norms: Mapping[BlockId, float] = {}
         """Of the heads in the version `_weighed`."""
@@ -215,20 +220,28 @@ class JobRunner:
             return
         await self._standing.measure_start()
         await self._weigh_heads()
-        sites, profiles, rounds = await self._services.store.transact("read_fleet", self._read_fleet)
-        enough = self._find_end(rounds)
+        gathered = await self._gather()
+        enough = self._find_end(gathered.rounds)
         if enough is not None:
             await self._standing.end(JobState.COMPLETED, enough)
             return
         if not self._may_run():
             return  # An operator's word came in the meantime.
         # Nothing may be awaited from here until the sites are engaged: other jobs choose among the same sites.
-        selection = self._select(sites, profiles, rounds)
+        selection = self._select(gathered)
         if isinstance(selection, Selection):
-            await self._run_round(selection, sites, rounds)
+            await self._run_round(selection, gathered.sites, gathered.rounds)
         else:
             await self._standing.say(selection.sentence)
             await self._nudged.wait()
+
+    async def _gather(self) -> Gathering:
+        # A thousand sites that become ready one after the other nudge a thousand times.
+        await asyncio.sleep(_REST_OF_LOOKING * self._looking_s)
+        began = time.perf_counter()
+        gathered = await self._services.store.transact("read_fleet", lambda transaction: gather(transaction, self.job))
+        self._looking_s = time.perf_counter() - began
+        return gathered
 
     def _may_run(self) -> bool:
         return not (self._stopped or self.record.state is JobState.PAUSED or self._why_queued())
@@ -241,27 +254,8 @@ class JobRunner:
         start = {Measure.ACCURACY: self.record.accuracy_before, Measure.LOSS: self.record.loss_before}
         return find_plateau(file, rounds, start[file.evaluation.measure]) or None
 
-    def _read_fleet(
-        self, transaction: Transaction
-    ) -> tuple[dict[SiteId, SiteRecord], dict[SiteId, JobProfileRecord], Sequence[RoundRecord]]:
-        rounds = transaction.list_rounds(self.job.job_id)
-        for left_open in (record for record in rounds if record.outcome is None):
-            store_interruption(transaction, self.job.job_id, self.job.plan.run_id, left_open)
-        sites = {site.name: site for site in transaction.list_sites() if site.revoked_at is None}
-        profiles = {profile.site: profile for profile in transaction.list_job_profiles(self.job.job_id)}
-        return sites, profiles, rounds
-
-    def _select(
-        self,
-        sites: Mapping[SiteId, SiteRecord],
-        profiles: Mapping[SiteId, JobProfileRecord],
-        rounds: Sequence[RoundRecord],
-    ) -> Selection | Waiting:
-        fleet = {
-            name: SiteCapacity(hardware=site.hardware, job=profiles[name].profile)
-            for name, site in sites.items()
-            if site.hardware is not None and name in profiles
-        }
+    def _select(self, gathered: Gathering) -> Selection | Waiting:
+        fleet, rounds = gathered.capacities(), gathered.rounds
         for convicted in self._suspicions.convicted:
             self._services.candidates.bar(convicted, self.job.job_id, DropReason.PROTOCOL)
         lineup = self._line_up(rounds)
