@@ -40,7 +40,7 @@ RETURN_S: Final = 75.0
 line under that dials every 30 s at most."""
 
 _REST_OF_LOOKING: Final = 2
-"""Pause before a look at the fleet, in times that the last one took: a large fleet is not read all the time."""
+"""Pause between two looks at a fleet that is waited for, in times that the first took: it is not read all the time."""
 
 
 class JobRunner:
@@ -234,10 +234,10 @@ class JobRunner:
         else:
             await self._standing.say(selection.sentence)
             await self._nudged.wait()
+            # A thousand sites that become ready one after the other nudge a thousand times.
+            await asyncio.sleep(_REST_OF_LOOKING * self._looking_s)
 
     async def _gather(self) -> Gathering:
-        # A thousand sites that become ready one after the other nudge a thousand times.
-        await asyncio.sleep(_REST_OF_LOOKING * self._looking_s)
         began = time.perf_counter()
         gathered = await self._services.store.transact("read_fleet", lambda transaction: gather(transaction, self.job))
         self._looking_s = time.perf_counter() - began
