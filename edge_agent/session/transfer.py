@@ -62,10 +62,10 @@ class CurrentTransfer:
         line = self._current()
         return line.hold(line.transfer.Download(request))
 
-    def Upload(self) -> Any:  # noqa: N802 - the wire's name
+    def Upload(self, timeout: float) -> Any:  # noqa: N802 - the wire's name
         """Open an upload."""
         line = self._current()
-        return line.hold(line.transfer.Upload())
+        return line.hold(line.transfer.Upload(timeout=timeout))
 
     def GetUploadStatus(self, request: Any, timeout: float) -> Any:  # noqa: N802 - the wire's name
         """Ask how much has arrived."""
