@@ -396,8 +396,8 @@ AGENTS: Final = (
     Check(
         attack="out of range: a score",
         file="ravan/secagg/combine.py",
-        snippet="                if max(scores.values(), default=0) > count * limit:\n",
-        removed="                if False:\n",
+        snippet="        if max(scores.values(), default=0) > count * score_limit(self._assignment.ring_bits):\n",
+        removed="        if False:\n",
         test="tests/ravan/secagg/test_scores.py::test_a_score_that_honest_members_cannot_have_is_refused",
     ),
     Check(
