@@ -63,7 +63,7 @@ class RealSums(LocalWorkshop):
 
     async def evaluate(self, job: Job, state_digest: Digest) -> Evaluation:
         await self._begin(TaskKind.EVALUATE)
-        return Evaluation(accuracy=state_digest[0] / 255, loss=float("inf"))
+        return Evaluation(accuracy=state_digest[0] / 255, loss=1 / 3)
 
     async def _begin(self, kind: TaskKind) -> None:
         if kind is TaskKind.UNMASK and self.raises:
