@@ -125,7 +125,8 @@ class Guard(aio.ServerInterceptor):
         async def guarded(requests: AsyncIterator[Any], context: _Context) -> Any:
             async with self._watch(method, context):
                 with self._admit(method, context, CallKind.UPLOAD):
-                    return await behaviour(self._while_admitted(method, _read(requests), context), context)
+                    async with aclosing(self._while_admitted(method, _Messages(requests), context)) as messages:
+                        return await behaviour(messages, context)
 
         return guarded
 
@@ -141,13 +142,12 @@ class Guard(aio.ServerInterceptor):
 
         return guarded
 
-    async def _while_admitted(
-        self, method: str, messages: AsyncIterable[Any], context: _Context
-    ) -> AsyncGenerator[Any, None]:
+    async def _while_admitted(self, method: str, messages: _Messages, context: _Context) -> AsyncGenerator[Any, None]:
         """Pass messages of a stream on for as long as its caller may make the call."""
-        async for message in messages:
-            self._check(method, context)
-            yield message
+        async with aclosing(messages):
+            async for message in messages:
+                self._check(method, context)
+                yield message
 
     def _sized(self, parse: _Parse | None) -> _Parse:
         """Return a parser that does not look into a message which is too long."""
@@ -260,16 +260,25 @@ def _read(request: Any) -> Any:
 
 
 class _Messages:
-    """A stream of messages, each of them read when its turn comes."""
+    """A stream of messages, each of them read when its turn comes; nothing is begun that nobody asks for."""
 
     def __init__(self, raw: AsyncIterable[Any]) -> None:
-        self._raw = aiter(raw)
+        self._raw = raw
+        self._turns: AsyncIterator[Any] | None = None
 
     def __aiter__(self) -> _Messages:
         return self
 
     async def __anext__(self) -> Any:
-        return _read(await anext(self._raw))
+        if self._turns is None:
+            self._turns = aiter(self._raw)
+        return _read(await anext(self._turns))
+
+    async def aclose(self) -> None:
+        """Let go of what gRPC would still receive."""
+        close = getattr(self._turns, "aclose", None)
+        if close is not None:
+            await close()
 
 
 class _Parcel:

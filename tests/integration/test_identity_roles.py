@@ -127,7 +127,7 @@ async def test_revocation_breaks_off_transfers_that_are_going_on(pki: Pki) -> No
             downloading = stream(b"")
             assert await downloading.read() == b"1"
             send: Any = channel.stream_unary(f"/{name}/Upload")
-            uploading = send(parts())
+            uploading = send(parts(), timeout=60)
             await arrived.wait()
             revoked.set()
             for ended in (downloading.read(), uploading):
