@@ -20,7 +20,6 @@ from coordinator.store.records import ModelRecord
 from coordinator.work import forms, tasks
 from coordinator.work.failures import error_of, is_final
 from coordinator.work.keeping import finish, kept, take_task
-from coordinator.work.sums import restore_total
 from coordinator.work.tasks import Task, TaskKind, TaskState, Values
 from ravan.errors import ErrorReason, StateError
 from ravan.ids import BlockId, Digest
@@ -53,6 +52,7 @@ class LeasedWorkshop:
 
     async def unmask(self, job: Job, works: Sequence[UnmaskJob], payloads: Mapping[int, Path]) -> SummedRound:
         """Have the staged payloads unmasked and their sums stored; raise ProtocolError where they cannot be trusted."""
+        from coordinator.work.sums import restore_total  # noqa: PLC0415 - it computes
 
         async def read(result: Values) -> SummedRound:
             digest = forms.digest_in(result, "sums")
