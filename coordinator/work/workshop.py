@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
@@ -23,7 +23,9 @@ from coordinator.work.keeping import finish, kept, take_task
 from coordinator.work.tasks import Task, TaskKind, TaskState, Values
 from ravan.errors import ErrorReason, StateError
 from ravan.ids import BlockId, Digest
-from ravan.secagg.unmask import UnmaskJob
+
+if TYPE_CHECKING:
+    from ravan.secagg.unmask import UnmaskJob
 
 log = structlog.stdlib.get_logger(__name__)
 
