@@ -316,7 +316,9 @@ class Daemon:
 
     def _add_services(self) -> tuple[Health, Health]:
         standby = self._following.handlers(self._house)
-        connect_services(self._switchboard, self._link, self._house, self, standby=standby, is_revoked=self._is_revoked)
+        connect_services(
+            self._switchboard, self._link, self._house, self, standby=standby, relayed=self._listeners.relayed
+        )
         for server in (self._enrolment, self._sites):
             server.add_generic_rpc_handlers((self._switchboard,))
         health = Health(tuple(ENROLMENT_PORT)), Health(tuple(SITE_PORT))

@@ -26,12 +26,17 @@ class Listeners:
         self._server = config.server
         self._keys = keys
         limits = config.limits
+        self.relayed = GuardPolicy(
+            access={**ENROLMENT_PORT, **SITE_PORT},
+            is_revoked=is_revoked,
+            is_expired=is_expired,
+            limits=_call_limits(limits),
+        )
+        """For calls that another process has taken and counted."""
         enrolment, sites = (
-            GuardPolicy(
+            replace(
+                self.relayed,
                 access=access,
-                is_revoked=is_revoked,
-                is_expired=is_expired,
-                limits=_call_limits(limits),
                 message_bytes=message_kib << 10,
                 on_call=catalog.note_call,
                 on_refusal=catalog.note_refusal,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from coordinator.api.peer import PeerServicer
@@ -10,8 +9,8 @@ from coordinator.api.relaying import LeaderLink, Relay
 from coordinator.api.switchboard import Handlers, Switchboard, handlers_of
 from coordinator.api.transfer import TransferServicer, UploadPort
 from coordinator.term import Household
-from ravan.identity.certificates import Caller
 from ravan.ids import Digest
+from ravan.rpc.guard import GuardPolicy
 from ravan.wire.v1 import (
     enrolment_service_pb2,
     operator_service_pb2,
@@ -53,9 +52,12 @@ def connect_services(
     transfers: Transfers,
     *,
     standby: Handlers,
-    is_revoked: Callable[[Caller], bool],
+    relayed: GuardPolicy,
 ) -> None:
-    """Put up the handlers that do not come and go with the lease; `standby` are those of operators' calls."""
+    """Put up the handlers that do not come and go with the lease.
+
+    `standby` are those of operators' calls; `relayed` says which calls of other processes are let in.
+    """
     transfer = TransferServicer(
         blobs=house.blobs,
         staging=house.staging,
@@ -64,14 +66,14 @@ def connect_services(
         may_download=transfers.may_download,
         on_bytes=_ignore_bytes,
     )
-    peers = PeerServicer(switchboard, transfers, is_revoked)
+    peers = PeerServicer(switchboard, transfers, relayed)
     switchboard.always = {
         **handlers_of(transfer_service_pb2_grpc.add_TransferServiceServicer_to_server, transfer),
         **handlers_of(peer_service_pb2_grpc.add_PeerServiceServicer_to_server, peers),
         **_named(standby, _CONTENT),
     }
-    relayed = [method for method in _RELAYED if method.name not in _CONTENT]
-    switchboard.following = Relay(link, switchboard, _named(standby, _READING)).handlers(relayed)
+    passed_on = [method for method in _RELAYED if method.name not in _CONTENT]
+    switchboard.following = Relay(link, switchboard, _named(standby, _READING)).handlers(passed_on)
 
 
 def _named(handlers: Handlers, names: frozenset[str]) -> Handlers:

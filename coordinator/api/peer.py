@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from coordinator.api.transfer import UploadPort
 from ravan.codec import fields
 from ravan.codec.secagg_messages import header_from_wire
 from ravan.errors import ErrorReason, StateError
-from ravan.identity.certificates import Caller
-from ravan.rpc.guard import ENROLMENT_PORT, SITE_PORT, Guard, GuardPolicy
+from ravan.rpc.guard import Guard, GuardPolicy
 from ravan.wire.v1 import peer_service_pb2 as wire
 from ravan.wire.v1 import peer_service_pb2_grpc
 
@@ -52,12 +51,11 @@ class RelayedContext:
 class PeerServicer(peer_service_pb2_grpc.PeerServiceServicer):
     """Translate what other processes pass on."""
 
-    def __init__(self, switchboard: Switchboard, uploads: UploadPort, is_revoked: Callable[[Caller], bool]) -> None:
-        """Use the handlers of this process's time as leader."""
+    def __init__(self, switchboard: Switchboard, uploads: UploadPort, policy: GuardPolicy) -> None:
+        """Use the handlers of this process's time as leader, behind a guard of their own."""
         self._switchboard = switchboard
         self._uploads = uploads
-        access = {**ENROLMENT_PORT, **SITE_PORT}
-        self._guard = Guard(GuardPolicy(access=access, is_revoked=is_revoked))
+        self._guard = Guard(policy)
 
     async def Relay(self, request: wire.RelayRequest, context: _Context) -> wire.RelayResponse:
         """Answer a call."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -163,7 +163,8 @@ class Relay:
             except (aio.AioRpcError, StateError) as error:
                 if not _is_gone(error):
                     await _pass_on(context, error)
-            await asyncio.wait([asyncio.ensure_future(turned.wait())], timeout=_LOOK_EVERY_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(turned.wait(), _LOOK_EVERY_S)
         raise not_leading()
 
     async def _instructions(self, asked: WatchRequest, context: _Context) -> AsyncIterator[WatchResponse]:

@@ -30,6 +30,7 @@ from edge_agent.identity.keystore import Identity
 from ravan.clock import SystemClock
 from ravan.codec import enums
 from ravan.errors import ErrorReason, IdentityError, RavanError, ResourceError, StateError
+from ravan.identity.certificates import load_certificate, serial_text
 from ravan.manifest.phases import SiteState
 from ravan.rpc.channel import open_channel
 from ravan.rpc.status import DETAIL_KEY, error_from_rpc
@@ -180,6 +181,19 @@ async def test_one_leads_and_the_other_takes_the_same_calls(pair: Pair) -> None:
         with pytest.raises(aio.AioRpcError) as caught:
             await site.Heartbeat(wire.HeartbeatRequest(process_id=FIRST), timeout=CALL_S)
         assert reason_of(caught.value) is ErrorReason.IDENTITY_REVOKED
+
+
+async def test_a_connection_that_outlived_its_certificate_is_refused_at_the_other_process_too(pair: Pair) -> None:
+    identity = await pair.enrol("plant-1")
+    behind = replace(identity, address=replace(identity.address, site_port=pair.two.site_port))
+    async with agent_channel(behind) as site:
+        await site.Heartbeat(wire.HeartbeatRequest(process_id=FIRST), timeout=CALL_S)
+        term = pair.one.daemon._term
+        assert term is not None
+        term.registry._good_until[serial_text(load_certificate(identity.certificate))] = 0.0
+        with pytest.raises(aio.AioRpcError) as caught:
+            await site.Heartbeat(wire.HeartbeatRequest(process_id=FIRST), timeout=CALL_S)
+        assert reason_of(caught.value) is ErrorReason.IDENTITY_EXPIRED
 
 
 @pytest.mark.parametrize("orderly", [True, False])
