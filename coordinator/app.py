@@ -22,6 +22,7 @@ from coordinator.config import CoordinatorFile, DataFolder, server_files
 from coordinator.data_lock import hold_data_folder, share_data_folder, workers_are_there
 from coordinator.enrolment.live_keys import LiveKeys
 from coordinator.enrolment.pki import issue_peer
+from coordinator.enrolment.registry import Registry
 from coordinator.evaluation.pool import ModelWorker
 from coordinator.following import Following
 from coordinator.jobs.workshop import LocalWorkshop
@@ -156,7 +157,7 @@ class Daemon:
         self._worker = ModelWorker(self._blobs, folder.work, threads=config.evaluation.threads)
         self._ready = False
         self._term: Term | None = None
-        self._following = Following(self._store)
+        self._following = Following(self._store, self._clock)
         self._census = self._count()
         self._http = self._open_http()
         self._switchboard = Switchboard()
@@ -327,12 +328,13 @@ class Daemon:
         return health
 
     def _is_revoked(self, caller: Caller) -> bool:
-        known = self._following if self._term is None else self._term.registry
-        return known.is_revoked(caller)
+        return self._known_sites().is_revoked(caller)
 
     def _is_expired(self, caller: Caller) -> bool:
-        # Who only follows passes the call on to the process that knows.
-        return self._term is not None and self._term.registry.is_expired(caller)
+        return self._known_sites().is_expired(caller)
+
+    def _known_sites(self) -> Following | Registry:
+        return self._following if self._term is None else self._term.registry
 
     def _tell_ports(self) -> None:
         """Show the ports on the status page, and to this machine's commands when the system chose them."""

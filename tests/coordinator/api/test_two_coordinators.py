@@ -30,7 +30,7 @@ from edge_agent.identity.keystore import Identity
 from ravan.clock import SystemClock
 from ravan.codec import enums
 from ravan.errors import ErrorReason, IdentityError, RavanError, ResourceError, StateError
-from ravan.identity.certificates import load_certificate, serial_text
+from ravan.identity.certificates import Caller, Role, load_certificate, serial_text
 from ravan.manifest.phases import SiteState
 from ravan.rpc.channel import open_channel
 from ravan.rpc.status import DETAIL_KEY, error_from_rpc
@@ -194,6 +194,28 @@ async def test_a_connection_that_outlived_its_certificate_is_refused_at_the_othe
         with pytest.raises(aio.AioRpcError) as caught:
             await site.Heartbeat(wire.HeartbeatRequest(process_id=FIRST), timeout=CALL_S)
         assert reason_of(caught.value) is ErrorReason.IDENTITY_EXPIRED
+
+
+async def test_who_follows_knows_both_certificates_of_a_site_and_their_ends(pair: Pair) -> None:
+    identity = await pair.enrol("plant-1")
+    now = SystemClock().now()
+    newest, older = (Caller(role=Role.AGENT, name="plant-1", serial=serial) for serial in ("aa", "bb"))
+    following = pair.two.daemon._following
+
+    async def store(**changes: Any) -> None:
+        def work(transaction: Any) -> None:
+            transaction.put_site(replace(transaction.get_site(identity.site), **changes))
+
+        await pair.two.store.transact("change", work)
+        following._looked_at = float("-inf")
+        await following.look()
+
+    ends: dict[str, Any] = {"certificate_expires_at": now + 600, "previous_expires_at": now - 1}
+    await store(certificate_serial="aa", previous_serial="bb", **ends)
+    assert [following.is_expired(each) for each in (newest, older)] == [False, True]
+    assert [following.is_revoked(each) for each in (newest, older)] == [False, False]
+    await store(revoked_at=now)
+    assert [following.is_revoked(each) for each in (newest, older)] == [True, True]
 
 
 @pytest.mark.parametrize("orderly", [True, False])
