@@ -43,7 +43,7 @@ from coordinator.rounds.events import (
     UploadArrived,
     WorkFailed,
 )
-from coordinator.rounds.failures import explain_failure
+from coordinator.rounds.failures import explain_failure, will_pass
 from coordinator.rounds.journal import entry_of, opening_entries
 from coordinator.rounds.machine import RoundMachine
 from coordinator.rounds.ports import Job, Timer
@@ -398,13 +398,9 @@ class ActiveRound:
         await self._handle(event, unless_ended=True)
 
     async def _give_up(self, error: Exception) -> None:
-        if isinstance(error, RavanError) and error.reason in _PASSING:
+        if will_pass(error):
             self._stand_still(error)
             return
         self._log_failure("a worker gave up", error)
         outcome, self.detail = explain_failure(error)
         await self._handle(WorkFailed(at=self._now(), outcome=outcome), unless_ended=True)
-
-
-_PASSING = frozenset({ErrorReason.DISK_FULL, ErrorReason.UNREACHABLE})
-"""What an operator can put right; the round waits for that, with all that its sites have sent."""

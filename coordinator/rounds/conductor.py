@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,12 +19,13 @@ from coordinator.rounds.admission import explain_queue
 from coordinator.rounds.job_runner import JobRunner
 from coordinator.rounds.ports import Job
 from coordinator.rounds.recovery import SUBMITTED, list_left_jobs, open_job
+from coordinator.rounds.replies import Accepted, JobDetail, no_job
 from coordinator.rounds.resting import describe_resting
 from coordinator.rounds.selection import SETTLE_S
 from coordinator.rounds.services import Services
 from coordinator.rounds.storing import store_preparation
 from coordinator.store.base import Transaction
-from coordinator.store.records import JobProfileRecord, JobRecord, RoundRecord
+from coordinator.store.records import JobProfileRecord, JobRecord
 from ravan.codec.secagg_messages import Submission
 from ravan.errors import ErrorReason, StateError
 from ravan.ids import Digest, JobId, SiteId
@@ -41,25 +42,6 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger(__name__)
 
 _Read = TypeVar("_Read")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """Answer to a submitted job."""
-
-    job_id: JobId
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobDetail:
-    """One job as operators see it; the record's message says what it waits for."""
-
-    record: JobRecord
-    rounds: tuple[RoundRecord, ...]
-    ready_sites: tuple[SiteId, ...]
-    awaited: tuple[SiteId, ...]
-    """Whose answer the running round waits for."""
 
 
 class Conductor:
@@ -392,15 +374,6 @@ class Conductor:
 
     async def _read(self, name: str, work: Callable[[Transaction], _Read]) -> _Read:
         return await self._services.store.transact(name, work)
-
-
-def no_job(id_or_name: str) -> StateError:
-    """Return the error for a job that there is not."""
-    return StateError(
-        f"There is no job {id_or_name!r}.",
-        reason=ErrorReason.NOT_FOUND,
-        next_step="List the jobs with `ravan-coordinator job list`.",
-    )
 
 
 def _behind(sentence: str) -> StateError:

@@ -16,6 +16,14 @@ _OUTCOME_OF: Final[Mapping[ErrorReason, RoundOutcome]] = {
     ErrorReason.MODEL_INVALID: RoundOutcome.REFUSED,
 }
 
+_PASSING: Final = frozenset({ErrorReason.DISK_FULL, ErrorReason.UNREACHABLE})
+"""What an operator can put right; the round waits for that, with all that its sites have sent."""
+
+
+def will_pass(error: Exception) -> bool:
+    """Tell whether the same work can succeed once somebody has seen to it."""
+    return isinstance(error, RavanError) and error.reason in _PASSING
+
 
 def explain_failure(error: Exception) -> tuple[RoundOutcome, str]:
     """Return how the round ends and why, one or two sentences."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from coordinator.leases.lease import LeaseLost
-from coordinator.rounds.conductor import Accepted, JobDetail, no_job
+from coordinator.rounds.replies import Accepted, JobDetail, no_job
 from coordinator.store.base import Store, Transaction
 from coordinator.store.records import JobRecord
 from ravan.codec.plans import decode_plan

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from mounted_disk import fill, mounted_disk
 from tiny_fleet import Fleet, assert_said, await_true, run, running_fleet
 
 from simulation.tiny_text_model import write_tiny_model
@@ -84,27 +83,6 @@ def test_a_model_that_cannot_be_used_is_refused(fleet: Fleet, tmp_path: Path, sp
     assert [model["name"] for model in json.loads(fleet.hq("model", "list", "--json").stdout)] == ["tiny"]
 
 
-@contextmanager
-def small_disk(place: Path) -> Iterator[None]:
-    place.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting needs root")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def fill(place: Path) -> Path:
-    filler = place / "filler"
-    with suppress(OSError), filler.open("ab", buffering=0) as file:
-        while True:
-            file.write(bytes(1024))
-    assert shutil.disk_usage(place).free == 0
-    return filler
-
-
 def committed(fleet: Fleet) -> int:
     rounds = json.loads(fleet.hq("job", "show", "tiny", "--json").stdout)["rounds"]
     return sum(bool(each.get("state_digest")) for each in rounds)
@@ -113,7 +91,7 @@ def committed(fleet: Fleet) -> int:
 def test_a_full_disk_refuses_pauses_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAVAN_LIMITS_DISK_RESERVE_MB", "0")
     disk = tmp_path / "hq" / "coordinator"
-    with small_disk(disk), running_fleet(tmp_path) as fleet:
+    with mounted_disk(disk, "8m"), running_fleet(tmp_path) as fleet:
         filler = fill(disk)
         assert_said(fleet.add_model(), 1, f"The disk of {disk}", "is full", "Free space or enlarge the disk")
         assert_said(fleet.hq("token", "create", "--site", "north"), 1, "is full", "nothing that was stored is lost")

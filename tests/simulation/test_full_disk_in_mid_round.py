@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from mounted_disk import fill, mounted_disk
 
 from ravan.codec import enums
 from ravan.manifest.phases import JobState, RoundOutcome
@@ -25,21 +24,8 @@ LONGEST_S = 300.0
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "headquarters"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("mounting needs root")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    filler = disk / "filler"
-    with suppress(OSError), filler.open("ab", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    return filler
+    with mounted_disk(tmp_path / "headquarters", "48m") as place:
+        yield place
 
 
 async def until(scene: Scene, is_so: Callable[[Job], bool]) -> Job:

@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from coordinator.aggregation.unmasking import sum_payloads
 from coordinator.jobs.jobfile import JobFile
 from coordinator.jobs.sample import write_sample
-from coordinator.rounds.conductor import Conductor, JobDetail
+from coordinator.rounds.conductor import Conductor
 from coordinator.rounds.ports import Job, PlannedJob
+from coordinator.rounds.replies import JobDetail
 from coordinator.rounds.results import Evaluation, SummedRound
 from coordinator.rounds.services import Services
 from coordinator.rounds.signing import Signatory

@@ -12,8 +12,8 @@ from holding import ANSWERED_IN, LATE, SITES, answer_late, hold_at
 from plant import PATIENCE_S, ManualTimer, Plant, job_toml
 
 from coordinator.jobs.jobfile import read_job_file
-from coordinator.rounds.conductor import JobDetail
 from coordinator.rounds.job_runner import RETURN_S
+from coordinator.rounds.replies import JobDetail
 from coordinator.rounds.setbacks import FIRST_PAUSE_S
 from ravan.clock import ManualClock
 from ravan.errors import ErrorReason, ProtocolError

@@ -12,7 +12,7 @@ from rich.console import Console
 from coordinator.api.views import job_view
 from coordinator.cli.tables import render_job
 from coordinator.leases.lease import ROUNDS, Lead, Lease
-from coordinator.rounds.conductor import JobDetail
+from coordinator.rounds.replies import JobDetail
 from ravan.errors import ErrorReason, IdentityError, ModelError, ProtocolError, StateError
 from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import (

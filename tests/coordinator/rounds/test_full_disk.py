@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from plant import EVALUATION, FULL, PATIENCE_S, WRITES, Plant, Site, Workbench, digest_of, job_toml
 
-from coordinator.rounds.conductor import JobDetail
 from coordinator.rounds.ports import Job
+from coordinator.rounds.replies import JobDetail
 from coordinator.rounds.results import Evaluation, SummedRound
 from ravan.errors import ErrorReason, RavanError, ResourceError
 from ravan.ids import Digest, JobId, SiteId

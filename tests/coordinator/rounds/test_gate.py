@@ -12,8 +12,8 @@ from plant import Plant, digest_of
 
 from coordinator.jobs.jobfile import EvaluationTable
 from coordinator.jobs.measure import Gate, Measure
-from coordinator.rounds.conductor import JobDetail
 from coordinator.rounds.gate import find_refusal
+from coordinator.rounds.replies import JobDetail
 from coordinator.rounds.results import Evaluation
 from ravan.errors import ErrorReason, ModelError
 from ravan.manifest.instructions import RoundResult

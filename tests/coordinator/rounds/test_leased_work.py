@@ -15,8 +15,8 @@ from plant import MANIFEST_KEY, PATIENCE_S, Plant, draw_plan
 from coordinator.evaluation.pool import ModelWorker
 from coordinator.jobs.jobfile import JobFile
 from coordinator.jobs.workshop import LocalWorkshop
-from coordinator.rounds.conductor import JobDetail
 from coordinator.rounds.ports import Job, PlannedJob
+from coordinator.rounds.replies import JobDetail
 from coordinator.rounds.results import Evaluation, SummedRound
 from coordinator.rounds.signing import Signatory
 from coordinator.store.base import Transaction

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from plant import Plant, Site
 
-from coordinator.rounds.conductor import JobDetail
+from coordinator.rounds.replies import JobDetail
 from coordinator.store.records import RoundRecord
 from ravan.errors import ErrorReason, IdentityError, ProtocolError, StateError
 from ravan.ids import Digest, JobId, SiteId

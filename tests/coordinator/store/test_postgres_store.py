@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mounted_disk import mounted_disk
 from postgres_server import PASSWORD, SYSTEM_USER, USER, PostgresServer, postgres
 from stored_values import job, site
 
@@ -223,19 +224,12 @@ async def test_a_newer_schema_is_refused_and_the_lock_given_back(
 @pytest.fixture
 def small_tablespace(postgres: PostgresServer) -> Iterator[str]:
     """Twice the room that an empty database takes."""
-    place = postgres.folder / "small"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting needs root")
-    subprocess.run(["chown", SYSTEM_USER, str(place)], check=True)
-    postgres.sql(f"CREATE TABLESPACE small LOCATION '{place}'")
-    yield "small"
-    postgres.sql("DROP DATABASE small")
-    postgres.sql("DROP TABLESPACE small")
-    subprocess.run(["umount", str(place)], check=True)
+    with mounted_disk(postgres.folder / "small", "16m") as place:
+        subprocess.run(["chown", SYSTEM_USER, str(place)], check=True)
+        postgres.sql(f"CREATE TABLESPACE small LOCATION '{place}'")
+        yield "small"
+        postgres.sql("DROP DATABASE small")
+        postgres.sql("DROP TABLESPACE small")
 
 
 async def test_a_full_disk_at_the_server_is_a_sentence_and_loses_nothing(
