@@ -6,8 +6,6 @@ signature under them. A site follows it only from an authority that it trusts al
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ravan.errors import ErrorReason, IdentityError
 from ravan.identity.certificates import describe_certificate, is_authority
 from ravan.identity.keys import UNREADABLE
+from ravan.identity.one_line import join_fields, read_letters, split_fields, write_letters
 from ravan.identity.statements import statement
 
 LABEL: Final = b"ravan/v1/hand-over"
@@ -89,8 +88,7 @@ def verify_hand_over(document: HandOver, trusted: Sequence[x509.Certificate]) ->
 def encode_hand_over(document: HandOver) -> str:
     """Return one line of letters, digits, `-`, `_` and one dot."""
     fields = (document.signer, document.next_authority, document.manifest_key, document.signature)
-    content = b"".join(len(part).to_bytes(2, "big") + part for part in fields)
-    return PREFIX + base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+    return PREFIX + write_letters(join_fields(fields))
 
 
 def decode_hand_over(text: str) -> HandOver:
@@ -101,27 +99,11 @@ def decode_hand_over(text: str) -> HandOver:
     compact = "".join(text.split())
     if len(compact) > LONGEST or not compact.startswith(PREFIX):
         raise _damaged()
-    body = compact.removeprefix(PREFIX)
     try:
-        raw = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
+        fields = split_fields(read_letters(compact.removeprefix(PREFIX)))
+    except ValueError as error:
         raise _damaged() from error
-    document = _read_fields(_split(raw))
-    # the last letter has spare bits: only one spelling of each content is accepted
-    if encode_hand_over(document) != compact:
-        raise _damaged()
-    return document
-
-
-def _split(content: bytes) -> list[bytes]:
-    fields, position = [], 0
-    while position < len(content):
-        length = int.from_bytes(content[position : position + 2], "big")
-        position += 2 + length
-        if position > len(content):
-            raise _damaged()
-        fields.append(content[position - length : position])
-    return fields
+    return _read_fields(fields)
 
 
 def _read_fields(fields: list[bytes]) -> HandOver:

@@ -7,8 +7,6 @@ the one-time secret, so it is to be treated like a password until it was used.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from ravan.errors import ErrorReason, IdentityError
 from ravan.identity.keys import UNREADABLE
+from ravan.identity.one_line import join_fields, read_letters, split_fields, write_letters
 
 PREFIX: Final = "ravan1."
 _FIELDS: Final = 7
@@ -64,8 +63,8 @@ def encode_invitation(invitation: Invitation) -> str:
         invitation.token_id.encode(),
         invitation.token_secret.encode(),
     )
-    content = b"".join(len(part).to_bytes(2, "big") + part for part in fields)
-    return PREFIX + base64.urlsafe_b64encode(content + _checksum(content)).rstrip(b"=").decode()
+    content = join_fields(fields)
+    return PREFIX + write_letters(content + _checksum(content))
 
 
 def decode_invitation(text: str) -> Invitation:
@@ -76,35 +75,15 @@ def decode_invitation(text: str) -> Invitation:
     compact = "".join(text.split())
     if not compact.startswith(PREFIX):
         raise _not_a_join_string(compact)
-    raw = _decode_text(compact.removeprefix(PREFIX))
-    content, checksum = raw[:-_CHECKSUM_BYTES], raw[-_CHECKSUM_BYTES:]
-    if checksum != _checksum(content):
-        raise _damaged()
-    return _read_fields(_split_fields(content))
-
-
-def _decode_text(body: str) -> bytes:
     try:
-        raw = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
+        raw = read_letters(compact.removeprefix(PREFIX))
+        content, checksum = raw[:-_CHECKSUM_BYTES], raw[-_CHECKSUM_BYTES:]
+        fields = split_fields(content)
+    except ValueError as error:
         raise _damaged() from error
-    # the last letter has spare bits: only one spelling of each content is accepted
-    if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != body:
+    if checksum != _checksum(content) or len(fields) != _FIELDS:
         raise _damaged()
-    return raw
-
-
-def _split_fields(content: bytes) -> list[bytes]:
-    fields, position = [], 0
-    while position < len(content):
-        length = int.from_bytes(content[position : position + 2], "big")
-        position += 2 + length
-        if position > len(content):
-            raise _damaged()
-        fields.append(content[position - length : position])
-    if len(fields) != _FIELDS:
-        raise _damaged()
-    return fields
+    return _read_fields(fields)
 
 
 def _read_fields(fields: list[bytes]) -> Invitation:
