@@ -24,7 +24,7 @@ from coordinator.enrolment.pki import OperatorIdentity, load_operator
 from coordinator.jobs.jobfile import evaluation_path, read_job_file
 from coordinator.jobs.models import collect_model_folder
 from ravan.codec.references import blob_to_wire, file_to_wire
-from ravan.errors import ConfigError, DataError, ErrorReason
+from ravan.errors import ConfigError, DataError, ErrorReason, RavanError
 from ravan.identity.certificates import describe_authority
 from ravan.identity.keyfiles import read_private
 from ravan.ids import Digest
@@ -107,7 +107,7 @@ class OperatorClient:
     async def create_token(self, site: str, *, ttl_s: int = 0) -> wire.CreateTokenResponse:
         """Make a join string for a site; 0 seconds mean the default of 24 hours."""
         request = wire.CreateTokenRequest(site=site, ttl_s=ttl_s)
-        answer: wire.CreateTokenResponse = await self._call("CreateToken", request)
+        answer: wire.CreateTokenResponse = await self._change("CreateToken", request)
         return answer
 
     async def list_sites(self, name: str = "") -> Sequence[wire.Site]:
@@ -117,11 +117,11 @@ class OperatorClient:
 
     async def revoke_site(self, name: str) -> None:
         """Revoke a site's certificate and end its connection."""
-        await self._call("RevokeSite", wire.RevokeSiteRequest(name=name))
+        await self._change("RevokeSite", wire.RevokeSiteRequest(name=name))
 
     async def endorse_site(self, name: str, endorsement: bytes) -> None:
         """Hand over the owner's endorsement of a site."""
-        await self._call("EndorseSite", wire.EndorseSiteRequest(name=name, endorsement=endorsement))
+        await self._change("EndorseSite", wire.EndorseSiteRequest(name=name, endorsement=endorsement))
 
     async def add_model(self, folder: Path, name: str, progress: Progress | None = None) -> wire.Model:
         """Upload a model folder's files and register them; what is there already is not sent again."""
@@ -132,7 +132,7 @@ class OperatorClient:
         for file in files:
             await self._upload(folder / file.path, file.sha256, progress)
         request = wire.AddModelRequest(name=name, files=[file_to_wire(file) for file in files])
-        answer: wire.AddModelResponse = await self._call("AddModel", request, timeout_s=CHECK_S)
+        answer: wire.AddModelResponse = await self._change("AddModel", request, timeout_s=CHECK_S)
         return answer.model
 
     async def list_models(self) -> Sequence[wire.Model]:
@@ -153,9 +153,9 @@ class OperatorClient:
         request = wire.SubmitJobRequest(
             job_toml=text,
             evaluation_data=blob_to_wire(digest, data.stat().st_size),
-            request_id=request_id or secrets.token_hex(16),
+            request_id=request_id or "",
         )
-        answer: wire.SubmitJobResponse = await self._call("SubmitJob", request, timeout_s=CHECK_S)
+        answer: wire.SubmitJobResponse = await self._change("SubmitJob", request, timeout_s=CHECK_S)
         return answer
 
     async def list_jobs(self) -> Sequence[wire.Job]:
@@ -180,15 +180,15 @@ class OperatorClient:
 
     async def pause_job(self, job: str) -> None:
         """Start no further rounds."""
-        await self._call("PauseJob", wire.PauseJobRequest(job_id=job))
+        await self._change("PauseJob", wire.PauseJobRequest(job_id=job))
 
     async def resume_job(self, job: str) -> None:
         """Go on with a paused job."""
-        await self._call("ResumeJob", wire.ResumeJobRequest(job_id=job))
+        await self._change("ResumeJob", wire.ResumeJobRequest(job_id=job))
 
     async def stop_job(self, job: str) -> None:
         """End a job."""
-        await self._call("StopJob", wire.StopJobRequest(job_id=job))
+        await self._change("StopJob", wire.StopJobRequest(job_id=job))
 
     async def download_blob(self, digest: bytes, path: Path, progress: Progress | None = None) -> None:
         """Fetch a blob by its SHA-256 into a file; its hash is checked."""
@@ -200,6 +200,16 @@ class OperatorClient:
     async def _upload(self, path: Path, digest: Digest, progress: Progress | None) -> None:
         with self._translated():
             await blob_stream.upload(self._stub.UploadBlob, digest, path, progress=_named(progress, path.name))
+
+    async def _change(self, method: str, request: Any, *, timeout_s: float = CALL_S) -> Any:
+        """Call what changes something; when the line breaks ask again, which by the request's id does nothing twice."""
+        request.request_id = request.request_id or secrets.token_hex(16)
+        try:
+            return await self._call(method, request, timeout_s=timeout_s)
+        except RavanError as error:
+            if error.reason is not ErrorReason.UNREACHABLE:
+                raise
+        return await self._call(method, request, timeout_s=timeout_s)
 
     async def _call(self, method: str, request: Any, *, timeout_s: float = CALL_S) -> Any:
         with self._translated():

@@ -12,6 +12,7 @@ from typing import Any, Final
 from grpc import aio
 
 from coordinator.api import views
+from coordinator.api.answers import AnswerBook
 from coordinator.api.blob_stream import receive_blob, send_blob
 from coordinator.api.desks import JobDesk, JobDetail
 from coordinator.enrolment.registry import Registry
@@ -57,6 +58,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
 
     def __init__(self, ports: OperatorPorts) -> None:
         self._ports = ports
+        self._answers = AnswerBook(ports.store, ports.clock)
         self._closing = False
 
     def close(self) -> None:
@@ -65,7 +67,10 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
 
     async def CreateToken(self, request: wire.CreateTokenRequest, context: _Context) -> wire.CreateTokenResponse:
         """Make a join string."""
-        join_string, expires_at = await self._ports.registry.create_token(request.site, life_s=request.ttl_s)
+        request_id = fields.text(request.request_id, "request id", empty=True)
+        join_string, expires_at = await self._ports.registry.create_token(
+            request.site, life_s=request.ttl_s, request_id=request_id
+        )
         return wire.CreateTokenResponse(join_string=join_string, expires_at=expires_at)
 
     async def ListSites(self, request: wire.ListSitesRequest, context: _Context) -> wire.ListSitesResponse:
@@ -85,15 +90,24 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     async def RevokeSite(self, request: wire.RevokeSiteRequest, context: _Context) -> wire.RevokeSiteResponse:
         """Refuse a site from now on and end its stream."""
         site = fields.site(request.name)
-        await self._ports.registry.revoke(site)
-        await self._ports.fleet.expel(site)
-        return wire.RevokeSiteResponse()
+
+        async def revoke() -> wire.RevokeSiteResponse:
+            await self._ports.registry.revoke(site)
+            await self._ports.fleet.expel(site)
+            return wire.RevokeSiteResponse()
+
+        return await self._answers.once(request, wire.RevokeSiteResponse, revoke)
 
     async def EndorseSite(self, request: wire.EndorseSiteRequest, context: _Context) -> wire.EndorseSiteResponse:
         """Keep an owner's endorsement of a site."""
         endorsement = fields.fixed(request.endorsement, fields.SIGNATURE_BYTES, "endorsement")
-        await self._ports.registry.endorse(fields.site(request.name), endorsement)
-        return wire.EndorseSiteResponse()
+        site = fields.site(request.name)
+
+        async def endorse() -> wire.EndorseSiteResponse:
+            await self._ports.registry.endorse(site, endorsement)
+            return wire.EndorseSiteResponse()
+
+        return await self._answers.once(request, wire.EndorseSiteResponse, endorse)
 
     async def UploadBlob(
         self, request_iterator: AsyncIterator[wire.UploadBlobRequest], context: _Context
@@ -119,8 +133,12 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
 
     async def AddModel(self, request: wire.AddModelRequest, context: _Context) -> wire.AddModelResponse:
         """Take in a base model whose files are here already."""
-        model = await self._take_in(fields.text(request.name, "model name"), [file_from_wire(f) for f in request.files])
-        return wire.AddModelResponse(model=views.model_view(model))
+        name, files = fields.text(request.name, "model name"), [file_from_wire(file) for file in request.files]
+
+        async def add() -> wire.AddModelResponse:
+            return wire.AddModelResponse(model=views.model_view(await self._take_in(name, files)))
+
+        return await self._answers.once(request, wire.AddModelResponse, add)
 
     async def ListModels(self, request: wire.ListModelsRequest, context: _Context) -> wire.ListModelsResponse:
         """Show the base models."""
@@ -133,10 +151,13 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
             raise TransferError("The job file is larger than 1 MiB.", reason=ErrorReason.TOO_LARGE)
         fields.require(request, "evaluation_data")
         digest, _ = blob_from_wire(request.evaluation_data)
-        accepted = await self._ports.jobs.submit_job(
-            request.job_toml, digest, fields.text(request.request_id, "request id")
-        )
-        return wire.SubmitJobResponse(job_id=accepted.job_id, notes=accepted.notes)
+        request_id = fields.text(request.request_id, "request id")
+
+        async def submit() -> wire.SubmitJobResponse:
+            accepted = await self._ports.jobs.submit_job(request.job_toml, digest, request_id)
+            return wire.SubmitJobResponse(job_id=accepted.job_id, notes=accepted.notes)
+
+        return await self._answers.once(request, wire.SubmitJobResponse, submit)
 
     async def ListJobs(self, request: wire.ListJobsRequest, context: _Context) -> wire.ListJobsResponse:
         """Show all jobs in short."""
@@ -163,18 +184,33 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
 
     async def PauseJob(self, request: wire.PauseJobRequest, context: _Context) -> wire.PauseJobResponse:
         """Start no further rounds."""
-        await self._ports.jobs.pause_job(fields.text(request.job_id, "job"))
-        return wire.PauseJobResponse()
+        job = fields.text(request.job_id, "job")
+
+        async def pause() -> wire.PauseJobResponse:
+            await self._ports.jobs.pause_job(job)
+            return wire.PauseJobResponse()
+
+        return await self._answers.once(request, wire.PauseJobResponse, pause)
 
     async def ResumeJob(self, request: wire.ResumeJobRequest, context: _Context) -> wire.ResumeJobResponse:
         """Go on with a paused job."""
-        await self._ports.jobs.resume_job(fields.text(request.job_id, "job"))
-        return wire.ResumeJobResponse()
+        job = fields.text(request.job_id, "job")
+
+        async def resume() -> wire.ResumeJobResponse:
+            await self._ports.jobs.resume_job(job)
+            return wire.ResumeJobResponse()
+
+        return await self._answers.once(request, wire.ResumeJobResponse, resume)
 
     async def StopJob(self, request: wire.StopJobRequest, context: _Context) -> wire.StopJobResponse:
         """End a job."""
-        await self._ports.jobs.stop_job(fields.text(request.job_id, "job"))
-        return wire.StopJobResponse()
+        job = fields.text(request.job_id, "job")
+
+        async def stop() -> wire.StopJobResponse:
+            await self._ports.jobs.stop_job(job)
+            return wire.StopJobResponse()
+
+        return await self._answers.once(request, wire.StopJobResponse, stop)
 
     async def _detail(self, id_or_name: str) -> JobDetail:
         return await self._ports.jobs.job_detail(fields.text(id_or_name, "job"))

@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 from grpc import aio
 
 from coordinator.api.blob_stream import Part, send_blob, send_bytes
+from coordinator.daemon.turnstile import Place, Turnstile
 from coordinator.store.blobs.base import BlobStore, blob_missing
 from coordinator.store.staging import StagedUpload, Staging, UploadKey
-from coordinator.turnstile import Place, Turnstile
 from ravan.codec import fields
 from ravan.codec.chunks import ChunkSequence
 from ravan.codec.references import round_from_wire

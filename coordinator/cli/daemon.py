@@ -42,11 +42,11 @@ def init(folder: Path, hosts: tuple[str, ...], ca_certificate: Path | None, ca_k
 @config_option
 def serve(config_file: Path | None) -> None:
     """Run the coordinator until it is told to stop (SIGTERM or Ctrl-C)."""
-    from coordinator.quick_imports import quick_imports
+    from coordinator.daemon.quick_imports import quick_imports
 
     with quick_imports():
-        from coordinator.app import run_daemon
         from coordinator.config import load_config
+        from coordinator.daemon.app import run_daemon
 
     run_daemon(load_config(config_path(config_file)))
 

@@ -14,7 +14,7 @@ import click
 from coordinator.cli.connection import config_option, config_path
 
 if TYPE_CHECKING:
-    from coordinator.restoration import Restored
+    from coordinator.backup.restoration import Restored
 
 
 @click.group()
@@ -27,7 +27,7 @@ def db() -> None:
 def upgrade(config_file: Path | None) -> None:
     """Bring the database to this version's tables; the daemon must not be running."""
     from coordinator.config import DataFolder, load_config
-    from coordinator.data_lock import hold_data_folder_alone
+    from coordinator.daemon.data_lock import hold_data_folder_alone
     from coordinator.storage import records_place
     from coordinator.store.sql.store import open_store
 
@@ -49,7 +49,7 @@ def upgrade(config_file: Path | None) -> None:
 @config_option
 def backup(config_file: Path | None, file: Path, with_blobs: bool | None) -> None:
     """Write a backup into FILE while the daemon runs; keys and configuration are not in it."""
-    from coordinator.backups import write_backup
+    from coordinator.backup.archive import write_backup
     from coordinator.config import DataFolder, load_config
     from coordinator.enrolment.pki import load_pki
     from coordinator.storage import open_blobs, records_place
@@ -68,8 +68,8 @@ def backup(config_file: Path | None, file: Path, with_blobs: bool | None) -> Non
 @config_option
 def restore(config_file: Path | None, file: Path, replacing: bool) -> None:
     """Put a backup back; the daemon must not be running. Jobs that go on do so under new run ids."""
+    from coordinator.backup.restoration import restore_backup
     from coordinator.config import load_config
-    from coordinator.restoration import restore_backup
 
     restored = restore_backup(load_config(config_path(config_file)), file, replacing=replacing, now=time.time())
     for sentence in _describe(restored):

@@ -14,7 +14,7 @@ import click
 from coordinator.cli.connection import Connection, connection_options
 
 if TYPE_CHECKING:
-    from coordinator.exporting import Lineage
+    from coordinator.export.exporting import Lineage
     from coordinator.operator_client import OperatorClient
     from ravan.manifest.plan import JobPlan
     from ravan.wire.v1 import operator_service_pb2 as wire
@@ -45,7 +45,7 @@ def export(
     connection: Connection, job: str, layout: str, out: Path, base: str | None, rank: int | None, number: int | None
 ) -> None:
     """Write the newest version of JOB (id or name) into files, or that of a round."""
-    from coordinator.exporting import ExportFormat, export_job
+    from coordinator.export.exporting import ExportFormat, export_job
 
     merged = ExportFormat(layout) is ExportFormat.MERGED
     with tempfile.TemporaryDirectory() as scratch:
@@ -88,7 +88,7 @@ def _compare(
 
 
 def _lineage(found: wire.Job, number: int | None) -> Lineage:
-    from coordinator.exporting import Lineage
+    from coordinator.export.exporting import Lineage
 
     scored = _find_version(found, number)
     return Lineage(

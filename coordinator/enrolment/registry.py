@@ -99,11 +99,15 @@ class Registry:
         """Tell whether a connection has outlived its certificate, which TLS asks at the handshake alone."""
         return caller.role is Role.AGENT and self._clock.now() >= self._good_until.get(caller.serial, math.inf)
 
-    async def create_token(self, site: str, *, life_s: int = 0) -> tuple[str, float]:
-        """Return a join string and the time when it expires; raise ConfigError for a bad name or life."""
-        record, secret = make_token(site, life_s=life_s, now=self._clock.now())
-        await self._store.transact("create_token", lambda transaction: transaction.put_token(record))
+    async def create_token(self, site: str, *, life_s: int = 0, request_id: str = "") -> tuple[str, float]:
+        """Return a join string and the time when it expires; the same request id gets the same ones.
+
+        Raises ConfigError for a bad name or life, StateError (ALREADY_EXISTS) for an id of another site's.
+        """
         pki = self._keys.current()
+        key = pki.manifest_key.private_bytes_raw()
+        made, secret = make_token(site, life_s=life_s, now=self._clock.now(), key=key, request_id=request_id)
+        record = await self._store.transact("create_token", lambda transaction: _keep_first(transaction, made))
         invitation = Invitation(
             address=self._address,
             ca_certificate=pki.authority.certificate.public_bytes(Encoding.DER),
@@ -259,6 +263,21 @@ class Registry:
             for serial in (before.certificate_serial, before.previous_serial):
                 self._good_until.pop(serial, None)
         self._good_until |= good_until(site)
+
+
+def _keep_first(transaction: Transaction, made: TokenRecord) -> TokenRecord:
+    """Return the token that the same request has made before, if it has; else keep this one."""
+    first = transaction.get_token(made.token_id)
+    if first is None:
+        transaction.put_token(made)
+        return made
+    if first.site != made.site:
+        raise StateError(
+            f"The request id has made a token for {first.site}.",
+            reason=ErrorReason.ALREADY_EXISTS,
+            next_step="Make a new random id for each call.",
+        )
+    return first
 
 
 def _holds_key(site: SiteRecord, key: ec.EllipticCurvePublicKey) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import secrets
+from base64 import urlsafe_b64encode
 from dataclasses import replace
 
 from cryptography.hazmat.primitives import constant_time, hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from coordinator.store.records import TokenRecord
 from ravan.errors import ConfigError, ErrorReason, IdentityError
+from ravan.identity.statements import sha256, statement
 from ravan.ids import SITE_NAME, SiteId
 
 DEFAULT_LIFE_S = 24 * 3600
@@ -18,10 +21,15 @@ _ID_BYTES = 8
 _SECRET_BYTES = 32
 
 
-def make_token(site: str, *, life_s: int, now: float) -> tuple[TokenRecord, str]:
+def make_token(
+    site: str, *, life_s: int, now: float, key: bytes = b"", request_id: str = ""
+) -> tuple[TokenRecord, str]:
     """Make a token for a site; return its record and the secret, which is kept nowhere.
 
-    `life_s` of 0 means 24 hours. Raises ConfigError (CONFIG_INVALID) for a bad name or life.
+    `life_s` of 0 means 24 hours. A request id has id and secret follow from it and from the coordinator's
+    secret `key`, so that the call can be repeated; without one they are random.
+
+    Raises ConfigError (CONFIG_INVALID) for a bad name or life.
     """
     if not SITE_NAME.fullmatch(site):
         raise ConfigError(
@@ -35,10 +43,10 @@ def make_token(site: str, *, life_s: int, now: float) -> tuple[TokenRecord, str]
             reason=ErrorReason.CONFIG_INVALID,
             next_step="Use a time between one second and 30 days, such as `--ttl 24h`.",
         )
-    token_id, secret = secrets.token_hex(_ID_BYTES), secrets.token_urlsafe(_SECRET_BYTES)
+    token_id, secret = _draw(key, request_id)
     record = TokenRecord(
         token_id=token_id,
-        secret_hash=_hash(b"ravan/v1/token-secret", token_id.encode(), secret.encode()),
+        secret_hash=sha256(statement(b"ravan/v1/token-secret", token_id.encode(), secret.encode())),
         site=SiteId(site),
         created_at=now,
         expires_at=now + (life_s or DEFAULT_LIFE_S),
@@ -46,9 +54,18 @@ def make_token(site: str, *, life_s: int, now: float) -> tuple[TokenRecord, str]
     return record, secret
 
 
+def _draw(key: bytes, request_id: str) -> tuple[str, str]:
+    """Return id and secret; where there is a request id HKDF-SHA256 (RFC 5869, no salt) of the key gives both."""
+    drawn = secrets.token_bytes(_ID_BYTES + _SECRET_BYTES)
+    if request_id:
+        info = statement(b"ravan/v1/token", request_id.encode())
+        drawn = HKDF(algorithm=hashes.SHA256(), length=len(drawn), salt=None, info=info).derive(key)
+    return drawn[:_ID_BYTES].hex(), urlsafe_b64encode(drawn[_ID_BYTES:]).rstrip(b"=").decode()
+
+
 def hash_keys(tls_key: bytes, identity_key: bytes) -> bytes:
     """Return what a used token remembers of the two public keys (SubjectPublicKeyInfo DER, raw Ed25519)."""
-    return _hash(b"ravan/v1/token-keys", tls_key, identity_key)
+    return sha256(statement(b"ravan/v1/token-keys", tls_key, identity_key))
 
 
 def redeem_token(record: TokenRecord | None, *, secret: str, keys_hash: bytes, now: float) -> TokenRecord:
@@ -77,15 +94,8 @@ def used_token(site: SiteId) -> IdentityError:
 
 
 def _is_secret(record: TokenRecord, secret: str) -> bool:
-    offered = _hash(b"ravan/v1/token-secret", record.token_id.encode(), secret.encode())
+    offered = sha256(statement(b"ravan/v1/token-secret", record.token_id.encode(), secret.encode()))
     return constant_time.bytes_eq(offered, record.secret_hash)
-
-
-def _hash(label: bytes, *parts: bytes) -> bytes:
-    digest = hashes.Hash(hashes.SHA256())
-    for part in (label, *parts):
-        digest.update(len(part).to_bytes(4, "big") + part)
-    return digest.finalize()
 
 
 def _refused(sentence: str, reason: ErrorReason, site: str) -> IdentityError:

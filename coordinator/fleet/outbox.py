@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
+from coordinator.daemon.turnstile import Turnstile
 from coordinator.store.base import Store, Transaction
-from coordinator.turnstile import Turnstile
 from ravan.ids import JobId, SiteId
 from ravan.manifest.instructions import Instruction, Numbered
 

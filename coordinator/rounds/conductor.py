@@ -74,7 +74,7 @@ class Conductor:
     # Operators
 
     async def submit_job(self, job_toml: str, evaluation_digest: Digest, request_id: str) -> Accepted:
-        """Check a job and start it; the same request id gets the first answer, without its notes."""
+        """Check a job and start it; after a crash before its answer was kept, the same request id finds the job."""
         async with self._submitting:
             known = await self._read("find_job", lambda transaction: transaction.find_job_by_request(request_id))
             if known is not None:

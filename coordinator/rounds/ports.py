@@ -1,4 +1,4 @@
-"""What the rounds' shell needs of others, as protocols; tests bring their own, `coordinator.app` the real ones."""
+"""What the rounds' shell needs of others, as protocols: tests bring their own, the daemon the real ones."""
 
 from __future__ import annotations
 

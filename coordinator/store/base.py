@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from coordinator.leases.lease import Lease
 from coordinator.store.records import (
+    AnswerRecord,
     JobProfileRecord,
     JobRecord,
     ModelRecord,
@@ -80,6 +81,12 @@ class Transaction(Protocol):
 
         Preparation instructions (round 0) go only when `before_round` is None.
         """
+        ...
+
+    def put_answer(self, answer: AnswerRecord) -> None: ...
+    def get_answer(self, request_id: str) -> AnswerRecord | None: ...
+    def drop_answers(self, *, before: float) -> None:
+        """Forget answers that were given before this time."""
         ...
 
     def begin_timeline(self, timeline: bytes, at: float) -> None:

@@ -49,6 +49,18 @@ class SiteRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRecord:
+    """What a call that changed something was answered, for its repetitions."""
+
+    request_id: str
+    call_hash: bytes
+    """SHA-256 of method and request: another call may not use the id."""
+    answer: bytes
+    """The response, serialised; nothing secret."""
+    answered_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecord:
     """A base model that was taken in."""
 

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from coordinator.config import CoordinatorFile, DataFolder
-from coordinator.data_lock import join_data_folder
+from coordinator.daemon.data_lock import join_data_folder
 from coordinator.enrolment.pki import load_pki
 from coordinator.evaluation.pool import ModelWorker
 from coordinator.jobs.workshop import LocalWorkshop

@@ -11,8 +11,8 @@ from typing import Any
 
 from grpc import aio
 
-from coordinator.app import Daemon, Stores
 from coordinator.config import CoordinatorFile, DataFolder
+from coordinator.daemon.app import Daemon, Stores
 from coordinator.enrolment.pki import create_pki
 from coordinator.metrics.catalog import Catalog
 from coordinator.operator_client import OperatorClient, local_endpoint

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from coordinator.store.records import (
+    AnswerRecord,
     DropRecord,
     EntryKind,
     JobProfileRecord,
@@ -60,6 +61,16 @@ def site_from_row(row: Row) -> SiteRecord:
         "previous_expires_at": row["previous_expires_at"] or 0.0,
     }
     return SiteRecord(**{**row, "hardware": hardware, **later})
+
+
+def answer_to_row(answer: AnswerRecord) -> Row:
+    """Convert an answer."""
+    return asdict(answer)
+
+
+def answer_from_row(row: Row) -> AnswerRecord:
+    """Read an answer."""
+    return AnswerRecord(**row)
 
 
 def model_to_row(model: ModelRecord) -> Row:

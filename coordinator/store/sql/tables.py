@@ -155,6 +155,15 @@ TIMELINES: Final = Table(
 )
 """The newest row names the database as it goes on since it was made or last restored."""
 
+ANSWERS: Final = Table(
+    "answers",
+    METADATA,
+    Column("request_id", Text, primary_key=True),
+    Column("call_hash", LargeBinary, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    Column("answered_at", Float, nullable=False),
+)
+
 PASSING: Final = "passing"
 """Marks tables that tell of the moment: no backup has them, and a restore leaves them as they are."""
 

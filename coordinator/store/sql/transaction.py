@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select, Table, bindparam, delete, select
 from sqlalchemy.dialects import sqlite
 
 from coordinator.store.records import (
+    AnswerRecord,
     JobProfileRecord,
     JobRecord,
     ModelRecord,
@@ -21,6 +22,7 @@ from coordinator.store.records import (
 from coordinator.store.sql import rows
 from coordinator.store.sql.leasing import LeaseStatements
 from coordinator.store.sql.tables import (
+    ANSWERS,
     INSTRUCTIONS,
     JOB_PROFILES,
     JOBS,
@@ -171,6 +173,19 @@ class SqlTransaction(LeaseStatements):
         if site is not None:
             given["site"] = site
         self.connection.execute(_drop_instructions(tuple(given)), given)
+
+    def put_answer(self, answer: AnswerRecord) -> None:
+        """Insert or replace by request id."""
+        self._put(ANSWERS, rows.answer_to_row(answer))
+
+    def get_answer(self, request_id: str) -> AnswerRecord | None:
+        """Return the answer to the call of this id."""
+        row = self._first(select(ANSWERS).where(ANSWERS.c.request_id == request_id))
+        return None if row is None else rows.answer_from_row(row)
+
+    def drop_answers(self, *, before: float) -> None:
+        """Forget answers that were given before this time."""
+        self.connection.execute(delete(ANSWERS).where(ANSWERS.c.answered_at < before))
 
     def begin_timeline(self, timeline: bytes, at: float) -> None:
         """Name the database anew; later times win."""

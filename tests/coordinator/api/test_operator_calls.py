@@ -16,11 +16,13 @@ from grpc import aio
 from running_coordinator import RunningCoordinator, agent_channel, running_coordinator
 from structlog.testing import capture_logs
 
+from edge_agent.identity.enrol import enrol
 from ravan.codec import enums
 from ravan.errors import ErrorReason, IdentityError, ModelError, ProtocolError, RavanError, StateError, TransferError
 from ravan.manifest.phases import DropReason, SiteState
 from ravan.rpc.status import error_from_rpc
 from ravan.wire.v1 import hardware_pb2
+from ravan.wire.v1 import operator_service_pb2 as operator_wire
 from ravan.wire.v1 import site_service_pb2 as wire
 
 FIRST, SECOND = b"a" * 16, b"b" * 16
@@ -219,3 +221,31 @@ async def test_stopping_ends_watch_streams_in_order(tmp_path: Path) -> None:
             await stream.read()
             await hq.daemon.stop()
             assert await stream.read() is aio.EOF
+
+
+async def test_a_repeated_call_for_a_token_gets_the_first_join_string(hq: RunningCoordinator) -> None:
+    request = operator_wire.CreateTokenRequest(site="plant-1", ttl_s=600, request_id="r1")
+    first, again = [await hq.operator._stub.CreateToken(request, timeout=CALL_S) for _ in range(2)]
+    assert first == again
+    for other in (
+        operator_wire.CreateTokenRequest(site="plant-1", ttl_s=600, request_id="r2"),
+        operator_wire.CreateTokenRequest(site="plant-1", ttl_s=600),
+    ):
+        assert (await hq.operator._stub.CreateToken(other, timeout=CALL_S)).join_string != first.join_string
+    with pytest.raises(aio.AioRpcError) as caught:
+        await hq.operator._stub.CreateToken(
+            operator_wire.CreateTokenRequest(site="plant-2", request_id="r1"), timeout=CALL_S
+        )
+    assert reason_of(caught.value) is ErrorReason.ALREADY_EXISTS
+
+
+async def test_a_late_repetition_of_a_revocation_leaves_the_site_that_enrolled_since(hq: RunningCoordinator) -> None:
+    await hq.enrol("plant-1")
+    request = operator_wire.RevokeSiteRequest(name="plant-1", request_id="r1")
+    await hq.operator._stub.RevokeSite(request, timeout=CALL_S)
+    token = await hq.operator.create_token("plant-1")
+    await enrol(token.join_string, hq.folder / "agent-anew")
+    await hq.operator._stub.RevokeSite(request, timeout=CALL_S)
+    assert await state_of(hq, "plant-1") is SiteState.OFFLINE
+    await hq.operator.revoke_site("plant-1")
+    assert await state_of(hq, "plant-1") is SiteState.REVOKED

@@ -16,8 +16,8 @@ from postgres_server import PostgresServer, postgres
 from running_coordinator import agent_channel, configure
 from test_operator_calls import CALL_S, FIRST, MACHINE
 
-from coordinator.app import Daemon, Stores
 from coordinator.config import DataFolder
+from coordinator.daemon.app import Daemon, Stores
 from coordinator.enrolment.pki import Pki, create_pki, issue_peer, load_operator
 from coordinator.leases.lease import ROUNDS
 from coordinator.metrics.catalog import Catalog

@@ -13,8 +13,8 @@ from coordinator_process import Headquarters, found, run, serving
 from object_server import ObjectServer, objects
 from postgres_server import PostgresServer, postgres
 
+from coordinator.backup.restoration import Restored
 from coordinator.cli.database import _describe
-from coordinator.restoration import Restored
 
 __all__ = ["objects", "postgres"]
 
@@ -89,7 +89,7 @@ def test_a_server_s_password_is_in_no_output(headquarters: Headquarters) -> None
 
 
 def test_the_daemon_loads_no_driver_that_its_configuration_does_not_ask_for() -> None:
-    code = "import sys, coordinator.app; print({'psycopg', 'obstore', 'alembic', 'torch'} & set(sys.modules))"
+    code = "import sys, coordinator.daemon.app; print({'psycopg', 'obstore', 'alembic', 'torch'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+from base64 import urlsafe_b64decode
+
 import pytest
 
 from coordinator.enrolment.tokens import hash_keys, make_token, redeem_token
@@ -97,3 +101,24 @@ def test_bad_names_and_lives_are_refused(site: str, life_s: int) -> None:
 
 def test_the_key_hash_separates_its_parts() -> None:
     assert hash_keys(b"ab", b"c") != hash_keys(b"a", b"bc")
+
+
+def test_id_and_secret_of_a_request_are_hkdf_of_the_coordinators_key() -> None:
+    record, secret = make_token("plant-7", life_s=600, now=NOW, key=b"k" * 32, request_id="call 1")
+    # RFC 5869, 2.2 and 2.3, from HMAC alone
+    extracted = hmac.digest(bytes(32), b"k" * 32, hashlib.sha256)
+    info = b"\x00\x00\x00\x0eravan/v1/token" + b"\x00\x00\x00\x06call 1"
+    first = hmac.digest(extracted, info + b"\x01", hashlib.sha256)
+    second = hmac.digest(extracted, first + info + b"\x02", hashlib.sha256)
+    drawn = (first + second)[:40]
+    assert record.token_id == drawn[:8].hex()
+    assert urlsafe_b64decode(secret + "=") == drawn[8:]
+    assert redeem_token(record, secret=secret, keys_hash=KEYS, now=NOW).site == "plant-7"
+
+
+def test_other_requests_and_other_coordinators_make_other_tokens() -> None:
+    made = [
+        make_token("plant-7", life_s=600, now=NOW, key=key, request_id=request_id)
+        for key, request_id in ((b"k" * 32, "1"), (b"k" * 32, "2"), (b"l" * 32, "1"), (b"k" * 32, ""), (b"k" * 32, ""))
+    ]
+    assert len({record.token_id for record, _ in made}) == len({secret for _, secret in made}) == len(made)

@@ -153,7 +153,7 @@ async def test_the_process_ends_when_the_daemon_is_killed(tmp_path: Path) -> Non
 
 def test_the_daemon_side_imports_no_torch() -> None:
     code = (
-        "import sys, coordinator.evaluation.pool, coordinator.jobs.submission, coordinator.exporting, "
+        "import sys, coordinator.evaluation.pool, coordinator.jobs.submission, coordinator.export.exporting, "
         "coordinator.aggregation.committing, coordinator.aggregation.unmasking; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'peft')))"
     )

@@ -25,7 +25,7 @@ from stored_values import (
 
 from coordinator.leases.lease import ROUNDS, Lease
 from coordinator.store.base import Store, Transaction
-from coordinator.store.records import EntryKind, RoundEntry
+from coordinator.store.records import AnswerRecord, EntryKind, RoundEntry
 from coordinator.store.sql.store import MEMORY, SqlStore, open_store
 from coordinator.work.tasks import TaskKind, TaskState, new_task
 from ravan.ids import JobId, SiteId
@@ -105,6 +105,17 @@ async def test_open_tokens_are_the_unused_ones(store: Store) -> None:
 
     await store.transact("write", write)
     assert await store.transact("read", lambda t: t.list_open_tokens()) == [token("early", 2.0), token("late", 3.0)]
+
+
+async def test_answers_are_found_by_request_until_they_are_dropped(store: Store) -> None:
+    old = AnswerRecord(request_id="r1", call_hash=b"1" * 32, answer=b"", answered_at=1.0)
+    new = AnswerRecord(request_id="r2", call_hash=b"2" * 32, answer=b"\x00answer", answered_at=2.0)
+    assert await store.transact("read", lambda t: t.get_answer("r1")) is None
+    await store.transact("write", lambda t: t.put_answer(old))
+    await store.transact("write", lambda t: t.put_answer(new))
+    assert await store.transact("read", lambda t: (t.get_answer("r1"), t.get_answer("r2"))) == (old, new)
+    await store.transact("drop", lambda t: t.drop_answers(before=2.0))
+    assert await store.transact("read", lambda t: (t.get_answer("r1"), t.get_answer("r2"))) == (None, new)
 
 
 async def test_a_job_is_found_by_id_then_by_its_newest_name(store: Store) -> None:

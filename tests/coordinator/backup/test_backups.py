@@ -16,12 +16,12 @@ from job_plans import plan_of
 from object_server import objects
 from postgres_server import PostgresServer, postgres
 
-from coordinator.backups import write_backup
+from coordinator.backup.archive import write_backup
+from coordinator.backup.restoration import Restored, merge_sites, restore_backup
 from coordinator.config import CoordinatorFile, DataFolder, load_config
-from coordinator.data_lock import hold_data_folder
+from coordinator.daemon.data_lock import hold_data_folder
 from coordinator.enrolment.pki import load_pki
 from coordinator.founding import found_coordinator
-from coordinator.restoration import Restored, merge_sites, restore_backup
 from coordinator.rounds.signing import Signatory
 from coordinator.storage import open_blobs, records_place
 from coordinator.store.base import Transaction

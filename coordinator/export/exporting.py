@@ -11,7 +11,7 @@ from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from coordinator.merging import write_merged
+from coordinator.export.merging import write_merged
 from ravan.adapters.export import export_peft
 from ravan.adapters.state import decode_state
 from ravan.codec.documents import model_digest

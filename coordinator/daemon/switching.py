@@ -8,7 +8,7 @@ from coordinator.api.peer import PeerServicer
 from coordinator.api.relaying import LeaderLink, Relay
 from coordinator.api.switchboard import Handlers, Switchboard, handlers_of
 from coordinator.api.transfer import TransferServicer, UploadPort
-from coordinator.term import Household
+from coordinator.daemon.term import Household
 from ravan.ids import Digest
 from ravan.rpc.guard import GuardPolicy
 from ravan.wire.v1 import (

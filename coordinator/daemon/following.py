@@ -8,6 +8,7 @@ from typing import Final
 
 from coordinator.api.operator import OperatorPorts, OperatorServicer
 from coordinator.api.switchboard import Handler, handlers_of
+from coordinator.daemon.term import Household
 from coordinator.enrolment.registry import Registry
 from coordinator.enrolment.succession import good_until
 from coordinator.fleet.fleet import Fleet
@@ -15,7 +16,6 @@ from coordinator.fleet.outbox import Outbox
 from coordinator.fleet.presence import Patience
 from coordinator.rounds.recorded import RecordedJobs
 from coordinator.store.base import Store
-from coordinator.term import Household
 from ravan.clock import Clock
 from ravan.identity.certificates import Caller, Role
 from ravan.manifest.plan import JobPlan

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from coordinator.backups import Backup, open_backup
+from coordinator.backup.archive import Backup, open_backup
 from coordinator.config import CoordinatorFile, DataFolder
-from coordinator.data_lock import hold_data_folder_alone
+from coordinator.daemon.data_lock import hold_data_folder_alone
 from coordinator.enrolment.pki import load_pki
 from coordinator.rounds.signing import Signatory
 from coordinator.rounds.storing import interrupted

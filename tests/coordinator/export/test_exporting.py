@@ -22,7 +22,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from coordinator.exporting import LINEAGE_FILE, ExportFormat, Lineage, export_job
+from coordinator.export.exporting import LINEAGE_FILE, ExportFormat, Lineage, export_job
 from ravan.adapters.model import inject
 from ravan.adapters.state import block_shapes, decode_state, encode_state
 from ravan.codec.documents import model_digest

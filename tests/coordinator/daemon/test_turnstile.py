@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from coordinator.turnstile import Place, Turnstile
+from coordinator.daemon.turnstile import Place, Turnstile
 
 FOR_EVER_S = 3600.0
 SOON_S = 0.01

@@ -19,17 +19,19 @@ import structlog
 from coordinator.api.relaying import LeaderLink
 from coordinator.api.switchboard import Switchboard
 from coordinator.config import CoordinatorFile, DataFolder, server_files
-from coordinator.data_lock import hold_data_folder, share_data_folder, workers_are_there
+from coordinator.daemon.data_lock import hold_data_folder, share_data_folder, workers_are_there
+from coordinator.daemon.following import Following
+from coordinator.daemon.listening import Listeners
+from coordinator.daemon.switching import connect_services
+from coordinator.daemon.term import Household, Term
 from coordinator.enrolment.live_keys import LiveKeys
 from coordinator.enrolment.pki import issue_peer
 from coordinator.enrolment.registry import Registry
 from coordinator.evaluation.pool import ModelWorker
-from coordinator.following import Following
 from coordinator.jobs.workshop import LocalWorkshop
 from coordinator.leases.keeper import TERM_S, LeaseKeeper, process_name
 from coordinator.leases.lease import ROUNDS, Claim, Lease
 from coordinator.leases.succession import Succession
-from coordinator.listening import Listeners
 from coordinator.metrics.catalog import Catalog
 from coordinator.metrics.census import Census, Expiries
 from coordinator.metrics.disk import DiskUse
@@ -39,8 +41,6 @@ from coordinator.storage import open_blobs, records_place
 from coordinator.store.blobs.base import OwnedBlobs
 from coordinator.store.sql.store import SqlStore, open_store
 from coordinator.store.staging import Staging
-from coordinator.switching import connect_services
-from coordinator.term import Household, Term
 from ravan.clock import SystemClock
 from ravan.heap import give_back_at_once, share_arenas
 from ravan.identity.certificates import Caller, describe_authority

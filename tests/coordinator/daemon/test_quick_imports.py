@@ -13,9 +13,9 @@ def _printed(code: str) -> str:
 def test_the_daemon_reads_no_arithmetic_before_it_computes() -> None:
     code = (
         "import sys\n"
-        "from coordinator.quick_imports import quick_imports\n"
+        "from coordinator.daemon.quick_imports import quick_imports\n"
         "with quick_imports():\n"
-        "    import coordinator.app\n"
+        "    import coordinator.daemon.app\n"
         "print({'numpy', 'PIL', 'safetensors', 'rich', 'ravan.secagg.coordinator'} & set(sys.modules))"
     )
     assert _printed(code) == "set()"
@@ -24,7 +24,7 @@ def test_the_daemon_reads_no_arithmetic_before_it_computes() -> None:
 def test_afterwards_garbage_is_collected_and_rich_is_there() -> None:
     code = (
         "import gc\n"
-        "from coordinator.quick_imports import quick_imports\n"
+        "from coordinator.daemon.quick_imports import quick_imports\n"
         "with quick_imports():\n"
         "    during = gc.isenabled()\n"
         "import rich\n"
@@ -36,7 +36,7 @@ def test_afterwards_garbage_is_collected_and_rich_is_there() -> None:
 def test_a_process_that_has_rich_keeps_it() -> None:
     code = (
         "import sys, rich\n"
-        "from coordinator.quick_imports import quick_imports\n"
+        "from coordinator.daemon.quick_imports import quick_imports\n"
         "with quick_imports():\n"
         "    during = sys.modules['rich'] is rich\n"
         "print(during, sys.modules['rich'] is rich)"

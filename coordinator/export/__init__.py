@@ -1,0 +1,1 @@
+"""Committed versions as files for use elsewhere."""
