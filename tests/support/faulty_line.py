@@ -2,6 +2,7 @@
 
 line.delay_s, line.bytes_per_s     everything takes longer
 line.cut_after(count)              both ends are cut off once so many more bytes have gone up
+line.cut_answer(size)             both ends are cut off instead of the next so many bytes that come down at once
 line.stall(), line.flow()          nothing moves, and both ends stay connected
 line.reset()                       both ends are reset now (RST)
 line.repeat()                      another connection sends again what the last one sent
@@ -53,6 +54,7 @@ class FaultyLine:
         """Connections that sent again what another had sent, and were ended by the server."""
         self._port = port
         self._counts: list[int] = []
+        self._answer_size = 0
         self._flows = asyncio.Event()
         self._flows.set()
         self._open: list[_Connection] = []
@@ -73,12 +75,16 @@ class FaultyLine:
 
     def heal(self) -> None:
         """Be sound again."""
-        self.delay_s, self.bytes_per_s, self._counts = 0.0, 0, []
+        self.delay_s, self.bytes_per_s, self._counts, self._answer_size = 0.0, 0, [], 0
         self._flows.set()
 
     def cut_after(self, *counts: int) -> None:
         """Cut what is connected when so many further bytes have gone up; then count for the next cut."""
         self._counts = list(counts)
+
+    def cut_answer(self, size: int) -> None:
+        """Cut what is connected instead of passing on the next piece of at least this size that comes down."""
+        self._answer_size = size
 
     def stall(self) -> None:
         """Move nothing on."""
@@ -127,7 +133,7 @@ class FaultyLine:
         with suppress(OSError):
             while data := await source.read(PIECE):
                 await self._hold_up(len(data))
-                if is_up and self._is_cut_by(data, connection):
+                if self._is_cut_by(data, connection) if is_up else self._is_cut_answer(data):
                     break
                 target.write(data)
                 await target.drain()
@@ -153,3 +159,10 @@ class FaultyLine:
                 return True
         self.bytes_up += len(data)
         return False
+
+    def _is_cut_answer(self, data: bytes) -> bool:
+        is_cut = 0 < self._answer_size <= len(data)
+        if is_cut:
+            self._answer_size = 0
+            self.cuts += 1
+        return is_cut

@@ -7,15 +7,18 @@ import json
 import shutil
 import struct
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from faulty_line import FaultyLine
 from grpc import aio
 from running_coordinator import RunningCoordinator, agent_channel, running_coordinator
 from structlog.testing import capture_logs
 
+from coordinator.operator_client import OperatorClient
 from edge_agent.identity.enrol import enrol
 from ravan.codec import enums
 from ravan.errors import ErrorReason, IdentityError, ModelError, ProtocolError, RavanError, StateError, TransferError
@@ -249,3 +252,16 @@ async def test_a_late_repetition_of_a_revocation_leaves_the_site_that_enrolled_s
     assert await state_of(hq, "plant-1") is SiteState.OFFLINE
     await hq.operator.revoke_site("plant-1")
     assert await state_of(hq, "plant-1") is SiteState.REVOKED
+
+
+async def test_a_change_whose_answer_is_lost_is_asked_for_again_and_done_once(hq: RunningCoordinator) -> None:
+    near = hq.operator._endpoint
+    line = FaultyLine(near.port)
+    async with line.serve() as port, OperatorClient(replace(near, port=port)) as operator:
+        await operator.list_models()
+        line.cut_answer(400)  # a join string is longer, and what HTTP/2 says between calls is shorter
+        answer = await operator.create_token("plant-1")
+        assert line.cuts == 1
+    tokens = await hq.daemon._store.transact("read", lambda transaction: transaction.list_open_tokens())
+    assert [token.site for token in tokens] == ["plant-1"]
+    await enrol(answer.join_string, hq.folder / "agent-plant-1")
