@@ -157,7 +157,9 @@ class Client:
         with self.watch.running():
             bundles = bundles_of(self.roster.bundles, self.index)
             deltas = self._deltas()
-            self.quantised = quantise_update(self.assignment, bundles, deltas, NOTHING_LEARNT, rounding_source())
+            self.quantised = quantise_update(
+                self.assignment, bundles, deltas, NOTHING_LEARNT, rounding_source(os.urandom(16))
+            )
             payload = mask_vectors(last(self.machine.deliver(delivery), Mask).job, self.quantised)
             sha256 = Digest(hashlib.sha256(payload).digest())
             header = last(self.machine.masked(sha256, len(payload)), Upload).header

@@ -8,7 +8,6 @@ import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 import structlog
 
@@ -18,6 +17,7 @@ from edge_agent.hardware.probe import HardwareProbe, training_threads
 from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.identity.lock import hold_identity
 from edge_agent.secure.keeping import QuantisedKeeper
+from edge_agent.secure.notes import PROCESS_ID_BYTES, find_left_round
 from edge_agent.session.acceptance import SiteTerms
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from edge_agent.session.activity import ActivityBoard
@@ -29,6 +29,7 @@ from edge_agent.session.ledger import RoundLedger
 from edge_agent.session.machine import SessionMachine
 from edge_agent.session.renewals import Renewals
 from edge_agent.session.round_desk import RoundDesk, RoundSettings
+from edge_agent.session.round_training import RoundTraining
 from ravan.clock import SystemClock
 from ravan.heap import give_back_at_once
 from ravan.identity.keyfiles import make_private_folder
@@ -36,8 +37,6 @@ from ravan.identity.keys import raw_public
 from ravan.version import VERSION
 
 log = structlog.stdlib.get_logger(__name__)
-
-_PROCESS_ID_BYTES: Final = 16
 
 
 def run_agent(config: AgentFile, keep_quantised: Path | None) -> None:
@@ -74,11 +73,13 @@ def build_session(
     config: AgentFile, identity: Identity, coordinator: Coordinator, keep_quantised: Path | None
 ) -> AgentSession:
     """Join all parts of a session; must run on the session's event loop."""
-    process_id, clock = os.urandom(_PROCESS_ID_BYTES), SystemClock()
-    state_dir = config.agent.state_dir
+    clock, state_dir = SystemClock(), config.agent.state_dir
     rounds_dir = state_dir / "rounds"
-    # An earlier process's rounds are not continued, so nothing there is of use to anybody.
-    shutil.rmtree(rounds_dir, ignore_errors=True)
+    left = find_left_round(rounds_dir)
+    if left is None:
+        shutil.rmtree(rounds_dir, ignore_errors=True)
+    # Whoever goes on with a round is for the coordinator the one that began it.
+    process_id = os.urandom(PROCESS_ID_BYTES) if left is None else left.process_id
     make_private_folder(state_dir)
     ledger = RoundLedger(state_dir / "rounds.json")
     acquaintances = AcquaintanceFile(state_dir)
@@ -96,6 +97,7 @@ def build_session(
         limits=limits,
     )
     settings = RoundSettings(
+        process_id=process_id,
         identity_key=identity.identity_key,
         minimum_bundle_threshold=config.policy.minimum_bundle_threshold,
         folder=rounds_dir,
@@ -106,16 +108,18 @@ def build_session(
         settings=settings,
         coordinator=coordinator,
         jobs=jobs,
+        training=RoundTraining(jobs, limits, board, checkpoint_s=config.agent.checkpoint_s),
         downloads=downloads,
         uploads=coordinator.uploads(),
         lane=lane,
         board=board,
-        limits=limits,
     )
     return AgentSession(
         process_id=process_id,
         manifest_key=identity.manifest_key,
-        machine=SessionMachine(site_terms(config, identity), ledger.rounds),
+        machine=SessionMachine(
+            site_terms(config, identity), ledger.rounds, left.reference if left is not None else None
+        ),
         ledger=ledger,
         acquaintances=acquaintances,
         coordinator=coordinator,

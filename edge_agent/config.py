@@ -52,6 +52,8 @@ class AgentTable(BaseModel):
     """Most memory of the agent in MiB; 0 leaves it to the system's own limits."""
     upload_kib_per_s: int = Field(default=0, ge=0)
     """Most KiB a second that uploads may take; 0 means no limit."""
+    checkpoint_s: int = Field(default=30, ge=1, le=3600)
+    """Seconds between two checkpoints of training, which a power failure costs at most."""
 
 
 class PolicyTable(BaseModel):
@@ -182,6 +184,8 @@ SAMPLE: Final = """\
 # ram_limit_mb = 0
 # Most KiB a second that uploads may take. 0 means no limit.
 # upload_kib_per_s = 0
+# Seconds between two checkpoints of training. After a power failure training goes on from the last one.
+# checkpoint_s = 30
 
 [policy]
 # Least number of sites whose updates are added up before anybody sees the sum. At least 3.

@@ -27,10 +27,17 @@ from ravan.secagg.vectors import NO_SCORES, QuantisedBlock, assemble
 _CHUNK: Final = 1 << 15
 """Values that are rounded at once, so that float64 copies stay in the cache."""
 
+_ROUNDING: Final = 1
+"""Keeps rounding apart from all else that the same seed may serve."""
 
-def rounding_source() -> np.random.Generator:
-    """Return a fast generator for stochastic rounding, seeded by the operating system."""
-    return np.random.Generator(np.random.SFC64())
+
+def rounding_source(seed: bytes) -> np.random.Generator:
+    """Return a fast generator for stochastic rounding; `seed` is of the operating system and new for each update.
+
+    Whoever has to round an update again, since nothing of the first time is left, rounds it the same way.
+    """
+    sequence = np.random.SeedSequence(int.from_bytes(seed, "big"), spawn_key=(_ROUNDING,))
+    return np.random.Generator(np.random.SFC64(sequence))
 
 
 def quantise_update(

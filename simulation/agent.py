@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from edge_agent.hardware.limits import LimitReader
 from edge_agent.identity.enrol import enrol
 from edge_agent.identity.keystore import Identity
 from edge_agent.session.acceptance import SiteTerms
@@ -29,7 +28,7 @@ from ravan.identity.keyfiles import make_private_folder
 from ravan.identity.keys import raw_public
 from ravan.manifest.assignment import BUNDLE_FLOOR
 from ravan.manifest.liveness import Heartbeat
-from simulation.desks import Gate, LightJobs, LightProbe, LightRounds
+from simulation.desks import Gate, LightJobs, LightProbe, LightRounds, LightTraining
 from simulation.faults import DropOuts
 from simulation.steps import Step
 
@@ -140,10 +139,9 @@ class LightAgent:
         ledger, lane, jobs = RoundLedger(state_dir / "rounds.json"), Lane(), LightJobs()
         board = ActivityBoard(process_id, asyncio.get_running_loop())
         rounds = LightRounds(
-            number=self._number,
             gate=self._gate_of(power_cut),
-            on_update=lambda round_number: self._notes.updated(self.site, round_number),
             settings=RoundSettings(
+                process_id=process_id,
                 identity_key=identity.identity_key,
                 minimum_bundle_threshold=BUNDLE_FLOOR,
                 folder=state_dir / "rounds",
@@ -152,11 +150,11 @@ class LightAgent:
             ),
             coordinator=coordinator,
             jobs=jobs,
+            training=LightTraining(self._number, lambda round_number: self._notes.updated(self.site, round_number)),
             downloads=coordinator.downloads(self._folder / "blobs"),
             uploads=coordinator.uploads(),
             lane=lane,
             board=board,
-            limits=LimitReader(),
         )
         return AgentSession(
             process_id=process_id,

@@ -15,7 +15,8 @@ from edge_agent.secure.offer import UnmaskedUpdate
 from edge_agent.session.effects import DealShares, RevealShares, SignSurvivorSet, StartTraining, UploadMasked
 from edge_agent.session.job_desk import JobDesk, PreparedJob
 from edge_agent.session.round_desk import RoundDesk
-from ravan.ids import Digest
+from edge_agent.session.round_training import RoundFolder, RoundTraining
+from ravan.ids import BlockId, Digest
 from ravan.manifest.plan import JobPlan
 from ravan.manifest.profile import HardwareProfile, JobProfile, LimitSource
 from ravan.version import VERSION
@@ -83,14 +84,12 @@ class LightJobs(JobDesk):
 
 
 class LightRounds(RoundDesk):
-    """Rounds with an update that is made up, and a gate before every step."""
+    """Rounds with a gate before every step."""
 
-    def __init__(self, *, number: int, gate: Gate, on_update: Callable[[int], None], **parts: Any) -> None:
-        """Be site `number`; `on_update` hears of each round that an update was made for; `parts` are `RoundDesk`'s."""
+    def __init__(self, *, gate: Gate, **parts: Any) -> None:
+        """Take `RoundDesk`'s parts."""
         super().__init__(**parts)
-        self._site_number = number
         self._gate = gate
-        self._on_update = on_update
 
     async def train(self, effect: StartTraining) -> None:
         """Make an update up and advertise."""
@@ -117,14 +116,28 @@ class LightRounds(RoundDesk):
         await self._gate(Step.REVEAL, effect.round.round_number)
         await super().reveal(effect)
 
-    def _train(
+
+class LightTraining(RoundTraining):
+    """Training that is made up."""
+
+    def __init__(self, number: int, on_update: Callable[[int], None]) -> None:
+        """Be site `number`; `on_update` hears of each round that an update was made for."""
+        self._site_number = number
+        self._on_update = on_update
+
+    def check(self, job: PreparedJob, blocks: frozenset[BlockId]) -> None:
+        """Accept whatever it is."""
+
+    def run(
         self,
         job: PreparedJob,
         version: Path,  # noqa: ARG002 - the update depends on the version's name alone
         effect: StartTraining,
+        folder: RoundFolder,  # noqa: ARG002 - nothing took long enough to be kept
         offer: UnmaskedUpdate | None,
         cancelled: threading.Event,  # noqa: ARG002 - there is nothing to call off
     ) -> UnmaskedUpdate:
+        """Make an update up, or offer the last one again."""
         assignment = effect.assignment
         if offer is not None and offer.serves(assignment, effect.index, job.data):
             return offer

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -11,14 +11,14 @@ from ravan.tasks.batch import Batch
 from ravan.tasks.task_model import EncodedExamples
 
 
-def local_seed() -> int:
-    """Return a seed of the operating system: the order of examples is the site's own affair."""
-    return int.from_bytes(os.urandom(16), "big")
+def deal_batches(
+    data: EncodedExamples, batch_size: int, seed: int, *, length: int = 0, first: int = 0
+) -> Iterator[Batch]:
+    """Yield batches of exactly `batch_size` without end, of `length` tokens at least; small files repeat within one.
 
-
-def deal_batches(data: EncodedExamples, batch_size: int, seed: int, *, length: int = 0) -> Iterator[Batch]:
-    """Yield batches of exactly `batch_size` without end, of `length` tokens at least; small files repeat within one."""
-    order = _deal_indices(len(data), np.random.default_rng(seed))
+    `first` leaves out so many, which were dealt before.
+    """
+    order = islice(_deal_indices(len(data), np.random.default_rng(seed)), first * batch_size, None)
     while True:
         yield data.gather([next(order) for _ in range(batch_size)], length=length)
 

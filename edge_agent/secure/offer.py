@@ -24,7 +24,8 @@ class UnmaskedUpdate:
     plan_digest: Digest
     state_digest: Digest
     trained: frozenset[BlockId]
-    data: EncodedExamples = field(repr=False)
+    data: EncodedExamples | None = field(repr=False)
+    """None where an earlier process has trained it: nobody can say then whether they are still the same."""
     outcome: TrainingOutcome = field(repr=False)
 
     def serves(self, assignment: Assignment, index: int, data: EncodedExamples) -> bool:

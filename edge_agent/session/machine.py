@@ -3,7 +3,9 @@
 The coordinator may repeat any instruction after a broken line, and a new process is told what still
 holds for the old one. So the machine follows an instruction only when it is the next step of the
 round that this process is in; it repeats a signature or a reveal of the same set, refuses what does
-not fit the prepared plan, leaves rounds that an earlier process had begun, and ignores the rest.
+not fit the prepared plan, and ignores the rest. A round that an earlier process had begun is left unless
+that one wrote it down: then its instructions wait until the job is prepared again, and are followed from the
+first, each answered as it was before.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from edge_agent.session.events import (
     StopRequested,
     TimelineChanged,
 )
+from edge_agent.session.left_round import LeftRound
 from ravan.errors import RavanError
 from ravan.ids import Digest, RunId
 from ravan.manifest.assignment import Assignment
@@ -87,8 +90,11 @@ class _Preparation:
 class SessionMachine:
     """Take events, return effects; the shell runs them in order."""
 
-    def __init__(self, terms: SiteTerms, highest_rounds: Mapping[RunId, int]) -> None:
-        """Take what this site agrees to, and the highest round of each run that it ever took part in."""
+    def __init__(self, terms: SiteTerms, highest_rounds: Mapping[RunId, int], left: RoundRef | None = None) -> None:
+        """Take what this site agrees to, the highest round of each run that it ever took part in, and where it goes on.
+
+        `left` is the round that an earlier process was in and has written down.
+        """
         self._terms = terms
         self._highest = dict(highest_rounds)
         self._prepared: dict[Digest, JobPlan] = {}
@@ -97,6 +103,7 @@ class SessionMachine:
         self._round: _ActiveRound | None = None
         self._handled: set[Digest] = set()
         self._stopping = False
+        self._left = LeftRound(left)
 
     @property
     def active_round(self) -> RoundRef | None:
@@ -106,6 +113,8 @@ class SessionMachine:
     def handle(self, event: Event) -> Effects:  # noqa: C901, PLR0911, PLR0912 - one line a kind
         """Take one event."""
         if self._stopping:
+            return ()
+        if not isinstance(event, AssignmentReceived) and self._left.hold(event):
             return ()
         match event:
             case PlanReceived():
@@ -160,37 +169,61 @@ class SessionMachine:
             return ()
         plan, self._preparing = self._preparing.plan, None
         self._prepared[event.digest] = plan
-        return ReportProfile(job_id=plan.job_id, profile=event.profile), *self._prepare_next()
+        return ReportProfile(job_id=plan.job_id, profile=event.profile), *self._go_on(), *self._prepare_next()
+
+    def _go_on(self) -> Effects:
+        """Follow what was held for the round that was left, if its job is prepared now."""
+        held = self._left.held
+        if held is None or self._is_awaited(held.plan_digest):
+            return ()
+        return tuple(effect for event in self._left.release() for effect in self.handle(event))
+
+    def _is_awaited(self, plan_digest: Digest) -> bool:
+        waiting = [*self._waiting, *([self._preparing] if self._preparing else [])]
+        return any(each.digest == plan_digest for each in waiting)
 
     def _preparation_failed(self, event: PreparationFailed) -> Effects:
         if self._preparing is None or self._preparing.digest != event.digest:
             return ()
         plan, self._preparing = self._preparing.plan, None
         self._prepared.pop(event.digest, None)
-        return Leave(job_id=plan.job_id, round_number=0, reason=event.reason), *self._prepare_next()
+        leave = Leave(job_id=plan.job_id, round_number=0, reason=event.reason)
+        return leave, *self._go_on(), *self._prepare_next()
 
     def _assignment(self, event: AssignmentReceived) -> Effects:
-        assignment = event.assignment
         if event.digest in self._handled:
             return ()
+        goes_on = self._left.begins_with(event.digest)
+        if goes_on and self._is_awaited(event.assignment.plan_digest) and self._left.hold(event):
+            return ()
         self._handled.add(event.digest)
+        return self._refuse_number(event.assignment, goes_on=goes_on) or self._join(event, goes_on=goes_on)
+
+    def _refuse_number(self, assignment: Assignment, *, goes_on: bool) -> Effects:
+        """Leave a round that is not after all others, unless this site goes on with it."""
         number, highest = assignment.round_number, self._highest.get(assignment.run_id, 0)
         if number < highest:
             sentence = f"Round {number} is refused: this site has taken part in round {highest}, and rounds only go on."
             next_step = "Ask HQ whether the coordinator was set back to an older backup; its job must begin anew then."
             return Note(sentence=sentence, next_step=next_step), _leave(assignment, DropReason.REFUSED)
-        if number == highest:
+        if number == highest and not goes_on:
             sentence = f"This site took part in round {number} already; it waits for the next."
             return Note(sentence=sentence), _leave(assignment, DropReason.RESTARTED)
+        return ()
+
+    def _join(self, event: AssignmentReceived, *, goes_on: bool) -> Effects:
+        assignment = event.assignment
         plan = self._prepared.get(assignment.plan_digest)
         if plan is None:
             sentence = f"Round {assignment.round_number} is for a job that this site has not prepared."
-            return Note(sentence=sentence), _leave(assignment, DropReason.REFUSED)
+            return Note(sentence=sentence), *self._left.drop(), _leave(assignment, DropReason.REFUSED)
         superseded = self._supersede(assignment)
         if superseded is None:
             sentence = f"Round {assignment.round_number} of job {assignment.job_id} came while this site is in another."
             return Note(sentence=sentence), _leave(assignment, DropReason.REFUSED)
-        return *superseded, *self._accept(event, plan)
+        if goes_on:
+            self._left.take_up()
+        return *superseded, *self._left.drop(), *self._accept(event, plan)
 
     def _supersede(self, assignment: Assignment) -> Effects | None:
         """Close an older round of the same run; return None when this site is in a round of another run."""
@@ -246,6 +279,8 @@ class SessionMachine:
         return True
 
     def _result(self, event: RoundResult) -> Effects:
+        if self._left.ends_with(event):
+            return self._left.drop()
         now = self._round
         if now is None or (now.assignment.run_id, now.assignment.round_number) != (event.run_id, event.round_number):
             return ()
@@ -262,7 +297,7 @@ class SessionMachine:
 
     def _instruction_refused(self) -> Effects:
         leave = Leave(job_id=None, round_number=0, reason=DropReason.PROTOCOL)
-        return *self._close(), leave, *self._prepare_next()
+        return *self._close(), *self._left.drop(), leave, *self._prepare_next()
 
     def _close(self) -> Effects:
         closed, self._round = self._round, None
@@ -272,12 +307,14 @@ class SessionMachine:
         effects: Effects = ()
         if self._round is not None and self._round.assignment.job_id == event.job_id:
             effects += self._close()
+        if self._left.belongs_to(event.job_id):
+            effects += self._left.drop()
         forgotten = self._forget(lambda plan: plan.job_id == event.job_id)
         return *effects, *forgotten, *self._prepare_next()
 
     def _start_over(self) -> Effects:
         """Drop the round and all jobs without a word: what is left of them, the coordinator offers anew."""
-        return *self._close(), *self._forget(lambda _: True)
+        return *self._close(), *self._left.drop(), *self._forget(lambda _: True)
 
     def _forget(self, over: Callable[[JobPlan], bool]) -> Effects:
         ended = [digest for digest, plan in self._prepared.items() if over(plan)]
@@ -292,9 +329,10 @@ class SessionMachine:
     def _stop(self) -> Effects:
         self._stopping = True
         now = self._round
-        if now is None:
-            return ()
-        return *self._close(), _leave(now.assignment, DropReason.LEFT)
+        if now is not None:
+            return *self._close(), _leave(now.assignment, DropReason.LEFT)
+        held = self._left.held
+        return *self._left.drop(), *([_leave(held, DropReason.LEFT)] if held is not None else [])
 
 
 def _leave(assignment: Assignment, reason: DropReason) -> Leave:

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import threading
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge_agent.hardware.guard import MemoryGuard, OutgrownError
-from edge_agent.hardware.limits import LimitReader
+from edge_agent.hardware.guard import OutgrownError
 from edge_agent.secure.keeping import QuantisedKeeper
+from edge_agent.secure.notes import RoundNotes
 from edge_agent.secure.offer import UnmaskedUpdate
 from edge_agent.secure.round import SecureRound
-from edge_agent.session.acceptance import check_memory
 from edge_agent.session.activity import ActivityBoard
 from edge_agent.session.connection import Coordinator
 from edge_agent.session.effects import DealShares, RevealShares, SignSurvivorSet, StartTraining, UploadMasked
-from edge_agent.session.job_desk import JobDesk, PreparedJob
+from edge_agent.session.job_desk import JobDesk
 from edge_agent.session.lane import Lane
+from edge_agent.session.round_training import RoundFolder, RoundTraining
 from edge_agent.session.transfer import Downloads, Uploads
-from ravan.adapters.state import decode_state
 from ravan.codec.secagg_messages import AgentMessage, Submission
 from ravan.errors import ErrorReason, StateError
-from ravan.ids import BlockId, BlockKind, Digest
+from ravan.ids import BlockKind, Digest
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.instructions import RoundRef
 from ravan.manifest.phases import AgentActivity
-
-if TYPE_CHECKING:
-    from edge_agent.training.trainer import StepReport
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -41,10 +36,11 @@ log = structlog.stdlib.get_logger(__name__)
 class RoundSettings:
     """What this site fixes for all of its rounds."""
 
+    process_id: bytes
     identity_key: Ed25519PrivateKey
     minimum_bundle_threshold: int
     folder: Path
-    """Masked updates on their way."""
+    """What is written down of the round that is going on."""
     upload_kib_per_s: int
     """0 means no limit."""
     keeper: QuantisedKeeper | None
@@ -53,6 +49,7 @@ class RoundSettings:
 @dataclass(slots=True, kw_only=True)
 class _Current:
     secure: SecureRound
+    folder: RoundFolder
     index: int
     number: int
     update: UnmaskedUpdate | None = None
@@ -67,44 +64,62 @@ class RoundDesk:
         settings: RoundSettings,
         coordinator: Coordinator,
         jobs: JobDesk,
+        training: RoundTraining,
         downloads: Downloads,
         uploads: Uploads,
         lane: Lane,
         board: ActivityBoard,
-        limits: LimitReader,
     ) -> None:
         self._settings = settings
         self._coordinator = coordinator
         self._jobs = jobs
+        self._training = training
         self._downloads = downloads
         self._uploads = uploads
         self._lane = lane
         self._board = board
-        self._limits = limits
         self._current: _Current | None = None
         self._offer: UnmaskedUpdate | None = None
 
     async def train(self, effect: StartTraining) -> None:
-        """Fetch the model version, train, and advertise fresh round keys.
+        """Fetch the model version, train, and advertise the round's keys.
 
         The update of a round that ended before it was masked is offered again where it is what would be trained.
         """
         assignment, number = effect.assignment, effect.assignment.round_number
         offer, self._offer = self._offer, None
-        job = self._jobs.job(assignment.plan_digest)
-        trained, scored = assignment.blocks_of(effect.index), assignment.scored_by(effect.index)
-        check_memory(job.plan, job.profile, trained | scored, self._limits.read().limit_bytes)
-        self._board.forget_cost()
+        self._current = current = await self._lane.in_thread(lambda _: self._join(effect))
+        if current.secure.is_masked:
+            log.info("goes on with an update that is masked already", round=number)
+        else:
+            current.update = await self._trained(effect, current, offer)
+        outcome = current.update.outcome if current.update is not None else None
+        await self._send(_before_roster(assignment, effect.digest), current.secure.finish_training(outcome))
+
+    def _join(self, effect: StartTraining) -> _Current:
+        """Open the round's folder, or the one that another process of this site has left. Blocks."""
+        assignment, settings = effect.assignment, self._settings
+        notes = RoundNotes(settings.folder / f"{assignment.run_id.hex()}-{assignment.round_number}")
+        opening = notes.begin(_before_roster(assignment, effect.digest), settings.process_id)
         secure = SecureRound(
             assignment=assignment,
             assignment_digest=effect.digest,
             index=effect.index,
-            identity_key=self._settings.identity_key,
-            minimum_bundle_threshold=self._settings.minimum_bundle_threshold,
-            folder=self._settings.folder / f"{assignment.run_id.hex()}-{number}",
-            keeper=self._settings.keeper,
+            identity_key=settings.identity_key,
+            minimum_bundle_threshold=settings.minimum_bundle_threshold,
+            notes=notes,
+            opening=opening,
+            keeper=settings.keeper,
         )
-        self._current = current = _Current(secure=secure, index=effect.index, number=number)
+        folder = RoundFolder(notes=notes, opening=opening)
+        return _Current(secure=secure, folder=folder, index=effect.index, number=assignment.round_number)
+
+    async def _trained(self, effect: StartTraining, current: _Current, offer: UnmaskedUpdate | None) -> UnmaskedUpdate:
+        assignment, number = effect.assignment, current.number
+        job = self._jobs.job(assignment.plan_digest)
+        trained, scored = assignment.blocks_of(effect.index), assignment.scored_by(effect.index)
+        self._training.check(job, trained | scored)
+        self._board.forget_cost()
         with self._board.doing(AgentActivity.DOWNLOADING, number):
             version = await self._downloads.fetch(assignment.state_digest)
         heads = sum(block.kind is BlockKind.HEAD for block in trained)
@@ -112,15 +127,14 @@ class RoundDesk:
         started = time.monotonic()
         with self._board.doing(AgentActivity.TRAINING, number):
             try:
-                current.update = await self._lane.in_thread(
-                    lambda cancelled: self._train(job, version, effect, offer, cancelled)
+                update = await self._lane.in_thread(
+                    lambda cancelled: self._training.run(job, version, effect, current.folder, offer, cancelled)
                 )
             except OutgrownError as error:
                 self._jobs.correct(job, job.plan.matrices_reached(trained | scored), error.seen_bytes)
                 raise
         log.info("trained", round=number, seconds=round(time.monotonic() - started, 1))
-        advertisement = secure.finish_training(current.update.outcome)
-        await self._send(_before_roster(assignment, effect.digest), advertisement)
+        return update
 
     async def deal_shares(self, effect: DealShares) -> None:
         """Check the roster and send sealed shares."""
@@ -155,74 +169,18 @@ class RoundDesk:
         await self._send(effect.round, await self._lane.in_thread(lambda _: secure.reveal(effect.request)))
 
     def close(self) -> None:
-        """Drop the round's secrets and files, and its update unless it was never masked."""
+        """Drop the round's secrets and files, those of an earlier process too, and its update unless never masked."""
         if self._current is not None:
             if self._current.secure.holds_clear_update:
                 self._offer = self._current.update
             self._current.secure.close()
             self._current = None
+        shutil.rmtree(self._settings.folder, ignore_errors=True)
 
     def forget(self, plan_digest: Digest) -> None:
         """Drop what is kept for a job that is over."""
         if self._offer is not None and self._offer.plan_digest == plan_digest:
             self._offer = None
-
-    def _train(
-        self,
-        job: PreparedJob,
-        version: Path,
-        effect: StartTraining,
-        offer: UnmaskedUpdate | None,
-        cancelled: threading.Event,
-    ) -> UnmaskedUpdate:
-        """Read data, version and model, and train, unless the offer would come out of it. Blocks."""
-        from edge_agent.data.batches import deal_batches, local_seed  # noqa: PLC0415 - imports torch
-        from edge_agent.training.bases import planned_bases  # noqa: PLC0415 - imports torch
-        from edge_agent.training.lower_part import is_worth_keeping  # noqa: PLC0415 - imports torch
-        from edge_agent.training.trainer import TrainingOrder, train  # noqa: PLC0415 - imports torch
-
-        guard = MemoryGuard(self._limits)
-
-        def tell(report: StepReport) -> None:
-            guard.check(report.cost.extra_peak_bytes)
-            self._board.training_cost(report.cost)
-            self._board.progress(report.done, report.total, step=f"{report.done}/{report.total}")
-
-        assignment, trained = effect.assignment, effect.assignment.blocks_of(effect.index)
-        data = self._jobs.refresh_data(job)
-        if offer is not None and offer.serves(assignment, effect.index, data):
-            log.info("offers the update of a round that ended before it was masked", round=assignment.round_number)
-            return offer
-        task = self._jobs.model_of(job)
-        room, lengths = self._spare_bytes(job, trained), data.lengths
-        keeping = is_worth_keeping(task.model, job.plan, trained, lengths, room)
-        order = TrainingOrder(
-            plan=job.plan,
-            round_number=assignment.round_number,
-            state=decode_state(job.plan, version.read_bytes()),
-            trained=trained,
-            bases=planned_bases(job.plan, job.bases),
-            held_examples=len(data),
-            room_bytes=room if keeping else 0,
-            scored=assignment.scored_by(effect.index),
-        )
-        # What is kept of one batch serves in another only where both are padded alike.
-        length = int(lengths.max()) if keeping else 0
-        batches = deal_batches(data, job.plan.training.batch_size, local_seed(), length=length)
-        with guard.watching():
-            outcome = train(task, order, batches, on_step=tell, cancelled=cancelled)
-        return UnmaskedUpdate(
-            plan_digest=assignment.plan_digest,
-            state_digest=assignment.state_digest,
-            trained=trained,
-            data=data,
-            outcome=outcome,
-        )
-
-    def _spare_bytes(self, job: PreparedJob, trained: frozenset[BlockId]) -> int:
-        """Return what the limit leaves over the predicted peak."""
-        peak = job.profile.peak_bytes(job.plan.matrices_reached(trained))
-        return max(0, self._limits.read().limit_bytes - peak)
 
     def _secure(self, reference: RoundRef) -> SecureRound:
         if self._current is None or self._current.secure.assignment_digest != reference.assignment_digest:

@@ -1,7 +1,8 @@
 """Train the allotted blocks for the job's number of steps and read off what changed.
 
 The model is in evaluation mode, so without dropout: a few steps a round on a few values do not overfit,
-and a round's update then depends on nothing but its batches.
+and a round's update then depends on nothing but its batches. So training that was broken off goes on from its last
+checkpoint with the same bits.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple, dataclass, field
+from typing import Any, Self
 
+import structlog
 import torch
 from torch import Tensor
 from torch.optim import AdamW
 
 from edge_agent.hardware.memory import PeakMeter, release_unused, resident_bytes
+from edge_agent.training.checkpoint import Checkpoint, CheckpointFile, restore, trained_tensors
 from edge_agent.training.lower_part import LowerPart, layers_below
 from edge_agent.training.outcome import TrainingCost, TrainingOutcome, not_finite
 from edge_agent.training.scoring import score_heads
@@ -29,6 +32,8 @@ from ravan.manifest.plan import JobPlan, TrainingSettings
 from ravan.secagg.statistics import LocalStatistics
 from ravan.tasks.batch import Batch
 from ravan.tasks.task_model import TaskModel
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 class TrainingCancelledError(Exception):
@@ -59,6 +64,12 @@ class TrainingOrder:
     """Memory for the outputs of frozen lower layers; 0 where they are not worth keeping."""
     scored: frozenset[BlockId] = frozenset()
     """Heads to score before the first step, on a batch that no step sees."""
+    length: int = 0
+    """To which batches are padded at least."""
+    left: Checkpoint | None = None
+    """Where training was broken off."""
+    checkpoints: CheckpointFile | None = None
+    """Where to write down how far it is."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,29 +77,33 @@ class _Tally:
     examples: int = 0
     loss_sum: float = 0.0
     correct: int = 0
-    cpu_s: float = field(default=0.0)
+    cpu_s: float = 0.0
+
+    @classmethod
+    def of(cls, values: tuple[float, ...]) -> Self:
+        examples, loss_sum, correct, cpu_s = values
+        return cls(examples=int(examples), loss_sum=loss_sum, correct=int(correct), cpu_s=cpu_s)
 
 
 def train(
     task: TaskModel[Any],
     order: TrainingOrder,
-    batches: Iterator[Batch],
+    batches: Callable[[int], Iterator[Batch]],
     *,
     on_step: Callable[[StepReport], None],
     cancelled: threading.Event,
 ) -> TrainingOutcome:
     """Train what is ordered and return the deltas; the base model is bit for bit as before when this ends.
 
-    Blocks for as long as it takes. Raise TrainingCancelledError between steps once `cancelled` is set,
-    DataError when a loss or gradient is not finite.
+    `batches` gives the batches from the n-th on. Blocks for as long as it takes. Raise TrainingCancelledError between
+    steps once `cancelled` is set, DataError when a loss or gradient is not finite.
     """
     plan, model = order.plan, task.model
     release_unused()
     idle = resident_bytes()
-    tally = _Tally()
     with PeakMeter() as meter:
 
-        def report(done: int) -> TrainingCost:
+        def report(done: int, tally: _Tally) -> TrainingCost:
             cost = TrainingCost(
                 extra_peak_bytes=max(0, meter.peak_bytes() - idle), step_cpu_s=tally.cpu_s / max(1, done)
             )
@@ -96,25 +111,87 @@ def train(
             return cost
 
         try:
-            scores = {}
-            if order.scored:
-                scores = score_heads(task, plan, order.state, order.scored, order.bases, next(batches))
-            inject(model, plan, order.state, order.trained, order.bases)
-            optimiser = make_optimiser(trained_parameters(model, plan), plan.training, order.round_number)
-            lower = _lower_part(task, order)
-            cost = report(0)
-            for step in range(plan.training.steps):
+            course = _begin(task, order, batches)
+            cost = report(course.done, course.tally)
+            while course.done < plan.training.steps:
                 if cancelled.is_set():
                     raise TrainingCancelledError
-                take_step(task, optimiser, next(batches), tally, lower)
-                cost = report(step + 1)
+                course.step(task)
+                _save_if_due(order, course)
+                cost = report(course.done, course.tally)
             deltas = local_deltas(model, plan, order.state, order.trained)
         finally:
             remove(model)
             model.zero_grad(set_to_none=True)
-    statistics = LocalStatistics(examples=tally.examples, loss_sum=tally.loss_sum, correct=tally.correct)
+    tally = course.tally
     return TrainingOutcome(
-        deltas=deltas, statistics=statistics, held_examples=order.held_examples, scores=scores, cost=cost
+        deltas=deltas,
+        statistics=LocalStatistics(examples=tally.examples, loss_sum=tally.loss_sum, correct=tally.correct),
+        held_examples=order.held_examples,
+        scores=course.scores,
+        cost=cost,
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Course:
+    """Training on its way."""
+
+    optimiser: AdamW
+    batches: Iterator[Batch]
+    lower: LowerPart | None
+    scores: Mapping[BlockId, float]
+    done: int = 0
+    tally: _Tally = field(default_factory=_Tally)
+
+    def step(self, task: TaskModel[Any]) -> None:
+        take_step(task, self.optimiser, next(self.batches), self.tally, self.lower)
+        self.done += 1
+
+
+def _begin(task: TaskModel[Any], order: TrainingOrder, batches: Callable[[int], Iterator[Batch]]) -> _Course:
+    """Put the heads in and begin, or go on from the checkpoint."""
+    plan, left = order.plan, order.left
+    scoring = int(bool(order.scored))
+    scores: Mapping[BlockId, float] = {}
+    if left is not None and left.scores.keys() == order.scored:
+        scores = left.scores
+    elif order.scored:
+        scores = score_heads(task, plan, order.state, order.scored, order.bases, next(batches(0)))
+    inject(task.model, plan, order.state, order.trained, order.bases)
+    optimiser = make_optimiser(trained_parameters(task.model, plan), plan.training, order.round_number)
+    done, tally = 0, _Tally()
+    if left is not None and restore(left, optimiser):
+        done, tally = left.done, _Tally.of(left.tally)
+        log.info("training goes on", round=order.round_number, done=done, total=plan.training.steps)
+    course = _Course(
+        optimiser=optimiser,
+        batches=batches(done + scoring),
+        lower=_lower_part(task, order),
+        scores=scores,
+        done=done,
+        tally=tally,
+    )
+    if order.checkpoints is not None and not done:
+        _save(order.checkpoints, order, course)
+    return course
+
+
+def _save_if_due(order: TrainingOrder, course: _Course) -> None:
+    if order.checkpoints is not None and order.checkpoints.is_due():
+        _save(order.checkpoints, order, course)
+
+
+def _save(checkpoints: CheckpointFile, order: TrainingOrder, course: _Course) -> None:
+    checkpoints.write(
+        Checkpoint(
+            done=course.done,
+            length=order.length,
+            parameters=trained_tensors(course.optimiser),
+            optimiser=course.optimiser.state_dict(),
+            tally=astuple(course.tally),
+            scores=course.scores,
+        )
     )
 
 

@@ -26,7 +26,7 @@ Agent (`agent.py`; every input returns effects to be carried out in order, see `
     [Advertise(advertisement)] = a.finish_training()
     [SendShares(shares)] = a.roster(roster, roster_digest)
     vectors = quantise_update(assignment, bundles_of(roster.bundles, my_index), deltas, statistics,
-                              rounding_source())                  `ravan/quantisation.py`, once
+                              rounding_source(seed))              `ravan/quantisation.py`, once
     [Mask(job)] = a.deliver(share_delivery)
     payload = mask_vectors(job, vectors)      in a worker; store it before going on: `masking.py`
     [Upload(header)] = a.masked(sha256(payload), len(payload))    the update is consumed

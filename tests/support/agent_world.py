@@ -19,6 +19,7 @@ from tiny_jobs import TinyJob, identity_key, tiny_assignment
 from edge_agent.app import build_session
 from edge_agent.config import load_config
 from edge_agent.identity.keystore import Identity, load_identity
+from edge_agent.secure.notes import RoundNotes
 from edge_agent.secure.round import SecureRound
 from edge_agent.session.connection import Coordinator
 from edge_agent.training.outcome import TrainingCost, TrainingOutcome
@@ -127,18 +128,20 @@ class Round:
     def __init__(self, world: World, assignment: Assignment, digest: Digest) -> None:
         self.world, self.assignment, self.digest = world, assignment, digest
         self.machine = CoordinatorRound(assignment=assignment, assignment_digest=digest)
-        self.others = {i: self._stand_in(i) for i in (1, 2, 3)}
         self.payloads: dict[int, Path] = {}
         self.roster_digest = Digest(b"")
+        self.others = {i: self._stand_in(i) for i in (1, 2, 3)}
 
     def _stand_in(self, index: int) -> SecureRound:
+        notes = RoundNotes(self.world.root / f"other-{index}")
         return SecureRound(
             assignment=self.assignment,
             assignment_digest=self.digest,
             index=index,
             identity_key=identity_key(index),
             minimum_bundle_threshold=3,
-            folder=self.world.root / f"other-{index}",
+            notes=notes,
+            opening=notes.begin(self.reference, b"p" * 16),
         )
 
     def _zero_update(self, index: int) -> TrainingOutcome:

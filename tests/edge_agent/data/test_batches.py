@@ -11,7 +11,7 @@ from bare_tasks import token_texts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.data.batches import deal_batches, local_seed
+from edge_agent.data.batches import deal_batches
 from ravan.tasks.texts import TokenisedTexts, noisy_texts
 
 PAD = 99
@@ -42,8 +42,11 @@ def test_the_order_is_the_seed_s() -> None:
     assert sorted(order(1)) == list(range(50)) != order(1)
 
 
-def test_seeds_come_from_the_system() -> None:
-    assert len({local_seed() for _ in range(20)}) == 20
+@given(st.integers(1, 12), st.integers(1, 9), st.integers(0, 12), st.integers(0, 1 << 64))
+def test_dealing_goes_on_where_it_was_broken_off(count: int, batch_size: int, first: int, seed: int) -> None:
+    whole = islice(deal_batches(texts([1] * count), batch_size, seed), first, first + 3)
+    rest = islice(deal_batches(texts([1] * count), batch_size, seed, first=first), 3)
+    assert [batch.labels.tolist() for batch in rest] == [batch.labels.tolist() for batch in whole]
 
 
 def test_a_batch_is_padded_to_its_longest_text() -> None:

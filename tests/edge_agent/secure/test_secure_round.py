@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +18,29 @@ from secagg_driver import sole
 from tiny_jobs import identity_key, tiny_assignment, tiny_job
 
 from edge_agent.secure.keeping import QuantisedKeeper
+from edge_agent.secure.notes import RoundNotes
 from edge_agent.secure.round import MaskedUpdate, SecureRound
 from edge_agent.training.outcome import TrainingCost, TrainingOutcome
 from ravan.adapters.state import block_shapes
 from ravan.errors import ProtocolError, RavanError
-from ravan.ids import BlockId, Digest
+from ravan.ids import BlockId, Digest, RunId
 from ravan.manifest.assignment import Assignment
+from ravan.manifest.instructions import RoundRef
 from ravan.manifest.plan import JobPlan
 from ravan.manifest.roster import Roster
 from ravan.secagg.combine import decode_sums
 from ravan.secagg.coordinator import CoordinatorRound
 from ravan.secagg.coordinator_states import Abort
-from ravan.secagg.messages import RevealRequest, SurvivorSet
+from ravan.secagg.messages import KeyAdvertisement, RevealRequest, SealedShares, ShareDelivery, SurvivorSet
 from ravan.secagg.statistics import LocalStatistics
 from ravan.secagg.unmask import Unmasked, UnmaskJob, unmask
 
 TILES = ((0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 3), (0,))
 SCORED = ((0, 1), (0, 1), (0, 1), (0,))
 ASSIGNMENT_DIGEST = Digest(hashlib.sha256(b"assignment").digest())
+REFERENCE = RoundRef(
+    run_id=RunId(b"r" * 16), round_number=1, assignment_digest=ASSIGNMENT_DIGEST, roster_digest=Digest(b"")
+)
 ROSTER_DIGEST = Digest(hashlib.sha256(b"roster").digest())
 
 
@@ -63,21 +70,33 @@ class Plant:
         self.sites = {i: self.site(i) for i in range(4)}
         self.updates = {i: update_of(self.plan, self.assignment, i) for i in range(4)}
         self.masked: dict[int, MaskedUpdate] = {}
+        self.advertised: dict[int, KeyAdvertisement] = {}
+        self.shared: dict[int, SealedShares] = {}
+        self.deliveries: Mapping[int, ShareDelivery] = {}
 
     def site(self, index: int, key: Ed25519PrivateKey | None = None, minimum: int = 3) -> SecureRound:
+        keeper = QuantisedKeeper(self.root / "kept" / str(index))
+        return self.join(index, key or identity_key(index), minimum, keeper)
+
+    def join(
+        self, index: int, key: Ed25519PrivateKey, minimum: int = 3, keeper: QuantisedKeeper | None = None
+    ) -> SecureRound:
+        notes = RoundNotes(self.root / f"rounds-{index}")
         return SecureRound(
             assignment=self.assignment,
             assignment_digest=ASSIGNMENT_DIGEST,
             index=index,
-            identity_key=key or identity_key(index),
+            identity_key=key,
             minimum_bundle_threshold=minimum,
-            folder=self.root / f"rounds-{index}",
-            keeper=QuantisedKeeper(self.root / "kept" / str(index)),
+            notes=notes,
+            opening=notes.begin(REFERENCE, b"p" * 16),
+            keeper=keeper,
         )
 
     def run_to_roster(self) -> Roster:
         for i, site in self.sites.items():
-            self.coordinator.advertised(i, site.finish_training(self.updates[i]))
+            self.advertised[i] = site.finish_training(self.updates[i])
+            self.coordinator.advertised(i, self.advertised[i])
         roster = sole(self.coordinator.close_advertise())
         assert isinstance(roster, Roster)
         self.coordinator.rosters_published([ROSTER_DIGEST])
@@ -86,9 +105,11 @@ class Plant:
     def run_to_upload(self, uploaders: tuple[int, ...] = (0, 1, 2, 3)) -> SurvivorSet:
         self.roster = self.run_to_roster()
         for i, site in self.sites.items():
-            self.coordinator.shares(i, site.share(self.roster, ROSTER_DIGEST))
+            self.shared[i] = site.share(self.roster, ROSTER_DIGEST)
+            self.coordinator.shares(i, self.shared[i])
         deliveries = self.coordinator.close_sharing()
         assert not isinstance(deliveries, Abort)
+        self.deliveries = deliveries
         for i, delivery in deliveries.items():
             self.masked[i] = self.sites[i].mask(delivery)
             if i in uploaders:
@@ -185,20 +206,15 @@ def test_the_payload_does_not_show_the_update(plant: Plant) -> None:
 
 def test_without_the_flag_nothing_is_kept(tmp_path: Path) -> None:
     plant = Plant(tmp_path)
-    plant.sites = {
-        i: SecureRound(
-            assignment=plant.assignment,
-            assignment_digest=ASSIGNMENT_DIGEST,
-            index=i,
-            identity_key=identity_key(i),
-            minimum_bundle_threshold=3,
-            folder=tmp_path / f"rounds-{i}",
-        )
-        for i in range(4)
-    }
+    plant.sites = {i: plant.join(i, identity_key(i)) for i in range(4)}
     plant.run_to_upload()
     assert not (tmp_path / "kept").exists()
-    assert sorted(path.name for path in (tmp_path / "rounds-0").iterdir()) == ["payload"]
+    assert sorted(path.name for path in (tmp_path / "rounds-0").iterdir()) == [
+        "mask_set",
+        "payload",
+        "roster",
+        "round.json",
+    ]
 
 
 def test_an_update_is_masked_once(plant: Plant) -> None:
@@ -242,3 +258,96 @@ def test_nan_never_leaves(plant: Plant) -> None:
     with pytest.raises(RavanError, match="not sent"):
         plant.run_to_upload()
     assert not (plant.root / "rounds-0" / "payload").exists()
+
+
+STAGES = ("keys", "shares", "payload", "signature", "reveal")
+
+
+class Course:
+    """What site 0 is told in a whole round, and what it answers."""
+
+    def __init__(self, plant: Plant) -> None:
+        self.plant = plant
+        self.request = plant.run_to_request()
+        self.delivery = plant.deliveries[0]
+        site = plant.sites[0]
+        self.payload = plant.masked[0].path.read_bytes()
+        self.answers: dict[str, object] = {
+            "keys": plant.advertised[0],
+            "shares": plant.shared[0],
+            "payload": plant.masked[0].header,
+            "signature": site.confirm(self.request.survivor_set),
+            "reveal": site.reveal(self.request),
+        }
+
+    def again(self, site: SecureRound, stages: tuple[str, ...]) -> dict[str, object]:
+        """Have another process of the site go through the stages, without an update: it was masked."""
+        steps: dict[str, Callable[[], object]] = {
+            "keys": lambda: site.finish_training(None),
+            "shares": lambda: site.share(self.plant.roster, ROSTER_DIGEST),
+            "payload": lambda: self._mask(site),
+            "signature": lambda: site.confirm(self.request.survivor_set),
+            "reveal": lambda: site.reveal(self.request),
+        }
+        return {stage: steps[stage]() for stage in stages}
+
+    def _mask(self, site: SecureRound) -> object:
+        masked = site.mask(self.delivery)
+        site.uploaded()
+        return masked.header
+
+
+def test_another_process_gives_the_same_bytes_at_every_stage(plant: Plant) -> None:
+    course = Course(plant)
+    for count in range(1, len(STAGES) + 1):
+        again = course.again(plant.join(0, identity_key(0)), STAGES[:count])
+        assert again == {stage: course.answers[stage] for stage in STAGES[:count]}
+    assert plant.masked[0].path.read_bytes() == course.payload
+
+
+def test_another_process_masks_what_was_trained_but_not_masked(plant: Plant) -> None:
+    roster = plant.run_to_roster()
+    for i, site in plant.sites.items():
+        plant.coordinator.shares(i, site.share(roster, ROSTER_DIGEST))
+    deliveries = plant.coordinator.close_sharing()
+    assert not isinstance(deliveries, Abort)
+    again = plant.site(0)
+    assert again.finish_training(plant.updates[0]) == plant.advertised[0]
+    again.share(roster, ROSTER_DIGEST)
+    plant.sites[0] = again
+    for i, delivery in deliveries.items():
+        plant.masked[i] = plant.sites[i].mask(delivery)
+        plant.coordinator.uploaded(i, plant.masked[i].header)
+        plant.sites[i].uploaded()
+    survivors = sole(plant.coordinator.close_upload())
+    assert isinstance(survivors, SurvivorSet)
+    for i in survivors.survivors:
+        plant.coordinator.survivor_signature(i, plant.sites[i].confirm(survivors))
+    request = sole(plant.coordinator.close_confirmation())
+    assert isinstance(request, RevealRequest)
+    sums = plant.run_to_sums(request).sums
+    assert sums[0].tolist() == plain_sum(plant, 0, (0, 1, 2, 3))
+
+
+def test_another_process_follows_no_other_roster_mask_set_or_survivors(plant: Plant) -> None:
+    course = Course(plant)
+    site = plant.join(0, identity_key(0))
+    course.again(site, STAGES[:1])
+    with pytest.raises(ProtocolError, match="another roster"):
+        site.share(plant.roster, Digest(hashlib.sha256(b"another roster").digest()))
+
+    site = plant.join(0, identity_key(0))
+    course.again(site, STAGES[:2])
+    fewer = dataclasses.replace(
+        course.delivery,
+        mask_set=(0, 1, 2),
+        ciphertexts={i: each for i, each in course.delivery.ciphertexts.items() if i != 3},
+    )
+    with pytest.raises(ProtocolError, match="another mask set"):
+        site.mask(fewer)
+
+    site = plant.join(0, identity_key(0))
+    course.again(site, STAGES[:3])
+    with pytest.raises(ProtocolError, match="another survivor set"):
+        site.confirm(dataclasses.replace(course.request.survivor_set, survivors=(0, 1, 2)))
+    assert plant.masked[0].path.read_bytes() == course.payload

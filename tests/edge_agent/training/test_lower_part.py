@@ -101,7 +101,9 @@ class Site:
             held_examples=len(self.data),
             room_bytes=room_bytes,
         )
-        return train(self.task, order, self.batches(length), on_step=lambda _: None, cancelled=threading.Event())
+        return train(
+            self.task, order, lambda _: self.batches(length), on_step=lambda _: None, cancelled=threading.Event()
+        )
 
     def lower_part(self, room_bytes: int = PLENTY) -> LowerPart:
         inject(self.model, self.plan, initial_state(self.plan), self.top(1), drawn_bases(self.plan.adapter))

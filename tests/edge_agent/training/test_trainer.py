@@ -66,10 +66,13 @@ class Site:
         return train(
             self.task,
             order,
-            batches or deal_batches(self.data, self.plan.training.batch_size, seed=1),
+            self.deal if batches is None else lambda _: batches,
             on_step=self.reports.append,
             cancelled=self.cancelled,
         )
+
+    def deal(self, first: int) -> Iterator[Batch]:
+        return deal_batches(self.data, self.plan.training.batch_size, seed=1, first=first)
 
     def loss(self, state: ModelState) -> float:
         batch = self.data.gather(range(len(self.data)))
