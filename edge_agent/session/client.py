@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 
 from edge_agent.hardware.probe import HardwareProbe
+from edge_agent.serving.collector import VersionCollector
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from edge_agent.session.activity import ActivityBoard
 from edge_agent.session.connection import Coordinator, Unreadable
@@ -81,6 +82,7 @@ class AgentSession:
     renewals: Renewals
     jobs: JobDesk
     rounds: RoundDesk
+    versions: VersionCollector
     lane: Lane
     board: ActivityBoard
     probe: HardwareProbe
@@ -97,7 +99,7 @@ class AgentSession:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then leave cleanly; raise only what cannot be lived with."""
-        work = (self._listen(), self._beat(), self.lane.run(), self.renewals.run(), _until(stop))
+        work = (self._listen(), self._beat(), self.lane.run(), self.renewals.run(), self.versions.run(), _until(stop))
         tasks = [asyncio.create_task(each) for each in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -145,6 +147,7 @@ class AgentSession:
             if isinstance(message, Unreadable):
                 raise message.error
             event = self._event_of(message.instruction)
+            self.versions.hear(message.instruction)
         except RavanError as error:
             log.error("refused an instruction", why=str(error), reason=error.reason.value, next_step=error.next_step)
             event = InstructionRefused()
@@ -305,6 +308,7 @@ class AgentSession:
             _say_failure(error)
             self._later(PreparationFailed(digest=effect.digest, reason=drop_reason(error)))
         else:
+            await self.versions.prepared(effect.digest)
             log.info("ready", job=effect.plan.job_name)
             self._later(Prepared(digest=effect.digest, profile=profile))
 

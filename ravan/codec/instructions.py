@@ -100,8 +100,7 @@ def instruction_to_wire(value: Instruction) -> site_service_pb2.WatchResponse:  
         case RoundResult():
             return response(round_result=_result_to_wire(value))
         case JobEnded():
-            ended = site_service_pb2.JobEnded(job_id=value.job_id, state=enums.JOB_STATE.to_wire(value.state))
-            return response(job_ended=ended)
+            return response(job_ended=_end_to_wire(value))
 
 
 def instruction_from_wire(wire: site_service_pb2.WatchResponse) -> Instruction:  # noqa: PLR0911 - one line a kind
@@ -125,8 +124,7 @@ def instruction_from_wire(wire: site_service_pb2.WatchResponse) -> Instruction: 
         case "round_result":
             return _result_from_wire(wire.round_result)
         case "job_ended":
-            state = enums.JOB_STATE.from_wire(wire.job_ended.state)
-            return JobEnded(job_id=JobId(fields.text(wire.job_ended.job_id, "job id")), state=state)
+            return _end_from_wire(wire.job_ended)
         case _:
             raise fields.malformed("The instruction is empty or of a kind that this program does not know.")
 
@@ -148,4 +146,22 @@ def _result_from_wire(wire: site_service_pb2.RoundResult) -> RoundResult:
         outcome=enums.ROUND_OUTCOME.from_wire(wire.outcome),
         state_digest=fields.optional_digest(wire.state_digest, "digest of the model version"),
         dropped=wire.dropped,
+    )
+
+
+def _end_to_wire(value: JobEnded) -> site_service_pb2.JobEnded:
+    return site_service_pb2.JobEnded(
+        job_id=value.job_id,
+        state=enums.JOB_STATE.to_wire(value.state),
+        state_digest=value.state_digest,
+        round=value.round_number,
+    )
+
+
+def _end_from_wire(wire: site_service_pb2.JobEnded) -> JobEnded:
+    return JobEnded(
+        job_id=JobId(fields.text(wire.job_id, "job id")),
+        state=enums.JOB_STATE.from_wire(wire.state),
+        state_digest=fields.optional_digest(wire.state_digest, "digest of the model version"),
+        round_number=fields.ranged(wire.round, 0, (1 << 63) - 1, "round number"),
     )

@@ -96,6 +96,10 @@ class JobEnded:
 
     job_id: JobId
     state: JobState
+    state_digest: Digest = Digest(b"")  # noqa: RUF009 - a NewType: the value is immutable bytes
+    """Newest committed version; empty where there is none, and from older releases."""
+    round_number: int = 0
+    """Round that made this version; 0 where there is none."""
 
 
 Instruction = Prepare | Train | ExchangeShares | MaskAndUpload | ConfirmSurvivors | Reveal | RoundResult | JobEnded

@@ -271,19 +271,27 @@ class JobEnded(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    STATE_DIGEST_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job. Set by the coordinator."""
     state: _round_pb2.JobState.ValueType
     """Its final state. Set by the coordinator."""
+    state_digest: _builtins.bytes
+    """SHA-256 of its newest committed version, 32 bytes. Empty where no round was committed, and from older releases."""
+    round: _builtins.int
+    """Round that made this version. 0 where there is none."""
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
         state: _round_pb2.JobState.ValueType = ...,
+        state_digest: _builtins.bytes = ...,
+        round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "round", b"round", "state", b"state", "state_digest", b"state_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
