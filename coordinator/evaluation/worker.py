@@ -104,11 +104,10 @@ def evaluate_state(folder: Path, plan: JobPlan, state: bytes, held_out: DataSour
 
 def score(task: TaskModel[Any], data: EncodedExamples) -> Evaluation:
     """Score a model as it stands; losses are added up in float64."""
-    # Neighbours in length, so that little is padding.
-    order = sorted(range(len(data)), key=data.lengths.tolist().__getitem__)
+    from ravan.tasks.passes import pass_over  # noqa: PLC0415 - imports torch
+
     right, loss = 0, 0.0
-    for start in range(0, len(order), task.evaluation_batch):
-        batch = data.gather(order[start : start + task.evaluation_batch])
+    for batch in pass_over(task, data):
         logits = task.logits(batch).double()
         right += task.count_correct(logits, batch)
         loss += float(task.losses(logits, batch).sum())
