@@ -47,6 +47,7 @@ from edge_agent.session.job_desk import JobDesk
 from edge_agent.session.lane import Lane
 from edge_agent.session.ledger import RoundLedger
 from edge_agent.session.machine import SessionMachine
+from edge_agent.session.outdated import say_whether_outdated
 from edge_agent.session.reconnect import Backoff
 from edge_agent.session.renewals import Renewals
 from edge_agent.session.round_desk import RoundDesk
@@ -161,6 +162,7 @@ class AgentSession:
         log.info("connected", coordinator=self.coordinator.address)
         if abs(skew) > CLOCK_TOLERANCE_S:
             log.warning("this PC's clock differs from the coordinator's", seconds=round(skew))
+        say_whether_outdated(greeting)
         self._reported = None
         self._connected.set()
         self.board.announce()

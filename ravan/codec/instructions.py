@@ -39,6 +39,7 @@ def greeting_to_wire(value: Greeting) -> site_service_pb2.WatchResponse:
         coordinator_time=value.coordinator_time,
         timeline=value.timeline,
         hand_over=value.hand_over,
+        minimum_agent_version=value.minimum_agent_version,
     )
     return site_service_pb2.WatchResponse(greeting=greeting)
 
@@ -66,6 +67,7 @@ def watch_from_wire(wire: site_service_pb2.WatchResponse) -> Greeting | Numbered
             coordinator_time=fields.number(wire.greeting.coordinator_time, "coordinator's time"),
             timeline=fields.timeline(wire.greeting.timeline),
             hand_over=wire.greeting.hand_over,
+            minimum_agent_version=fields.text(wire.greeting.minimum_agent_version, "oldest version", empty=True),
         )
     sequence = fields.ranged(wire.sequence, 1, _SEQUENCES, "sequence number")
     return Numbered(sequence=sequence, instruction=instruction_from_wire(wire))

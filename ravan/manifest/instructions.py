@@ -29,6 +29,8 @@ class Greeting:
     coordinator_time: float
     timeline: bytes = b""
     """Another one than before says that the coordinator was put back to a backup; empty from older releases."""
+    minimum_agent_version: str = ""
+    """Oldest that takes part in rounds; empty where all do, and from older releases."""
     hand_over: str = ""
     """To the next certificate authority, to be verified by `ravan.identity.handover`; empty when there is none."""
 
