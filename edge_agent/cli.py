@@ -15,7 +15,7 @@ import click
 
 from edge_agent.cli_membership import leave, trust
 from edge_agent.cli_owner import owner
-from edge_agent.cli_serving import model, predict, serve_model
+from edge_agent.cli_serving import model, personalise, predict, serve_model
 from ravan.console import EXIT_FAILURE, print_json, run_command
 from ravan.errors import ConfigError, ErrorReason
 from ravan.version import VERSION
@@ -265,7 +265,7 @@ def doctor(config_path: Path, as_json: bool) -> None:
         sys.exit(EXIT_FAILURE)
 
 
-for command in (owner, leave, trust, predict, serve_model, model):
+for command in (owner, leave, trust, predict, serve_model, personalise, model):
     cli.add_command(command)
 
 

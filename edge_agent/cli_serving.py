@@ -46,6 +46,7 @@ _config_option = click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write to, in place of the screen."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, in place of CSV.")
+@click.option("--personal", is_flag=True, help="By this PC's own heads, from `ravan-agent personalise`.")
 def predict(
     job: str,
     what: str | None,
@@ -54,6 +55,7 @@ def predict(
     file_format: str | None,
     out: Path | None,
     as_json: bool,
+    personal: bool,
 ) -> None:
     """Tell labels with probabilities, or answers, by the model that this PC keeps of JOB. Needs no network.
 
@@ -61,7 +63,7 @@ def predict(
     answers each line at once: a text, an image's path, or sensor values as a JSON object.
     """
     from edge_agent.config import load_config
-    from edge_agent.serving.asking import open_predictor, shelf_of
+    from edge_agent.serving.asking import open_predictor, own_heads_of, shelf_of
     from edge_agent.serving.output import csv_lines, json_lines
 
     if (what is None) == (data_name is None):
@@ -71,7 +73,11 @@ def predict(
             next_step="`ravan-agent predict --help` shows both.",
         )
     config = load_config(config_path)
-    predictor = open_predictor(config, shelf_of(config).find(job))
+    kept = shelf_of(config).find(job)
+    own = own_heads_of(config).find(kept) if personal else None
+    predictor = open_predictor(config, kept)
+    if own is not None:
+        predictor.put(own)
     # As the loaded model completed them: a job may leave a size to its model.
     training = predictor.task.training
     with _opened(out) as file:
@@ -106,6 +112,34 @@ def serve_model(job: str, config_path: Path, port: int) -> None:
     with build_local_server(service, port) as server:
         click.echo(f"Answers at http://{LOOPBACK}:{server.server_address[1]}/predict by the model of {job}.")
         server.serve_forever()
+
+
+@click.command()
+@click.argument("job")
+@_config_option
+@click.option("--steps", type=click.IntRange(min=0), default=0, help="Training steps; default: three passes.")
+@click.option("--classifier-alone", is_flag=True, help="Leave the heads as they are.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def personalise(job: str, config_path: Path, steps: int, classifier_alone: bool, as_json: bool) -> None:
+    """Train heads of this PC's own on its own data, on top of the model of JOB. They never leave the PC.
+
+    They are kept where they are better on the rows that `validation_share` keeps from learning.
+    """
+    from edge_agent.config import load_config
+    from edge_agent.personal.telling import describe_outcome, outcome_facts
+    from edge_agent.personal.training import train_own_heads
+    from edge_agent.serving.asking import own_heads_of, prepare_process, shelf_of
+
+    config = load_config(config_path)
+    kept = shelf_of(config).find(job)
+    prepare_process(config)
+    outcome = train_own_heads(config, kept, steps=steps, classifier_alone=classifier_alone)
+    if outcome.better:
+        own_heads_of(config).keep(kept, outcome.state)
+    if as_json:
+        print_json(outcome_facts(kept, outcome))
+    else:
+        click.echo("\n".join(describe_outcome(kept, outcome)))
 
 
 @click.group()

@@ -103,15 +103,11 @@ def evaluate_state(folder: Path, plan: JobPlan, state: bytes, held_out: DataSour
 
 
 def score(task: TaskModel[Any], data: EncodedExamples) -> Evaluation:
-    """Score a model as it stands; losses are added up in float64."""
-    from ravan.tasks.passes import pass_over  # noqa: PLC0415 - imports torch
+    """Score a model as it stands."""
+    from ravan.tasks.passes import measure  # noqa: PLC0415 - imports torch
 
-    right, loss = 0, 0.0
-    for batch in pass_over(task, data):
-        logits = task.logits(batch).double()
-        right += task.count_correct(logits, batch)
-        loss += float(task.losses(logits, batch).sum())
-    return Evaluation(accuracy=right / len(data), loss=loss / len(data), examples=len(data))
+    found = measure(task, data)
+    return Evaluation(accuracy=found.accuracy, loss=found.loss, examples=found.examples)
 
 
 def _task_model(folder: Path, training: TrainingSettings, precision: Precision) -> TaskModel[Any]:

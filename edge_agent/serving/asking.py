@@ -11,6 +11,7 @@ from edge_agent.config import AgentFile, DataTable
 from edge_agent.data.site_data import source_of
 from edge_agent.hardware.probe import training_threads
 from edge_agent.serving.kept import KeptModel
+from edge_agent.serving.own_heads import PERSONAL_FOLDER, OwnHeads
 from edge_agent.serving.predictor import Predictor
 from edge_agent.serving.shelf import MODELS_FOLDER, ModelShelf
 from ravan.data.source import QUERIES, DataSource, TableFormat
@@ -30,15 +31,25 @@ def shelf_of(config: AgentFile) -> ModelShelf:
 
 
 def open_predictor(config: AgentFile, kept: KeptModel) -> Predictor:
-    """Load a kept model on as many threads as training gets; raise ModelError or TransferError."""
+    """Load a kept model; raise ModelError or TransferError."""
+    from edge_agent.serving.base_files import find_base_files  # noqa: PLC0415 - imports torch
+
+    prepare_process(config)
+    return Predictor(kept, find_base_files(kept.plan, config.agent.cache_dir))
+
+
+def prepare_process(config: AgentFile) -> None:
+    """Have this process reach no hub, and compute on as many threads as training gets."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import torch  # noqa: PLC0415 - slow to import
 
-    from edge_agent.serving.base_files import find_base_files  # noqa: PLC0415 - imports torch
-
     torch.set_num_threads(training_threads(config.agent.threads))
-    return Predictor(kept, find_base_files(kept.plan, config.agent.cache_dir))
+
+
+def own_heads_of(config: AgentFile) -> OwnHeads:
+    """Return where this PC keeps heads of its own."""
+    return OwnHeads(config.agent.state_dir / PERSONAL_FOLDER)
 
 
 def source_at(path: Path, config: AgentFile, training: TrainingSettings, wanted: TableFormat | None) -> DataSource:

@@ -19,7 +19,6 @@ from ravan.tasks.passes import pass_over
 
 if TYPE_CHECKING:
     from edge_agent.serving.base_files import BaseFiles
-    from ravan.adapters.state import ModelState
     from ravan.tasks.task_model import TaskModel
 
 
@@ -44,20 +43,19 @@ class Predictor:
         """Load the base model and put it into the kept version; raise ModelError or TransferError."""
         self.kept = kept
         self._files = files
-        state = decode_state(kept.plan, kept.read_state())
+        state = kept.read_state()
         self.task: TaskModel[Any] = load_task_model(files.folder, kept.plan.training, kept.plan.precision)
         self.put(state)
 
-    def put(self, state: ModelState) -> None:
-        """Put the model into another state."""
+    def put(self, state: bytes) -> None:
+        """Put the model into another state, given as `encode_state`'s bytes; raise TransferError."""
+        plan, blocks = self.kept.plan, decode_state(self.kept.plan, state)
         with torch.inference_mode():
-            inject(
-                self.task.model, self.kept.plan, state, frozenset(), planned_bases(self.kept.plan, self._files.bases)
-            )
+            inject(self.task.model, plan, blocks, frozenset(), planned_bases(plan, self._files.bases))
 
     def follow(self, kept: KeptModel) -> None:
         """Go on with another version of the same plan, which takes no second look at the base model."""
-        self.put(decode_state(kept.plan, kept.read_state()))
+        self.put(kept.read_state())
         self.kept = kept
 
     def answer(self, questions: Questions) -> list[Prediction]:
