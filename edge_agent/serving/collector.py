@@ -112,3 +112,5 @@ async def _say_failure(work: Awaitable[None]) -> None:
         await work
     except (RavanError, OSError) as error:
         log.warning("the newest model of a job could not be kept", why=str(error))
+    except Exception:  # whatever it is, the agent lives on
+        log.exception("the newest model of a job could not be kept")

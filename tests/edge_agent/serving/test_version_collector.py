@@ -134,6 +134,22 @@ async def test_a_version_that_cannot_be_had_or_used_leaves_the_one_before(site: 
     assert site.shelf.find("orders").round_number == 1
 
 
+async def test_an_error_that_nobody_foresaw_leaves_the_next_version_to_be_kept(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(digest: Digest) -> Path:
+        raise ZeroDivisionError
+
+    async with site.process() as collector:
+        await site.prepare(collector)
+        monkeypatch.setattr(collector, "_fetch", broken)
+        collector.hear(committed(site.publish(version(ORDERS, 1)), 1))
+        await collector.settled()
+        monkeypatch.undo()
+        collector.hear(committed(site.publish(version(ORDERS, 2)), 2))
+    assert site.shelf.find("orders").round_number == 2
+
+
 async def test_a_disk_that_takes_nothing_costs_the_model_alone(site: Site, tmp_path: Path) -> None:
     (tmp_path / "models").write_text("a file where the folder should be")
     async with site.process() as collector:
