@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
+from edge_agent.cli_options import config_option, json_option
 from ravan.console import print_json
 from ravan.errors import ConfigError, ErrorReason
 
@@ -26,20 +27,11 @@ DEFAULT_PORT: Final = 9467
 
 _FILE_FORMATS: Final = ("csv", "jsonl", "parquet")
 
-_config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("agent.toml"),
-    show_default=True,
-    help="The agent's configuration file.",
-)
-
 
 @click.command()
 @click.argument("job")
 @click.argument("what", metavar="[INPUT]", required=False)
-@_config_option
+@config_option
 @click.option("--data", "data_name", metavar="NAME", help="Ask about the rows of [data.NAME], in place of INPUT.")
 @click.option("--format", "file_format", type=click.Choice(_FILE_FORMATS), help="Of INPUT; default: as its name ends.")
 @click.option(
@@ -89,7 +81,7 @@ def predict(
 
 @click.command("serve-model")
 @click.argument("job")
-@_config_option
+@config_option
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0: any free one.")
 def serve_model(job: str, config_path: Path, port: int) -> None:
     """Answer other programs on this PC by the model that it keeps of JOB, over HTTP on 127.0.0.1. Needs no network.
@@ -116,10 +108,10 @@ def serve_model(job: str, config_path: Path, port: int) -> None:
 
 @click.command()
 @click.argument("job")
-@_config_option
+@config_option
 @click.option("--steps", type=click.IntRange(min=0), default=0, help="Training steps; default: three passes.")
 @click.option("--classifier-alone", is_flag=True, help="Leave the heads as they are.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@json_option
 def personalise(job: str, config_path: Path, steps: int, classifier_alone: bool, as_json: bool) -> None:
     """Train heads of this PC's own on its own data, on top of the model of JOB. They never leave the PC.
 
@@ -148,8 +140,8 @@ def model() -> None:
 
 
 @model.command("list")
-@_config_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@config_option
+@json_option
 def model_list(config_path: Path, as_json: bool) -> None:
     """Show the newest version of each job that this PC has taken part in."""
     from edge_agent.config import load_config

@@ -58,7 +58,7 @@ class KeptModel:
             raise ModelError(
                 f"The model of the job '{self.plan.job_name}' in {self.path} is gone or damaged.",
                 reason=ErrorReason.HASH_MISMATCH,
-                next_step="Start the agent: it fetches the version again when it reaches the coordinator.",
+                next_step="Try again; if it recurs, the agent fetches the version anew once it runs.",
             )
         return data
 
