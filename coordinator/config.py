@@ -13,6 +13,7 @@ from coordinator.enrolment.pki import ServerFiles
 from ravan.configuration import STRICT, load_file
 from ravan.database_url import check_url
 from ravan.logs import LogTable
+from ravan.releases import checked_release
 
 FILE_NAME: Final = "coordinator.toml"
 CREATE_COMMAND: Final = "ravan-coordinator init DIR --host NAME"
@@ -46,12 +47,14 @@ class ServerTable(BaseModel):
 
 
 class FleetTable(BaseModel):
-    """Signs of life."""
+    """Signs of life, and whose agents will do."""
 
     model_config = STRICT
 
     heartbeat_interval_s: int = Field(default=5, ge=1, le=3600)
     silence_s: float = Field(default=15, gt=0, le=86_400)
+    minimum_agent_version: Annotated[str, AfterValidator(checked_release)] = ""
+    """Oldest agent that takes part in rounds; empty: any."""
 
 
 class SchedulingTable(BaseModel):
@@ -251,6 +254,9 @@ hosts = @HOSTS@
 # Seconds after which a site whose connection ended counts as lost. A site whose connection stands
 # without heartbeats is lost after three intervals more.
 # silence_s = 15
+# Oldest version of the agent that is selected for rounds, such as "0.2.0". Sites with an older one, or one that tells
+# no version, stay connected and are held back until they are upgraded. Empty lets every version take part.
+# minimum_agent_version = ""
 
 [scheduling]
 # Jobs that run side by side; later ones are queued until one has ended or is paused. 0 queues none.

@@ -18,6 +18,8 @@ from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.identity.lock import hold_identity
 from edge_agent.secure.keeping import QuantisedKeeper
 from edge_agent.secure.notes import PROCESS_ID_BYTES, find_left_round
+from edge_agent.serving.collector import VersionCollector
+from edge_agent.serving.shelf import MODELS_FOLDER, ModelShelf
 from edge_agent.session.acceptance import SiteTerms
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from edge_agent.session.activity import ActivityBoard
@@ -126,6 +128,7 @@ def build_session(
         renewals=Renewals(config.agent.identity_dir, coordinator, clock),
         jobs=jobs,
         rounds=rounds,
+        versions=VersionCollector(ModelShelf(state_dir / MODELS_FOLDER), downloads.fetch, identity.manifest_key, clock),
         lane=lane,
         board=board,
         probe=HardwareProbe(limits, config.agent.cache_dir),

@@ -9,30 +9,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_agent.cli_membership import leave, trust
+from edge_agent.cli_options import CONFIG_NAME, config_option, json_option
 from edge_agent.cli_owner import owner
+from edge_agent.cli_serving import model, personalise, predict, serve_model
 from ravan.console import EXIT_FAILURE, print_json, run_command
 from ravan.errors import ConfigError, ErrorReason
 from ravan.version import VERSION
 
 if TYPE_CHECKING:
     from edge_agent.config import AgentFile
-
-_CONFIG: Final = "agent.toml"
-
-_config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path(_CONFIG),
-    show_default=True,
-    help="The agent's configuration file.",
-)
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -67,7 +57,7 @@ def enroll(join_string: str, folder: Path, replace: bool) -> None:
 
     text = sys.stdin.read() if join_string == "-" else join_string
     identity = asyncio.run(enrol(text.strip(), folder / AgentTable().identity_dir, replace=replace))
-    config_path = folder / _CONFIG
+    config_path = folder / CONFIG_NAME
     if not config_path.exists():
         config_path.write_text(SAMPLE, encoding="utf-8")
     click.echo(f"This PC is now the site {identity.site} of the coordinator at {identity.address.host}.")
@@ -76,7 +66,7 @@ def enroll(join_string: str, folder: Path, replace: bool) -> None:
 
 
 @cli.command()
-@_config_option
+@config_option
 @click.option(
     "--keep-quantised",
     type=click.Path(path_type=Path, file_okay=False),
@@ -93,8 +83,8 @@ def run(config_path: Path, keep_quantised: Path | None) -> None:
 
 
 @cli.command()
-@_config_option
-@_json_option
+@config_option
+@json_option
 def probe(config_path: Path, as_json: bool) -> None:
     """Show what this PC has, what jobs cost on it, and how much of them it would be given."""
     import dataclasses
@@ -132,7 +122,7 @@ def config() -> None:
 
 
 @config.command("check")
-@_config_option
+@config_option
 def config_check(config_path: Path) -> None:
     """Read the configuration as the agent would and say whether it is sound."""
     loaded = _load(config_path)
@@ -147,8 +137,8 @@ def data() -> None:
 
 @data.command("check")
 @click.argument("name", required=False)
-@_config_option
-@_json_option
+@config_option
+@json_option
 @click.option("--job-labels", metavar="A,B,...", default="", help="The job's labels, to find rows with others.")
 @click.option("--job-channels", metavar="A,B,...", default="", help="Series: the model's channels, to find gaps.")
 def data_check(name: str | None, config_path: Path, as_json: bool, job_labels: str, job_channels: str) -> None:
@@ -186,8 +176,8 @@ def site() -> None:
 
 
 @site.command("list")
-@_config_option
-@_json_option
+@config_option
+@json_option
 def site_list(config_path: Path, as_json: bool) -> None:
     """Show each site with its key's fingerprint and when it was first seen."""
     from edge_agent.session.acquaintance_file import AcquaintanceFile, describe_time
@@ -206,7 +196,7 @@ def site_list(config_path: Path, as_json: bool) -> None:
 
 @site.command("forget")
 @click.argument("name")
-@_config_option
+@config_option
 def site_forget(name: str, config_path: Path) -> None:
     """Forget the key of the site NAME, once its people have said that they enrolled again.
 
@@ -222,8 +212,8 @@ def site_forget(name: str, config_path: Path) -> None:
 
 
 @cli.command()
-@_config_option
-@_json_option
+@config_option
+@json_option
 def identity(config_path: Path, as_json: bool) -> None:
     """Show this PC's name and the public key that stands for it in secure aggregation.
 
@@ -244,8 +234,8 @@ def identity(config_path: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@_config_option
-@_json_option
+@config_option
+@json_option
 def doctor(config_path: Path, as_json: bool) -> None:
     """Find out what keeps this PC from taking part."""
     import asyncio
@@ -264,7 +254,7 @@ def doctor(config_path: Path, as_json: bool) -> None:
         sys.exit(EXIT_FAILURE)
 
 
-for command in (owner, leave, trust):
+for command in (owner, leave, trust, predict, serve_model, personalise, model):
     cli.add_command(command)
 
 

@@ -9,18 +9,11 @@ from pathlib import Path
 
 import click
 
-_config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("agent.toml"),
-    show_default=True,
-    help="The agent's configuration file.",
-)
+from edge_agent.cli_options import config_option
 
 
 @click.command()
-@_config_option
+@config_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--without-coordinator", is_flag=True, help="Delete the keys though nobody at HQ can be told.")
 def leave(config_path: Path, yes: bool, without_coordinator: bool) -> None:
@@ -46,7 +39,7 @@ def leave(config_path: Path, yes: bool, without_coordinator: bool) -> None:
 
 @click.command()
 @click.argument("hand_over")
-@_config_option
+@config_option
 def trust(hand_over: str, config_path: Path) -> None:
     """Trust the certificate authority that HAND_OVER names, if one that this PC trusts has signed that.
 

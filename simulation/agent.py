@@ -13,6 +13,8 @@ from typing import Final, Protocol
 
 from edge_agent.identity.enrol import enrol
 from edge_agent.identity.keystore import Identity
+from edge_agent.serving.collector import VersionCollector
+from edge_agent.serving.shelf import MODELS_FOLDER, ModelShelf
 from edge_agent.session.acceptance import SiteTerms
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from edge_agent.session.activity import ActivityBoard
@@ -138,6 +140,8 @@ class LightAgent:
         make_private_folder(state_dir)
         ledger, lane, jobs = RoundLedger(state_dir / "rounds.json"), Lane(), LightJobs()
         board = ActivityBoard(process_id, asyncio.get_running_loop())
+        downloads = coordinator.downloads(self._folder / "blobs")
+        shelf = ModelShelf(state_dir / MODELS_FOLDER)
         rounds = LightRounds(
             gate=self._gate_of(power_cut),
             settings=RoundSettings(
@@ -151,7 +155,7 @@ class LightAgent:
             coordinator=coordinator,
             jobs=jobs,
             training=LightTraining(self._number, lambda round_number: self._notes.updated(self.site, round_number)),
-            downloads=coordinator.downloads(self._folder / "blobs"),
+            downloads=downloads,
             uploads=coordinator.uploads(),
             lane=lane,
             board=board,
@@ -166,6 +170,7 @@ class LightAgent:
             renewals=Renewals(self._folder / "identity", coordinator, SystemClock()),
             jobs=jobs,
             rounds=rounds,
+            versions=VersionCollector(shelf, downloads.fetch, identity.manifest_key, SystemClock()),
             lane=lane,
             board=board,
             probe=LightProbe(),

@@ -51,6 +51,8 @@ class OperatorPorts:
     blobs: OwnedBlobs
     jobs: JobDesk
     clock: Clock
+    minimum_agent_version: str = ""
+    """Oldest agent that takes part in rounds; empty: any."""
 
 
 class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
@@ -264,7 +266,8 @@ async def _chunks(requests: AsyncIterator[wire.UploadBlobRequest]) -> AsyncItera
 
 def _site_views(sites: Sequence[SiteRecord], tokens: Sequence[TokenRecord], ports: OperatorPorts) -> list[wire.Site]:
     online, resting = ports.fleet.online(), ports.jobs.resting()
-    shown = [views.site_view(site, online.get(site.name), resting.get(site.name, "")) for site in sites]
+    least = ports.minimum_agent_version
+    shown = [views.site_view(site, online.get(site.name), resting.get(site.name, ""), least) for site in sites]
     shown += [views.invited_view(name) for name in invited_sites(tokens, sites, ports.clock.now())]
     return sorted(shown, key=lambda view: view.name)
 

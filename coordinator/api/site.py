@@ -43,6 +43,7 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
         heartbeat_interval_s: int,
         timeline: bytes,
         on_heartbeat: Callable[[], None],
+        minimum_agent_version: str = "",
     ) -> None:
         """Serve from these; `timeline` tells agents whether the records were put back to a backup."""
         self._fleet = fleet
@@ -51,6 +52,7 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
         self._clock = clock
         self._heartbeat_interval_s = heartbeat_interval_s
         self._timeline = timeline
+        self._minimum_agent_version = minimum_agent_version
         self._on_heartbeat = on_heartbeat
 
     async def Watch(self, request: wire.WatchRequest, context: _Context) -> AsyncIterator[wire.WatchResponse]:
@@ -123,5 +125,6 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
                 coordinator_time=self._clock.now(),
                 timeline=self._timeline,
                 hand_over=self._members.hand_over(),
+                minimum_agent_version=self._minimum_agent_version,
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from coordinator.fleet.holding import find_hold
 from coordinator.fleet.status import SiteStatus, state_of
 from coordinator.leases.lease import Lead
 from coordinator.store.records import JobRecord, ModelRecord, RoundRecord, SiteRecord, SiteRoundRecord
@@ -24,7 +25,9 @@ _TASK_KINDS: Final = {
 }
 
 
-def site_view(site: SiteRecord, status: SiteStatus | None, resting: str = "") -> wire.Site:
+def site_view(
+    site: SiteRecord, status: SiteStatus | None, resting: str = "", minimum_agent_version: str = ""
+) -> wire.Site:
     """Show an enrolled site; `resting` says from which jobs it rests."""
     view = wire.Site(
         name=site.name,
@@ -37,6 +40,9 @@ def site_view(site: SiteRecord, status: SiteStatus | None, resting: str = "") ->
     hardware = status.hardware if status is not None and status.hardware is not None else site.hardware
     if hardware is not None:
         view.hardware.CopyFrom(hardware_to_wire(hardware))
+        hold = find_hold(hardware, minimum_agent_version)
+        if hold is not None and site.revoked_at is None:
+            view.hold_reason, view.held_back = enums.HOLD_REASON.to_wire(hold.reason), str(hold)
     if status is not None and status.heartbeat is not None:
         view.heartbeat.CopyFrom(heartbeat_to_wire(status.heartbeat))
     return view

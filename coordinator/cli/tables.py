@@ -23,10 +23,17 @@ def show_sites(sites: Sequence[wire.Site], *, now: float) -> None:
         print("No site yet. Invite one: ravan-coordinator token create --site NAME")
         return
     rows = [
-        (site.name, site_state(site), _ago(site.last_seen, now), _memory(site), describe_activity(site))
+        (
+            site.name,
+            site_state(site),
+            _ago(site.last_seen, now),
+            site.hardware.agent_version,
+            _memory(site),
+            describe_activity(site),
+        )
         for site in sites
     ]
-    Console().print(_table(("Site", "State", "Last seen", "Memory limit", "Doing"), rows))
+    Console().print(_table(("Site", "State", "Last seen", "Agent", "Memory limit", "Doing"), rows))
 
 
 def show_site_details(site: wire.Site, *, now: float) -> None:
@@ -164,13 +171,14 @@ def describe_drop(drop: wire.Drop) -> str:
 
 
 def describe_activity(site: wire.Site) -> str:
-    """Return what a site is doing and how far it is, or that it rests."""
+    """Return what a site is doing and how far it is, or that it rests or is held back."""
+    idle = site.held_back or site.resting
     if not site.HasField("heartbeat"):
-        return site.resting
+        return idle
     beat = site.heartbeat
     activity = enums.AGENT_ACTIVITY.from_wire(beat.activity).value
-    if site.resting and activity == AgentActivity.IDLE:
-        return site.resting
+    if idle and activity == AgentActivity.IDLE:
+        return idle
     if not beat.total:
         return activity
     if beat.total > MIB:  # bytes; steps never come to a million

@@ -72,6 +72,7 @@ class Following:
                 blobs=house.blobs,
                 jobs=self.jobs,
                 clock=house.clock,
+                minimum_agent_version=house.config.fleet.minimum_agent_version,
             )
         )
         return handlers_of(operator_service_pb2_grpc.add_OperatorServiceServicer_to_server, operators)

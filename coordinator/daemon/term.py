@@ -85,6 +85,7 @@ class Term:
                 blobs=house.blobs,
                 jobs=self.conductor,
                 clock=house.clock,
+                minimum_agent_version=config.fleet.minimum_agent_version,
             )
         )
         sites = SiteServicer(
@@ -94,6 +95,7 @@ class Term:
             house.clock,
             heartbeat_interval_s=config.fleet.heartbeat_interval_s,
             timeline=house.timeline,
+            minimum_agent_version=config.fleet.minimum_agent_version,
             on_heartbeat=house.catalog.heartbeats.inc,
         )
         enrolment = EnrolmentServicer(self.registry, house.keys)
@@ -133,6 +135,7 @@ class Term:
             metrics=self._metrics,
             timers=LoopTimers(house.clock),
             clock=house.clock,
+            minimum_agent_version=house.config.fleet.minimum_agent_version,
         )
 
 

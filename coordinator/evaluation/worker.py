@@ -103,16 +103,11 @@ def evaluate_state(folder: Path, plan: JobPlan, state: bytes, held_out: DataSour
 
 
 def score(task: TaskModel[Any], data: EncodedExamples) -> Evaluation:
-    """Score a model as it stands; losses are added up in float64."""
-    # Neighbours in length, so that little is padding.
-    order = sorted(range(len(data)), key=data.lengths.tolist().__getitem__)
-    right, loss = 0, 0.0
-    for start in range(0, len(order), task.evaluation_batch):
-        batch = data.gather(order[start : start + task.evaluation_batch])
-        logits = task.logits(batch).double()
-        right += task.count_correct(logits, batch)
-        loss += float(task.losses(logits, batch).sum())
-    return Evaluation(accuracy=right / len(data), loss=loss / len(data), examples=len(data))
+    """Score a model as it stands."""
+    from ravan.tasks.passes import measure  # noqa: PLC0415 - imports torch
+
+    found = measure(task, data)
+    return Evaluation(accuracy=found.accuracy, loss=found.loss, examples=found.examples)
 
 
 def _task_model(folder: Path, training: TrainingSettings, precision: Precision) -> TaskModel[Any]:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
 from coordinator.allocation.cells import least_cell
 from coordinator.allocation.policy import AllocationPolicy
@@ -35,6 +35,7 @@ from ravan.configuration import STRICT, read_text
 from ravan.data.source import DataSource, TableFormat
 from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP, MAX_MEMBERS, Suite, Weighting
 from ravan.manifest.plan import TEXT_SLOT, BasisKind, Denominator, LabelRule, Optimiser, Precision, Task
+from ravan.releases import checked_release
 
 MAX_HEADS: Final = 1024
 """Heads per matrix; far beyond use, and well inside the 16 bits that a block id has for them."""
@@ -81,6 +82,8 @@ class JobTable(_Table):
     """Rounds in a row without a better version after which the job ends; when left out, all `rounds` are run."""
     minimum_improvement: NotNegative = 0.0
     """By how much a version must be better to count as such: in shares of 1 (accuracy), or in nats (loss)."""
+    minimum_agent_version: Annotated[str, AfterValidator(checked_release)] = ""
+    """Oldest agent that takes part, where the coordinator's own configuration asks for none that is newer."""
 
     @model_validator(mode="after")
     def _check_rounds(self) -> JobTable:

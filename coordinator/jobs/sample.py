@@ -20,6 +20,7 @@ rounds = 12                 # rounds to run, at the most
 minimum_rounds = 1          # rounds that are run in any case; default 1
 # patience = 4              # end after so many rounds in a row without a better version; default: run all
 minimum_improvement = 0.0   # by how much a better version must be better; default 0.0
+minimum_agent_version = ""  # oldest agent that takes part, such as "0.2.0"; default "": any
 
 [model]
 name = "minilm"             # as given to `ravan-coordinator model add`

@@ -229,8 +229,11 @@ class Conductor:
         return tuple(runner.job.plan for runner in self._active())
 
     async def may_download(self, digest: Digest) -> bool:
-        """Tell whether a site may fetch this blob: a model file, basis or version of a job that runs."""
-        return any(digest in runner.served() for runner in self._active())
+        """Tell whether a site may fetch this blob: of a job that runs, or the newest version of one that has ended."""
+        if any(digest in runner.served() for runner in self._active()):
+            return True
+        # Sites keep what was learnt, also those that were switched off when the job ended.
+        return any(digest == job.state_digest for job in await self.jobs())
 
     # Steps
 

@@ -264,7 +264,8 @@ class JobRunner:
         rests = find_rests([record for record in rounds if record.number > self._forgiven])
 
         def choose(among: Lineup) -> Selection | Waiting:
-            return select(self.job, among, fleet, rounds, self._norms, rests)
+            minimum = self._services.minimum_agent_version
+            return select(self.job, among, fleet, rounds, self._norms, rests, minimum)
 
         selection = choose(lineup)
         now = self._services.clock.now()

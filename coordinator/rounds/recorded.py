@@ -47,12 +47,14 @@ class RecordedJobs:
         return tuple(decode_plan(job.plan.payload) for job in await self.jobs() if job.state not in ENDED_JOBS)
 
     async def may_download(self, digest: Digest) -> bool:
-        """Tell whether a site may fetch this blob: a model file, basis or newest version of a job that runs."""
-        for job in await self.jobs():
+        """Tell whether a site may fetch this blob: a file or basis of a job that runs, or any job's newest version."""
+        jobs = await self.jobs()
+        if any(digest == job.state_digest for job in jobs):
+            return True
+        for job in jobs:
             if job.state not in ENDED_JOBS:
                 plan = decode_plan(job.plan.payload)
-                served = {file.sha256 for file in plan.model_files} | {each.basis_digest for each in plan.matrices}
-                if digest in served or digest == job.state_digest:
+                if digest in {file.sha256 for file in plan.model_files} | {each.basis_digest for each in plan.matrices}:
                     return True
         return False
 

@@ -20,6 +20,7 @@ from coordinator.allocation.ranking import (
 )
 from coordinator.allocation.shortfall import NAMED_SITES, describe_shortfall, find_shortfall
 from coordinator.allocation.tiles import form_tiles
+from coordinator.fleet.holding import Hold, describe_holds, find_hold
 from coordinator.rounds.candidates import Lineup
 from coordinator.rounds.deadline import predict_training_s, settle_deadline
 from coordinator.rounds.history import count_committed, following_number
@@ -54,11 +55,14 @@ class Selection:
     """Which heads nobody trains, why, and what to change; empty when all are trained."""
     rests: Mapping[SiteId, Rest]
     """Connected sites that are left out for a while."""
+    holds: Mapping[SiteId, Hold]
+    """Connected sites whose agents are too old."""
 
     @property
     def message(self) -> str:
         """Return all that operators should know of the round's members."""
-        return f"{self.remark} {describe_rests(self.rests)}".strip()
+        parts = (self.remark, describe_rests(self.rests), describe_holds(self.holds))
+        return " ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +79,16 @@ def select(
     rounds: Sequence[RoundRecord],
     norms: Mapping[BlockId, float],
     rests: Mapping[SiteId, Rest] = NOBODY,
+    minimum_agent_version: str = "",
 ) -> Selection | Waiting:
     """Allot tiles to the ready sites from their newest reports.
 
-    `norms` are those of all heads, where the job ranks them by weight. Sites rest only where there are enough others.
+    `norms` are those of all heads, where the job ranks them by weight. Sites rest only where there are enough others;
+    those with too old an agent are held back in any case.
     """
+    holds = _find_holds(job, fleet, minimum_agent_version)
+    fleet = {site: capacity for site, capacity in fleet.items() if site not in holds}
+    holds = {site: hold for site, hold in holds.items() if site in lineup.ready}
     tiles, rules = form_tiles(job.plan), _rules(job)
     ready = {site: fleet[site] for site in lineup.ready if site in fleet}
     needed = job.file.minimum_sites
@@ -87,14 +96,14 @@ def select(
     if len(reach.depth_of) < needed:
         rests, reach = NOBODY, find_reach(tiles, ready, _budget(job))
     if len(reach.depth_of) < needed:
-        return Waiting(sentence=say_waiting(lineup, len(reach.depth_of), needed, reach.left_out))
+        return Waiting(sentence=say_waiting(lineup, len(reach.depth_of), needed, reach.left_out, holds))
     chosen = choose_members(reach.depth_of, rounds, job.file.round.target_sites, needed, rules)
     depths = settle_depths({site: reach.depth_of[site] for site in chosen}, rules)
     remark = _describe_gap(job, tiles, fleet, (*chosen, *reach.left_out), depths)
     # Where heads are all that trains, a site without one has nothing to do.
     able = chosen if job.plan.dense else tuple(site for site in chosen if depths[site])
     if len(able) < needed:
-        return Waiting(sentence=remark or say_waiting(lineup, len(able), needed, reach.left_out))
+        return Waiting(sentence=remark or say_waiting(lineup, len(able), needed, reach.left_out, holds))
     scoring = _wants_scores(job, rounds)
     scored_of = {site: tuple(range(depth)) if scoring else () for site, depth in depths.items()}
     tiles_of = choose_tiles(depths, rules, _ranking(job, tiles, rounds, norms), job.file.allocation.share_trained())
@@ -111,6 +120,7 @@ def select(
         ),
         remark=remark,
         rests={site: rest for site, rest in rests.items() if site in ready},
+        holds=holds,
     )
 
 
@@ -123,7 +133,9 @@ def find_claim(lineup: Lineup, choose: Callable[[Lineup], Selection | Waiting]) 
     return selection.sites if isinstance(selection, Selection) else ()
 
 
-def say_waiting(lineup: Lineup, ready: int, needed: int, left_out: Mapping[SiteId, Shortage]) -> str:
+def say_waiting(
+    lineup: Lineup, ready: int, needed: int, left_out: Mapping[SiteId, Shortage], holds: Mapping[SiteId, Hold]
+) -> str:
     """Return one sentence that says what the job waits for."""
     parts = [f"Waits for sites: {ready} ready, {needed} needed"]
     if lineup.preparing:
@@ -132,7 +144,14 @@ def say_waiting(lineup: Lineup, ready: int, needed: int, left_out: Mapping[SiteI
     parts += [f"{_names(sites)} kept for {job}, whose turn is before" for job, sites in _by_job(lineup.kept).items()]
     parts += [f"{site} cannot take part ({reason})" for site, reason in lineup.barred]
     parts += [f"{site} is short of {shortage}" for site, shortage in left_out.items()]
+    parts += [f"{site} is {hold}" for site, hold in sorted(holds.items())]
     return "; ".join(parts) + "."
+
+
+def _find_holds(job: Job, fleet: Mapping[SiteId, SiteCapacity], minimum: str) -> dict[SiteId, Hold]:
+    least = minimum, job.file.job.minimum_agent_version
+    found = ((site, find_hold(capacity.hardware, *least)) for site, capacity in fleet.items())
+    return {site: hold for site, hold in found if hold is not None}
 
 
 def _describe_gap(

@@ -61,6 +61,8 @@ class Services:
     metrics: RoundMetrics
     timers: Timers
     clock: Clock
+    minimum_agent_version: str = ""
+    """Oldest agent that takes part in any job; empty: any."""
     candidates: Candidates = field(default_factory=Candidates)
     turns: Turns = field(default_factory=Turns)
     changes: Changes = field(default_factory=Changes)

@@ -106,7 +106,7 @@ class Standing:
             told = enrolled & {p.site for p in transaction.list_job_profiles(job.job_id)} | set(
                 services.candidates.online()
             )
-            store_job_end(transaction, record, job.plan.run_id, rounds[-1] if rounds else None, sorted(told))
+            store_job_end(transaction, record, job.plan.run_id, rounds, sorted(told))
             return told
 
         told = await services.store.transact("end_job", work)

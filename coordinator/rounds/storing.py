@@ -81,9 +81,10 @@ def store_interruption(transaction: Transaction, job_id: JobId, run_id: RunId, r
 
 
 def store_job_end(
-    transaction: Transaction, job: JobRecord, run_id: RunId, last: RoundRecord | None, sites: Iterable[SiteId]
+    transaction: Transaction, job: JobRecord, run_id: RunId, rounds: Sequence[RoundRecord], sites: Iterable[SiteId]
 ) -> None:
     """Write a job's end and tell the sites, with the last round's result for those who have not read it."""
+    last = rounds[-1] if rounds else None
     transaction.drop_instructions(job.job_id)
     transaction.drop_round_entries(job.job_id)
     transaction.drop_tasks(job.job_id)
@@ -92,10 +93,18 @@ def store_job_end(
             # It stood still when the job was stopped.
             transaction.put_round(interrupted(last))
         _store_results(transaction, run_id, last, last.outcome or RoundOutcome.INTERRUPTED)
+    ended = _end_of(job, rounds)
     for site in sites:
-        ended = JobEnded(job_id=job.job_id, state=job.state)
         transaction.add_instruction(site, ended, job_id=job.job_id, round_number=0)
     transaction.put_job(job)
+
+
+def _end_of(job: JobRecord, rounds: Sequence[RoundRecord]) -> JobEnded:
+    """Return what sites are told; the version that a job starts from is none to tell of."""
+    made = next((each for each in reversed(rounds) if each.outcome is RoundOutcome.COMMITTED), None)
+    if made is None:
+        return JobEnded(job_id=job.job_id, state=job.state)
+    return JobEnded(job_id=job.job_id, state=job.state, state_digest=job.state_digest, round_number=made.number)
 
 
 def _store_results(transaction: Transaction, run_id: RunId, record: RoundRecord, outcome: RoundOutcome) -> None:

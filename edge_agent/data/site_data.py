@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.config import AgentFile, DataTable
-from ravan.data.contents import split_examples
+from ravan.data.contents import SplitExamples, split_examples
 from ravan.data.examples import KIND_OF_TASK, Examples, read_examples
 from ravan.data.source import DataSource, unreadable
 from ravan.data.stamp import Stamp, read_stamp
@@ -33,6 +33,17 @@ def read_site_data(config: AgentFile, training: TrainingSettings) -> SiteExample
 
     Blocks on the disk or a database.
     """
+    found, stamp = read_both_sides(config, training)
+    return SiteExamples(
+        examples=found.training, stamp=stamp, duplicates=found.duplicates, kept_back=len(found.validation)
+    )
+
+
+def read_both_sides(config: AgentFile, training: TrainingSettings) -> tuple[SplitExamples[Examples], Stamp]:
+    """Read what a job learns from and what is kept from learning, with the stamp from before; raise DataError.
+
+    Blocks on the disk or a database.
+    """
     name = training.data
     table = config.data_table(name)
     _check_kind(name, table, training)
@@ -40,9 +51,7 @@ def read_site_data(config: AgentFile, training: TrainingSettings) -> SiteExample
     stamp = read_stamp(source)
     found = split_examples(read_examples(source, training), table.duplicates, table.validation_share)
     check_number(name, len(found.training), config.policy.minimum_examples)
-    return SiteExamples(
-        examples=found.training, stamp=stamp, duplicates=found.duplicates, kept_back=len(found.validation)
-    )
+    return found, stamp
 
 
 def has_changed(config: AgentFile, training: TrainingSettings, stamp: Stamp) -> bool:

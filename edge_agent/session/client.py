@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 
 from edge_agent.hardware.probe import HardwareProbe
+from edge_agent.serving.collector import VersionCollector
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from edge_agent.session.activity import ActivityBoard
 from edge_agent.session.connection import Coordinator, Unreadable
@@ -46,6 +47,7 @@ from edge_agent.session.job_desk import JobDesk
 from edge_agent.session.lane import Lane
 from edge_agent.session.ledger import RoundLedger
 from edge_agent.session.machine import SessionMachine
+from edge_agent.session.outdated import say_whether_outdated
 from edge_agent.session.reconnect import Backoff
 from edge_agent.session.renewals import Renewals
 from edge_agent.session.round_desk import RoundDesk
@@ -81,6 +83,7 @@ class AgentSession:
     renewals: Renewals
     jobs: JobDesk
     rounds: RoundDesk
+    versions: VersionCollector
     lane: Lane
     board: ActivityBoard
     probe: HardwareProbe
@@ -97,7 +100,7 @@ class AgentSession:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then leave cleanly; raise only what cannot be lived with."""
-        work = (self._listen(), self._beat(), self.lane.run(), self.renewals.run(), _until(stop))
+        work = (self._listen(), self._beat(), self.lane.run(), self.renewals.run(), self.versions.run(), _until(stop))
         tasks = [asyncio.create_task(each) for each in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -145,6 +148,7 @@ class AgentSession:
             if isinstance(message, Unreadable):
                 raise message.error
             event = self._event_of(message.instruction)
+            self.versions.hear(message.instruction)
         except RavanError as error:
             log.error("refused an instruction", why=str(error), reason=error.reason.value, next_step=error.next_step)
             event = InstructionRefused()
@@ -158,6 +162,7 @@ class AgentSession:
         log.info("connected", coordinator=self.coordinator.address)
         if abs(skew) > CLOCK_TOLERANCE_S:
             log.warning("this PC's clock differs from the coordinator's", seconds=round(skew))
+        say_whether_outdated(greeting)
         self._reported = None
         self._connected.set()
         self.board.announce()
@@ -305,6 +310,7 @@ class AgentSession:
             _say_failure(error)
             self._later(PreparationFailed(digest=effect.digest, reason=drop_reason(error)))
         else:
+            await self.versions.prepared(effect.digest)
             log.info("ready", job=effect.plan.job_name)
             self._later(Prepared(digest=effect.digest, profile=profile))
 

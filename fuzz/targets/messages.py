@@ -152,7 +152,7 @@ _INSTRUCTIONS: Final[tuple[Instruction, ...]] = (
     RoundResult(
         run_id=RUN, round_number=3, outcome=RoundOutcome.COMMITTED, state_digest=digest("state"), dropped=False
     ),
-    JobEnded(job_id=JOB, state=JobState.COMPLETED),
+    JobEnded(job_id=JOB, state=JobState.COMPLETED, state_digest=digest("state"), round_number=3),
 )
 
 

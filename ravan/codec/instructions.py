@@ -39,6 +39,7 @@ def greeting_to_wire(value: Greeting) -> site_service_pb2.WatchResponse:
         coordinator_time=value.coordinator_time,
         timeline=value.timeline,
         hand_over=value.hand_over,
+        minimum_agent_version=value.minimum_agent_version,
     )
     return site_service_pb2.WatchResponse(greeting=greeting)
 
@@ -66,6 +67,7 @@ def watch_from_wire(wire: site_service_pb2.WatchResponse) -> Greeting | Numbered
             coordinator_time=fields.number(wire.greeting.coordinator_time, "coordinator's time"),
             timeline=fields.timeline(wire.greeting.timeline),
             hand_over=wire.greeting.hand_over,
+            minimum_agent_version=fields.text(wire.greeting.minimum_agent_version, "oldest version", empty=True),
         )
     sequence = fields.ranged(wire.sequence, 1, _SEQUENCES, "sequence number")
     return Numbered(sequence=sequence, instruction=instruction_from_wire(wire))
@@ -100,8 +102,7 @@ def instruction_to_wire(value: Instruction) -> site_service_pb2.WatchResponse:  
         case RoundResult():
             return response(round_result=_result_to_wire(value))
         case JobEnded():
-            ended = site_service_pb2.JobEnded(job_id=value.job_id, state=enums.JOB_STATE.to_wire(value.state))
-            return response(job_ended=ended)
+            return response(job_ended=_end_to_wire(value))
 
 
 def instruction_from_wire(wire: site_service_pb2.WatchResponse) -> Instruction:  # noqa: PLR0911 - one line a kind
@@ -125,8 +126,7 @@ def instruction_from_wire(wire: site_service_pb2.WatchResponse) -> Instruction: 
         case "round_result":
             return _result_from_wire(wire.round_result)
         case "job_ended":
-            state = enums.JOB_STATE.from_wire(wire.job_ended.state)
-            return JobEnded(job_id=JobId(fields.text(wire.job_ended.job_id, "job id")), state=state)
+            return _end_from_wire(wire.job_ended)
         case _:
             raise fields.malformed("The instruction is empty or of a kind that this program does not know.")
 
@@ -148,4 +148,22 @@ def _result_from_wire(wire: site_service_pb2.RoundResult) -> RoundResult:
         outcome=enums.ROUND_OUTCOME.from_wire(wire.outcome),
         state_digest=fields.optional_digest(wire.state_digest, "digest of the model version"),
         dropped=wire.dropped,
+    )
+
+
+def _end_to_wire(value: JobEnded) -> site_service_pb2.JobEnded:
+    return site_service_pb2.JobEnded(
+        job_id=value.job_id,
+        state=enums.JOB_STATE.to_wire(value.state),
+        state_digest=value.state_digest,
+        round=value.round_number,
+    )
+
+
+def _end_from_wire(wire: site_service_pb2.JobEnded) -> JobEnded:
+    return JobEnded(
+        job_id=JobId(fields.text(wire.job_id, "job id")),
+        state=enums.JOB_STATE.from_wire(wire.state),
+        state_digest=fields.optional_digest(wire.state_digest, "digest of the model version"),
+        round_number=fields.ranged(wire.round, 0, (1 << 63) - 1, "round number"),
     )

@@ -83,14 +83,23 @@ def iterate_images(
 
 
 def _scaled(files: ImageFiles, name: PurePosixPath, side: int) -> NDArray[np.uint8] | None:
-    """Return an image as (side, side, 3), None when it cannot be read."""
+    try:
+        content = files.read(name)
+    # Broken and encrypted archives raise whatever they stumble over.
+    except Exception:
+        return None
+    return scale_image(content, side)
+
+
+def scale_image(content: bytes, side: int) -> NDArray[np.uint8] | None:
+    """Return an image file's content as (side, side, 3), None when it cannot be read."""
     from PIL import Image  # noqa: PLC0415 - only jobs with images need it
 
     try:
         with warnings.catch_warnings():
             # Images above Pillow's own, lower limit are not refused but warned of.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(files.read(name)), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 if image.width * image.height > _PIXEL_LIMIT:
                     return None
                 scaled = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)

@@ -122,11 +122,11 @@ _RULES: Final[Mapping[LabelRule, Callable[[Sequence[int]], int]]] = {
 
 
 def iterate_readings(source: DataSource, channels: Sequence[str], refuse: Refuse = raise_refusal) -> Iterator[Reading]:
-    """Yield the rows of a table with a number for each channel; labels are not checked."""
+    """Yield the rows of a table with a number for each channel; labels are not checked, and empty where none stand."""
     columns = [source.columns.get(channel, channel) for channel in channels]
-    group = (source.group,) if source.group else ()
+    group, label = ((column,) if column else () for column in (source.group, source.label))
     # One and the same column may be wanted twice.
-    wanted = tuple(dict.fromkeys((*columns, source.label, *group)))
+    wanted = tuple(dict.fromkeys((*columns, *label, *group)))
     for line, cells in iterate_rows(source, wanted, refuse):
         values = tuple(number_of(cells[column], source.decimal) for column in columns)
         gap = next((column for column, value in zip(columns, values, strict=True) if math.isnan(value)), None)
@@ -134,7 +134,8 @@ def iterate_readings(source: DataSource, channels: Sequence[str], refuse: Refuse
             refuse(_no_number(source, line, gap, cells[gap]))
             continue
         series = text_of(cells[source.group]) if group else ""
-        yield Reading(line=line, series=series, values=values, label=text_of(cells[source.label]).strip())
+        told = text_of(cells[source.label]).strip() if label else ""
+        yield Reading(line=line, series=series, values=values, label=told)
 
 
 def _collect_series(source: DataSource, labels: Sequence[str], channels: Sequence[str]) -> dict[str, _Series]:

@@ -76,7 +76,7 @@ class DataSource:
     text: str = "text"
     """Column that holds the texts."""
     label: str = "label"
-    """Column that holds the labels or answers."""
+    """Column that holds the labels or answers; empty for `ravan.data.unlabelled`."""
     group: str = ""
     """Column that tells series apart, such as one of the machine; empty where all rows are one series."""
     columns: Mapping[str, str] = field(default_factory=dict)

@@ -29,6 +29,8 @@ class Greeting:
     coordinator_time: float
     timeline: bytes = b""
     """Another one than before says that the coordinator was put back to a backup; empty from older releases."""
+    minimum_agent_version: str = ""
+    """Oldest that takes part in rounds; empty where all do, and from older releases."""
     hand_over: str = ""
     """To the next certificate authority, to be verified by `ravan.identity.handover`; empty when there is none."""
 
@@ -96,6 +98,10 @@ class JobEnded:
 
     job_id: JobId
     state: JobState
+    state_digest: Digest = Digest(b"")  # noqa: RUF009 - a NewType: the value is immutable bytes
+    """Newest committed version; empty where there is none, and from older releases."""
+    round_number: int = 0
+    """Round that made this version; 0 where there is none."""
 
 
 Instruction = Prepare | Train | ExchangeShares | MaskAndUpload | ConfirmSurvivors | Reveal | RoundResult | JobEnded

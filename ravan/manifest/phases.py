@@ -71,6 +71,15 @@ class SiteState(StrEnum):
     REVOKED = "revoked"
 
 
+class HoldReason(StrEnum):
+    """Why headquarters selects a site for no round."""
+
+    OUTDATED = "outdated"
+    """Its agent is older than the oldest that takes part."""
+    UNKNOWN_VERSION = "unknown_version"
+    """Its agent tells no version."""
+
+
 class AgentActivity(StrEnum):
     """What an agent is doing."""
 

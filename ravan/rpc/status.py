@@ -119,16 +119,8 @@ def _detailed(error: aio.AioRpcError) -> RavanError | None:
         detail = errors_pb2.ErrorDetail.FromString(raw)
     except DecodeError:
         return None
-    reason = _reason_of(detail.reason)
+    reason = ERROR_REASON.from_wire(detail.reason)
     return REASONS[reason][1](detail.message, reason=reason, next_step=detail.next_step)
-
-
-def _reason_of(number: errors_pb2.ErrorReason.ValueType) -> ErrorReason:
-    """Read a number of the wire; one that this version does not know is INTERNAL."""
-    try:
-        return ERROR_REASON.from_wire(number)
-    except ProtocolError:
-        return ErrorReason.INTERNAL
 
 
 def _unavailable(text: str, address: str, authority: str) -> RavanError:

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -23,8 +23,12 @@ from ravan.data.texts import AnswerExamples
 from ravan.manifest.plan import TEXT_SLOT, TrainingSettings
 from ravan.tasks.base_model import BaseModel, load_base_model, unusable
 from ravan.tasks.batch import NOT_LEARNT, Batch
+from ravan.tasks.greedy import continue_greedily
 from ravan.tasks.task_model import EncodedExamples, TaskModel
 from ravan.tasks.texts import TokenRows, check_length, flatten_rows, load_tokenizer
+
+_FREE_ANSWER: Final = 64
+"""Tokens that are left free for an answer where the job does not list them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,10 +80,8 @@ class AnswerModel(TaskModel[AnswerExamples]):
 
         Raise DataError DATA_UNREADABLE for an answer that leaves no room for its text.
         """
-        before, after = self.training.prompt.split(TEXT_SLOT)
-        answers = [[*ids, self._end()] for ids in self._plain([f" {answer}" for answer in examples.answers])]
-        (tail,) = self._plain([after]) if after else ([],)
-        heads = self._tokenizer([before + text for text in examples.texts])["input_ids"]
+        answers = self._answers(examples.answers)
+        heads, tail = self._around(examples.texts)
         room = [self.training.max_length - len(tail) - len(answer) for answer in answers]
         if min(room) < 1:
             longest = max(len(answer) for answer in answers)
@@ -88,16 +90,25 @@ class AnswerModel(TaskModel[AnswerExamples]):
                 f" {self.training.max_length}.",
                 "Shorten the answer, or ask HQ for a job with a greater max_length.",
             )
-        # Something must stand before an answer for its first token to be told from.
         rows = (
-            [*([*head[:left], *tail] or [self._end()]), *answer]
-            for head, left, answer in zip(heads, room, answers, strict=True)
+            [*self._prompt(head, left, tail), *answer] for head, left, answer in zip(heads, room, answers, strict=True)
         )
         return PromptedAnswers(
             sequences=flatten_rows(rows),
             answer_lengths=np.asarray([len(answer) for answer in answers], np.int64),
             pad_id=int(self._tokenizer.pad_token_id),
         )
+
+    @torch.inference_mode()
+    def answer(self, text: str) -> str:
+        """Return what the model says to a text, by greedy decoding; a text that leaves no room is cut at its end."""
+        (head,), tail = self._around([text])
+        left = max(1, self.training.max_length - len(tail) - self._usual_answer())
+        prompt = self._prompt(head, left, tail)
+        said = continue_greedily(
+            self.model, prompt, end=self._end(), limit=max(1, self.training.max_length - len(prompt))
+        )
+        return str(self._tokenizer.decode(said)).strip()
 
     def worst_case(self, batch_size: int, data: EncodedExamples) -> Batch:
         """Return random tokens in sequences of `max_length`, with answers as long as the longest of the data."""
@@ -129,6 +140,26 @@ class AnswerModel(TaskModel[AnswerExamples]):
         """Return how many answers greedy decoding would give."""
         wanted = batch.labels[:, _places(batch)]
         return int(((logits.argmax(2) == wanted) | (wanted == NOT_LEARNT)).all(1).sum())
+
+    def _around(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int]]:
+        """Return the tokens up to the end of each text, and those between text and answer."""
+        before, after = self.training.prompt.split(TEXT_SLOT)
+        heads: list[list[int]] = self._tokenizer([before + text for text in texts])["input_ids"]
+        return heads, self._plain([after])[0] if after else []
+
+    def _prompt(self, head: list[int], left: int, tail: list[int]) -> list[int]:
+        # Something must stand before an answer for its first token to be told from.
+        return [*head[:left], *tail] or [self._end()]
+
+    def _answers(self, answers: Sequence[str]) -> list[list[int]]:
+        return [[*ids, self._end()] for ids in self._plain([f" {answer}" for answer in answers])]
+
+    def _usual_answer(self) -> int:
+        """Return the tokens that are left free for an answer: what the job's answers take, or half of a short text."""
+        labels = self.training.labels
+        if labels:
+            return max(map(len, self._answers(labels)))
+        return min(_FREE_ANSWER, self.training.max_length // 2)
 
     def _plain(self, texts: Sequence[str]) -> list[list[int]]:
         ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]

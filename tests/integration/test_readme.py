@@ -146,8 +146,11 @@ def test_an_operator_gets_from_nothing_to_an_adapter_with_the_readme_alone(tmp_p
                 outputs.append(operator.type(commands))
     files = {path.name for path in (tmp_path / "adapter").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors"} <= files
-    watched = outputs[-2]
+    watched, _, predicted = outputs[-3:]
     assert "completed" in watched.lower()
+    header, row = predicted.splitlines()
+    assert header.startswith("row,label,p(")
+    assert row.split(",")[1] in header
 
 
 def test_the_readme_shows_every_step_of_the_path() -> None:

@@ -50,7 +50,7 @@ def configure(folder: Path, limits: Mapping[str, float] = MappingProxyType({})) 
                 "http_port": 0,
                 "data_dir": folder,
             },
-            "fleet": {"heartbeat_interval_s": 7},
+            "fleet": {"heartbeat_interval_s": 7, "minimum_agent_version": "0.0.9"},
             "limits": limits,
         }
     )

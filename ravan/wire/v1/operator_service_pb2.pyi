@@ -56,6 +56,30 @@ SITE_STATE_REVOKED: SiteState.ValueType  # 4
 """Revoked."""
 Global___SiteState: _TypeAlias = SiteState  # noqa: Y015
 
+class _HoldReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HoldReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HoldReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HOLD_REASON_UNSPECIFIED: _HoldReason.ValueType  # 0
+    """Not set: it is not held back."""
+    HOLD_REASON_OUTDATED: _HoldReason.ValueType  # 1
+    """Its agent is older than the oldest that takes part."""
+    HOLD_REASON_UNKNOWN_VERSION: _HoldReason.ValueType  # 2
+    """Its agent tells no version."""
+
+class HoldReason(_HoldReason, metaclass=_HoldReasonEnumTypeWrapper):
+    """Why a site is selected for no round."""
+
+HOLD_REASON_UNSPECIFIED: HoldReason.ValueType  # 0
+"""Not set: it is not held back."""
+HOLD_REASON_OUTDATED: HoldReason.ValueType  # 1
+"""Its agent is older than the oldest that takes part."""
+HOLD_REASON_UNKNOWN_VERSION: HoldReason.ValueType  # 2
+"""Its agent tells no version."""
+Global___HoldReason: _TypeAlias = HoldReason  # noqa: Y015
+
 class _WorkKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -160,6 +184,8 @@ class Site(_message.Message):
     CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: _builtins.int
     ENDORSED_FIELD_NUMBER: _builtins.int
     RESTING_FIELD_NUMBER: _builtins.int
+    HOLD_REASON_FIELD_NUMBER: _builtins.int
+    HELD_BACK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name. Set by the coordinator."""
     state: Global___SiteState.ValueType
@@ -172,6 +198,10 @@ class Site(_message.Message):
     """Whether an owner's endorsement is kept for the site's identity. Whose it is only agents can tell."""
     resting: _builtins.str
     """From which jobs' rounds it rests, and until when. Empty when it does not."""
+    hold_reason: Global___HoldReason.ValueType
+    """Why it is held back. UNSPECIFIED when it is not."""
+    held_back: _builtins.str
+    """The same for people, with both versions. Empty when it is not."""
     @_builtins.property
     def hardware(self) -> _hardware_pb2.HardwareProfile:
         """Last hardware profile. Absent until the first report."""
@@ -191,10 +221,12 @@ class Site(_message.Message):
         certificate_expires_at: _builtins.float = ...,
         endorsed: _builtins.bool = ...,
         resting: _builtins.str = ...,
+        hold_reason: Global___HoldReason.ValueType = ...,
+        held_back: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hardware", b"hardware", "heartbeat", b"heartbeat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "endorsed", b"endorsed", "hardware", b"hardware", "heartbeat", b"heartbeat", "last_seen", b"last_seen", "name", b"name", "resting", b"resting", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "endorsed", b"endorsed", "hardware", b"hardware", "heartbeat", b"heartbeat", "held_back", b"held_back", "hold_reason", b"hold_reason", "last_seen", b"last_seen", "name", b"name", "resting", b"resting", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -175,6 +175,7 @@ class Greeting(_message.Message):
     COORDINATOR_TIME_FIELD_NUMBER: _builtins.int
     TIMELINE_FIELD_NUMBER: _builtins.int
     HAND_OVER_FIELD_NUMBER: _builtins.int
+    MINIMUM_AGENT_VERSION_FIELD_NUMBER: _builtins.int
     heartbeat_interval_s: _builtins.int
     """Seconds between heartbeats that the coordinator expects. Never 0."""
     coordinator_time: _builtins.float
@@ -185,6 +186,8 @@ class Greeting(_message.Message):
     """
     hand_over: _builtins.str
     """Hand-over to the next CA, signed by one that sites trust: `ravan.identity.handover`. Empty when there is none."""
+    minimum_agent_version: _builtins.str
+    """Oldest version of an agent that takes part in rounds. Empty where all do, and from older releases."""
     def __init__(
         self,
         *,
@@ -192,10 +195,11 @@ class Greeting(_message.Message):
         coordinator_time: _builtins.float = ...,
         timeline: _builtins.bytes = ...,
         hand_over: _builtins.str = ...,
+        minimum_agent_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_time", b"coordinator_time", "hand_over", b"hand_over", "heartbeat_interval_s", b"heartbeat_interval_s", "timeline", b"timeline"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_time", b"coordinator_time", "hand_over", b"hand_over", "heartbeat_interval_s", b"heartbeat_interval_s", "minimum_agent_version", b"minimum_agent_version", "timeline", b"timeline"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,19 +275,27 @@ class JobEnded(_message.Message):
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    STATE_DIGEST_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job. Set by the coordinator."""
     state: _round_pb2.JobState.ValueType
     """Its final state. Set by the coordinator."""
+    state_digest: _builtins.bytes
+    """SHA-256 of its newest committed version, 32 bytes. Empty where no round was committed, and from older releases."""
+    round: _builtins.int
+    """Round that made this version. 0 where there is none."""
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
         state: _round_pb2.JobState.ValueType = ...,
+        state_digest: _builtins.bytes = ...,
+        round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "round", b"round", "state", b"state", "state_digest", b"state_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -81,6 +81,29 @@ async def test_site_goes_from_invited_to_online_to_offline(hq: RunningCoordinato
     assert hq.catalog.registry.get_sample_value("ravan_heartbeats_total") == 1
 
 
+async def test_a_site_with_too_old_an_agent_is_told_and_shown_as_held_back(hq: RunningCoordinator) -> None:
+    identity = await hq.enrol("plant-1")
+    async with agent_channel(identity) as stub:
+        stream: Any = stub.Watch(wire.WatchRequest(process_id=FIRST))
+        assert (await stream.read()).greeting.minimum_agent_version == "0.0.9"
+        shown = []
+        for version in ("0.0.8", "", "0.1.0"):
+            machine = hardware_pb2.HardwareProfile()
+            machine.CopyFrom(MACHINE)
+            machine.agent_version = version
+            await stub.ReportHardware(wire.ReportHardwareRequest(profile=machine), timeout=CALL_S)
+            [view] = await hq.operator.list_sites("plant-1")
+            shown.append((view.hold_reason, view.held_back))
+    assert shown == [
+        (operator_wire.HOLD_REASON_OUTDATED, "held back: its agent is 0.0.8, older than 0.0.9"),
+        (
+            operator_wire.HOLD_REASON_UNKNOWN_VERSION,
+            "held back: its agent tells no version, and 0.0.9 is the oldest that takes part",
+        ),
+        (operator_wire.HOLD_REASON_UNSPECIFIED, ""),
+    ]
+
+
 async def test_second_process_of_a_site_gets_a_sentence(hq: RunningCoordinator) -> None:
     identity = await hq.enrol("plant-1")
     async with agent_channel(identity) as stub:

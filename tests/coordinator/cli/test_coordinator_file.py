@@ -52,6 +52,7 @@ def test_data_folder_is_relative_to_the_file(tmp_path: Path) -> None:
         "[server]\nhosts = []\n",
         '[server]\nhosts = ["a"]\nsite_port = 70000\n',
         '[server]\nhosts = ["a"]\n[fleet]\nheartbeat_interval_s = 0\n',
+        '[server]\nhosts = ["a"]\n[fleet]\nminimum_agent_version = "newest"\n',
         '[server]\nhosts = ["a"]\n[log]\nformat = "xml"\n',
         '[server]\nhosts = ["a"]\n[database]\nurl = "mysql://ravan@db/ravan"\n',
         '[server]\nhosts = ["a"]\n[database]\nurl = "postgresql://ravan@db"\n',

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from coordinator.cli.durations import Duration, describe_moment, describe_seconds
 from coordinator.cli.plain import to_plain
-from coordinator.cli.tables import describe_activity, render_job, show_jobs
+from coordinator.cli.tables import describe_activity, render_job, show_jobs, show_sites
 from coordinator.cli.watching import Narrator, watch_in_lines
 from ravan.ids import BlockId, BlockKind
+from ravan.wire.v1 import hardware_pb2, round_pb2, site_service_pb2
 from ravan.wire.v1 import operator_service_pb2 as wire
-from ravan.wire.v1 import round_pb2, site_service_pb2
 
 HEAD = BlockId(BlockKind.HEAD, 0, 3, 1)
 NOON = 1_699_963_200.0
@@ -85,6 +85,21 @@ def test_a_site_that_rests_says_so_while_it_does_nothing_else() -> None:
     busy = site("a", 3)
     busy.resting = resting
     assert describe_activity(busy) == "training 3/40"
+
+
+def test_a_site_that_is_held_back_says_so_before_anything_else_but_work() -> None:
+    held = wire.Site(name="a", held_back="held back: its agent is 0.1.0, older than 0.2.0", resting="rests")
+    assert describe_activity(held) == held.held_back
+    busy = site("a", 3)
+    busy.held_back = held.held_back
+    assert describe_activity(busy) == "training 3/40"
+
+
+def test_the_fleet_is_shown_with_the_versions_of_its_agents(capsys: pytest.CaptureFixture[str]) -> None:
+    machine = hardware_pb2.HardwareProfile(agent_version="0.1.7", ram_limit_bytes=1 << 30)
+    show_sites([wire.Site(name="a", state=wire.SITE_STATE_ONLINE, hardware=machine)], now=0)
+    head, row = capsys.readouterr().out.splitlines()
+    assert row[head.index("Agent") :].split()[0] == "0.1.7"
 
 
 def test_narrator_says_each_thing_once() -> None:

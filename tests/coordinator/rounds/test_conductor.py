@@ -92,9 +92,20 @@ async def test_sites_are_told_the_end_once_and_old_instructions_are_gone(tmp_pat
         job_id = await plant.submit(rounds=2)
         await plant.until(job_id, ended)
         for site in plant.sites:
-            kinds = [type(numbered.instruction) for numbered in await plant.instructions(site.name)]
-            assert kinds == [RoundResult, JobEnded]
+            told = [numbered.instruction for numbered in await plant.instructions(site.name)]
+            assert [type(each) for each in told] == [RoundResult, JobEnded]
+            version = digest_of("version 2")
+            assert told[1] == JobEnded(job_id=job_id, state=JobState.COMPLETED, state_digest=version, round_number=2)
         assert ("job ended", "orders") in plant.metrics.said
+
+
+async def test_a_job_that_ends_before_its_first_version_names_none(tmp_path: Path) -> None:
+    async with Plant(tmp_path) as plant:
+        await plant.connect_all()
+        job_id = await plant.submit(rounds=2)
+        await plant.conductor.stop_job(job_id)
+        ends = [each.instruction for each in await plant.instructions(plant.sites[0].name)]
+        assert ends[-1] == JobEnded(job_id=job_id, state=JobState.STOPPED)
 
 
 async def test_metrics_follow_the_round(tmp_path: Path) -> None:
@@ -569,7 +580,7 @@ async def test_two_jobs_share_the_sites_one_round_at_a_time(tmp_path: Path) -> N
         assert (await plant.until_phase(second, RoundPhase.ENDED)).selected == tuple(s.name for s in plant.sites)
 
 
-async def test_only_blobs_of_running_jobs_are_served(tmp_path: Path) -> None:
+async def test_only_blobs_of_running_jobs_and_newest_versions_are_served(tmp_path: Path) -> None:
     async with Plant(tmp_path) as plant:
         job_id = await plant.submit()
         for served in ("config", "b0", "version 0"):
@@ -577,5 +588,8 @@ async def test_only_blobs_of_running_jobs_are_served(tmp_path: Path) -> None:
         assert not await plant.conductor.may_download(EVALUATION)
         assert [plan.job_id for plan in plant.conductor.plans()] == [job_id]
         await plant.conductor.stop_job(job_id)
-        assert not await plant.conductor.may_download(digest_of("version 0"))
+        assert not await plant.conductor.may_download(digest_of("config"))
+        assert not await plant.conductor.may_download(digest_of("b0"))
+        # Sites that were away fetch what was learnt, however late they hear of it.
+        assert await plant.conductor.may_download(digest_of("version 0"))
         assert plant.conductor.plans() == ()

@@ -24,7 +24,7 @@ from coordinator.store.records import RoundRecord
 from ravan.clock import ManualClock
 from ravan.ids import Digest, JobId, SiteId
 from ravan.manifest.assignment import MAX_MEMBERS, Suite
-from ravan.manifest.phases import DropReason, RoundOutcome, RoundPhase
+from ravan.manifest.phases import DropReason, HoldReason, RoundOutcome, RoundPhase
 from ravan.manifest.profile import HardwareProfile, JobProfile, LimitSource
 
 JOB = JobId("job")
@@ -400,3 +400,48 @@ def test_the_machine_imports_neither_network_nor_database_nor_torch() -> None:
     code = "import sys, coordinator.rounds.machine; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not {"grpc", "sqlalchemy", "pydantic", "torch", "google.protobuf", "structlog"}.intersection(modules)
+
+
+def of_version(version: str) -> SiteCapacity:
+    site = capacity()
+    return replace(site, hardware=replace(site.hardware, agent_version=version))
+
+
+def test_sites_with_too_old_an_agent_are_held_back_and_named() -> None:
+    d = SiteId("d")
+    fleet = {A: of_version("0.2.0"), B: of_version("0.10"), C: of_version("0.2"), d: of_version("0.1.9")}
+    selection = select(make_job(), lineup(*fleet), fleet, (), {}, minimum_agent_version="0.2.0")
+    assert isinstance(selection, Selection)
+    assert selection.sites == (A, B, C)
+    assert selection.holds[d].reason is HoldReason.OUTDATED
+    assert selection.message == "d is held back: its agent is 0.1.9, older than 0.2.0."
+    everybody = select(make_job(), lineup(*fleet), fleet, (), {})
+    assert isinstance(everybody, Selection)
+    assert (everybody.sites, everybody.message) == ((A, B, C, d), "")
+
+
+def test_a_job_waits_for_sites_to_be_upgraded_and_says_so() -> None:
+    fleet = {A: of_version("0.2.0"), B: of_version("0.2.0"), C: of_version("")}
+    waiting = select(make_job(), lineup(*fleet), fleet, (), {}, minimum_agent_version="0.2.0")
+    assert waiting == Waiting(
+        sentence="Waits for sites: 2 ready, 3 needed; c is held back: its agent tells no version, and 0.2.0 is the"
+        " oldest that takes part."
+    )
+
+
+def test_a_job_may_ask_for_newer_agents_than_the_others() -> None:
+    job = make_job()
+    table = job.file.job.model_copy(update={"minimum_agent_version": "0.3"})
+    job = replace(job, file=job.file.model_copy(update={"job": table}))
+    fleet = {A: of_version("0.3"), B: of_version("0.3.1"), C: of_version("0.4"), SiteId("d"): of_version("0.2")}
+    selection = select(job, lineup(*fleet), fleet, (), {}, minimum_agent_version="0.1")
+    assert isinstance(selection, Selection)
+    assert selection.sites == (A, B, C)
+    assert selection.message == "d is held back: its agent is 0.2, older than 0.3."
+
+
+def test_held_back_sites_are_named_while_they_are_there() -> None:
+    fleet = {**dict.fromkeys((A, B, C), of_version("0.2.0")), SiteId("away"): of_version("0.1")}
+    selection = select(make_job(), lineup(A, B, C), fleet, (), {}, minimum_agent_version="0.2.0")
+    assert isinstance(selection, Selection)
+    assert selection.message == ""

@@ -304,5 +304,11 @@ instructions = st.one_of(
         state_digest=st.one_of(digests, st.just(Digest(b""))),
         dropped=st.booleans(),
     ),
-    st.builds(JobEnded, job_id=job_ids, state=st.sampled_from(JobState)),
+    st.builds(
+        JobEnded,
+        job_id=job_ids,
+        state=st.sampled_from(JobState),
+        state_digest=st.one_of(digests, st.just(Digest(b""))),
+        round_number=st.integers(0, (1 << 63) - 1),
+    ),
 )

@@ -1,0 +1,65 @@
+"""The model that a local server answers with: always the newest version that this PC keeps of a job."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from edge_agent.serving.body import questions_in
+from edge_agent.serving.facts import model_facts
+from edge_agent.serving.kept import KeptModel
+from edge_agent.serving.output import json_fields
+from edge_agent.serving.predictor import Predictor
+from edge_agent.serving.shelf import ModelShelf
+from ravan.errors import RavanError
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class ModelService:
+    """Answer from threads, one question after the other; a newer version is taken up between two of them."""
+
+    def __init__(self, job: str, shelf: ModelShelf, load: Callable[[KeptModel], Predictor]) -> None:
+        """Load the job's model; raise StateError where there is none, ModelError or TransferError."""
+        self._job = job
+        self._shelf = shelf
+        self._load = load
+        self._lock = threading.Lock()
+        self._predictor = load(shelf.find(job))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is known of the model."""
+        with self._lock:
+            return model_facts(self._newest().kept)
+
+    def predict(self, body: object) -> dict[str, Any]:
+        """Return the predictions for a request's JSON; raise DataError for one that asks nothing."""
+        with self._lock:
+            predictor = self._newest()
+            predictions = predictor.answer(questions_in(body, predictor.task.training))
+            return _shown(predictor.kept, [json_fields(each) for each in predictions])
+
+    def _newest(self) -> Predictor:
+        try:
+            newest = self._shelf.find(self._job)
+            if newest.state_digest != self._predictor.kept.state_digest:
+                self._take_up(newest)
+        except (RavanError, OSError) as error:
+            # What is in memory is as good as it was.
+            log.warning("the newest version cannot be taken up", why=str(error))
+        return self._predictor
+
+    def _take_up(self, newest: KeptModel) -> None:
+        if newest.plan_digest == self._predictor.kept.plan_digest:
+            self._predictor.follow(newest)
+        else:
+            self._predictor = self._load(newest)
+        log.info("answers by a newer version", job=self._job, round=newest.round_number)
+
+
+def _shown(kept: KeptModel, predictions: list[dict[str, Any]]) -> dict[str, Any]:
+    facts: Mapping[str, Any] = model_facts(kept)
+    return {"job": facts["job"], "round": facts["round"], "version": facts["version"], "predictions": predictions}
