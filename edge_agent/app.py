@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from edge_agent.audit.trail import AuditTrail
 from edge_agent.config import AgentFile
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.probe import HardwareProbe, training_threads
@@ -101,6 +102,7 @@ def build_session(
         folder=rounds_dir,
         upload_kib_per_s=config.agent.upload_kib_per_s,
         keeper=QuantisedKeeper(keep_quantised) if keep_quantised is not None else None,
+        audit=AuditTrail(state_dir, clock),
     )
     rounds = RoundDesk(
         settings=settings,

@@ -15,6 +15,7 @@ import click
 
 from edge_agent.cli_membership import leave, trust
 from edge_agent.cli_owner import owner
+from edge_agent.cli_records import audit
 from ravan.console import EXIT_FAILURE, print_json, run_command
 from ravan.errors import ConfigError, ErrorReason
 from ravan.version import VERSION
@@ -264,7 +265,7 @@ def doctor(config_path: Path, as_json: bool) -> None:
         sys.exit(EXIT_FAILURE)
 
 
-for command in (owner, leave, trust):
+for command in (owner, leave, trust, audit):
     cli.add_command(command)
 
 

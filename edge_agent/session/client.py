@@ -265,6 +265,7 @@ class AgentSession:
             case CloseRound():
                 await self.lane.cancel(effect.assignment_digest)
                 self.rounds.close()
+                await self.rounds.note_end(effect)
                 log.info("round over", outcome=effect.outcome.value if effect.outcome else "left")
             case Leave():
                 self._call(self._leave(effect))
