@@ -19,6 +19,7 @@ from edge_agent.hardware.probe import HardwareProbe, training_threads
 from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.identity.lock import hold_identity
 from edge_agent.secure.keeping import QuantisedKeeper
+from edge_agent.service.notify import ServiceNotifier
 from edge_agent.session.acceptance import SiteTerms
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from edge_agent.session.activity import ActivityBoard
@@ -48,11 +49,12 @@ def run_agent(config: AgentFile, keep_quantised: Path | None) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     give_back_at_once()
     identity = load_identity(config.agent.identity_dir)
+    notifier = ServiceNotifier.of(os.environ)
     with hold_identity(config.agent.identity_dir):
-        asyncio.run(_run(config, identity, keep_quantised))
+        asyncio.run(_run(config, identity, keep_quantised, notifier))
 
 
-async def _run(config: AgentFile, identity: Identity, keep_quantised: Path | None) -> None:
+async def _run(config: AgentFile, identity: Identity, keep_quantised: Path | None, notifier: ServiceNotifier) -> None:
     stop = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         # Windows has no such handlers on its loop; there Ctrl-C ends the process as usual.
@@ -65,10 +67,23 @@ async def _run(config: AgentFile, identity: Identity, keep_quantised: Path | Non
         )
     coordinator = Coordinator(identity)
     try:
-        await build_session(config, identity, coordinator, keep_quantised).run(stop)
+        session = build_session(config, identity, coordinator, keep_quantised)
+        await _serve(session, identity, stop, notifier)
     finally:
         await coordinator.close()
     log.info("ravan-agent ended")
+
+
+async def _serve(session: AgentSession, identity: Identity, stop: asyncio.Event, notifier: ServiceNotifier) -> None:
+    """Run the session, and keep the service manager informed."""
+    # Started, not connected: a PC whose line is down for a day is in order, and is not to be started again for that.
+    notifier.ready()
+    telling = asyncio.create_task(notifier.run(stop, lambda: f"site {identity.site}: {session.describe()}"))
+    try:
+        await session.run(stop)
+    finally:
+        stop.set()
+        await telling
 
 
 def build_session(

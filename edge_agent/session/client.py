@@ -106,6 +106,11 @@ class AgentSession:
         finally:
             await self._end(tasks)
 
+    def describe(self) -> str:
+        """Say in a few words how it stands with the coordinator, and what is being done."""
+        line = "connected" if self._connected.is_set() else "waiting for the coordinator"
+        return f"{line}; {self.board.describe()}"
+
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         await self._handle(StopRequested())
         if self._calls:
