@@ -19,6 +19,8 @@ import pytest
 from scripted_headquarters import Attached, Headquarters, enrol_by_hand, headquarters
 from tiny_jobs import write_rows
 
+from edge_agent.config import load_config
+from edge_agent.doctor import examine
 from edge_agent.identity.keystore import load_identity
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from ravan.identity.endorsement import is_endorsed
@@ -281,7 +283,7 @@ async def test_doctor_in_health(hq: Headquarters, tmp_path: Path) -> None:
     findings = json.loads(done.stdout)
     assert done.returncode == 0, findings
     assert [each["name"] for each in findings] == [
-        *("identity", "certificate", "clock", "coordinator", "disk", "memory", "data orders"),
+        *("identity", "certificate", "clock", "coordinator", "folders", "disk", "memory", "data orders"),
     ]
     own_key = raw_public(load_identity(config.parent / "identity").identity_key)
     assert findings[0]["sentence"].endswith(f"key {hashlib.sha256(own_key).hexdigest()[:16]}")
@@ -295,6 +297,16 @@ async def test_doctor_names_each_trouble_with_its_remedy(tmp_path: Path) -> None
     bad = [line for line in done.stdout.splitlines() if line.startswith("BAD")]
     assert [line.split()[1] for line in bad] == ["coordinator:", "data"]
     assert all(" -> " in line for line in bad)
+
+
+async def test_doctor_finds_a_name_that_nobody_knows(hq: Headquarters, tmp_path: Path) -> None:
+    config = enrol_by_hand(hq.pki, hq.port, tmp_path / "site", data_table(write_rows(tmp_path / "rows.csv")))
+    place = config.parent / "identity" / "site.json"
+    place.write_text(place.read_text().replace("127.0.0.1", "hq.invalid"))  # a name that never is one (RFC 6761)
+    findings = {finding.name: finding for finding in await examine(load_config(config))}
+    assert "hq.invalid" in findings["address"].sentence
+    assert "DNS" in findings["address"].remedy
+    assert not findings["coordinator"].good
 
 
 async def test_owner_and_identity_commands_make_an_endorsement_that_holds(hq: Headquarters, tmp_path: Path) -> None:
