@@ -15,7 +15,7 @@ import click
 
 from edge_agent.cli_membership import leave, trust
 from edge_agent.cli_owner import owner
-from edge_agent.cli_records import audit
+from edge_agent.cli_records import audit, support_bundle
 from edge_agent.cli_service import service
 from ravan.console import EXIT_FAILURE, print_json, run_command
 from ravan.errors import ConfigError, ErrorReason
@@ -266,7 +266,7 @@ def doctor(config_path: Path, as_json: bool) -> None:
         sys.exit(EXIT_FAILURE)
 
 
-for command in (owner, leave, trust, audit, service):
+for command in (owner, leave, trust, audit, service, support_bundle):
     cli.add_command(command)
 
 

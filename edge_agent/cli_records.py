@@ -51,6 +51,27 @@ def audit(config_path: Path, as_json: bool) -> None:
         click.echo(f"Lines that are no entries, cut off by a power failure or altered: {numbers}.", err=True)
 
 
+@click.command("support-bundle")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@_config_option
+def support_bundle(path: Path, config_path: Path) -> None:
+    """Write FILE, a zip for whoever helps: versions, settings, hardware, doctor's report and the last log.
+
+    There are no data, keys, passwords, paths or names of columns in it.
+    """
+    import asyncio
+
+    from edge_agent.config import load_config
+    from edge_agent.doctor import examine
+    from edge_agent.support.bundle import write_bundle
+
+    config = load_config(config_path)
+    contents = write_bundle(config, asyncio.run(examine(config)), path)
+    click.echo(f"{path} holds {', '.join(contents)}. Look through it before you send it.")
+    if not any(name.startswith("logs/") for name in contents):
+        click.echo("There is no log in it: set `file` in the [log] table of the configuration to keep one.")
+
+
 def _describe(departure: Departure) -> str:
     whole = "" if departure.complete else ", perhaps not to its end"
     outcome = departure.outcome or "outcome not known"

@@ -357,7 +357,7 @@ def _limits_of(profile: HardwareProfile) -> tuple[object, ...]:
 
 def _say_failure(error: Exception) -> None:
     if isinstance(error, RavanError):
-        log.error(str(error), next_step=error.next_step)
+        log.error(str(error), next_step=error.next_step, reason=error.reason.value, kind=type(error).__name__)
     elif drop_reason(error) is DropReason.MEMORY:
         log.error("The agent ran into its memory limit.", next_step="Raise the limit, or close other programs.")
     else:
