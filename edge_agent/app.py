@@ -20,6 +20,7 @@ from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.identity.lock import hold_identity
 from edge_agent.secure.keeping import QuantisedKeeper
 from edge_agent.service.notify import ServiceNotifier
+from edge_agent.service.switch import StopSwitch
 from edge_agent.session.acceptance import SiteTerms
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from edge_agent.session.activity import ActivityBoard
@@ -42,8 +43,8 @@ log = structlog.stdlib.get_logger(__name__)
 _PROCESS_ID_BYTES: Final = 16
 
 
-def run_agent(config: AgentFile, keep_quantised: Path | None) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C; raise RavanError when it cannot start or may not go on."""
+def run_agent(config: AgentFile, keep_quantised: Path | None, switch: StopSwitch | None = None) -> None:
+    """Run the daemon until SIGTERM, Ctrl-C or the switch; raise RavanError when it cannot start or may not go on."""
     # Nothing here may reach a model hub, and the tokenizer's own threads would compete with training.
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -51,15 +52,22 @@ def run_agent(config: AgentFile, keep_quantised: Path | None) -> None:
     identity = load_identity(config.agent.identity_dir)
     notifier = ServiceNotifier.of(os.environ)
     with hold_identity(config.agent.identity_dir):
-        asyncio.run(_run(config, identity, keep_quantised, notifier))
+        asyncio.run(_run(config, identity, keep_quantised, notifier, switch or StopSwitch()))
 
 
-async def _run(config: AgentFile, identity: Identity, keep_quantised: Path | None, notifier: ServiceNotifier) -> None:
-    stop = asyncio.Event()
+async def _run(
+    config: AgentFile,
+    identity: Identity,
+    keep_quantised: Path | None,
+    notifier: ServiceNotifier,
+    switch: StopSwitch,
+) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         # Windows has no such handlers on its loop; there Ctrl-C ends the process as usual.
         with suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(each, stop.set)
+            loop.add_signal_handler(each, stop.set)
+    switch.connect(lambda: loop.call_soon_threadsafe(stop.set))
     log.info("ravan-agent started", version=VERSION, site=identity.site, coordinator=identity.address.host)
     if keep_quantised is not None:
         log.warning(
@@ -70,6 +78,7 @@ async def _run(config: AgentFile, identity: Identity, keep_quantised: Path | Non
         session = build_session(config, identity, coordinator, keep_quantised)
         await _serve(session, identity, stop, notifier)
     finally:
+        switch.disconnect()
         await coordinator.close()
     log.info("ravan-agent ended")
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from ravan.console import EXIT_FAILURE, print_json
 
 if TYPE_CHECKING:
     from edge_agent.service.systemd import SystemdHost
+    from edge_agent.service.windows_host import WindowsHost
 
 _config_option = click.option(
     "--config",
@@ -30,7 +32,10 @@ _name_option = click.option(
 
 @click.group()
 def service() -> None:
-    """Run the agent as a service of systemd: started with the PC, watched over, and kept from the rest of it."""
+    """Run the agent as a service: started with the PC, watched over, and under systemd kept from the rest of it.
+
+    The service for Windows is not proven yet; see docs/windows.md.
+    """
 
 
 @service.command("install")
@@ -41,17 +46,22 @@ def service() -> None:
 def install(config_path: Path, name: str, user: str, show_only: bool) -> None:
     """Install the service and start it; once more after a change of folders or limits in the configuration.
 
-    Needs root, and gives the agent none of it.
+    Needs root, and gives the agent none of it. --user, --name and --print are for systemd.
     """
     from edge_agent.config import load_config
-    from edge_agent.service.systemd import unit_settings
+    from edge_agent.service.systemd import SystemdHost, unit_settings
     from edge_agent.service.unit import render_unit
 
+    if os.name == "nt":
+        load_config(config_path)
+        _windows().install(config_path)
+        click.echo("The service is installed and started.")
+        return
     settings = unit_settings(config_path, load_config(config_path), user)
     if show_only:
         click.echo(render_unit(settings), nl=False)
         return
-    host = _host(name)
+    host = SystemdHost(name)
     host.install(settings)
     click.echo(f"The service {name} is installed in {host.path} and started.")
     click.echo(f"Next: ravan-agent service status --name {name}")
@@ -86,7 +96,13 @@ def status(name: str, as_json: bool) -> None:
         sys.exit(EXIT_FAILURE)
 
 
-def _host(name: str) -> SystemdHost:
+def _host(name: str) -> SystemdHost | WindowsHost:
     from edge_agent.service.systemd import SystemdHost
 
-    return SystemdHost(name)
+    return _windows() if os.name == "nt" else SystemdHost(name)
+
+
+def _windows() -> WindowsHost:
+    from edge_agent.service.windows_host import WindowsHost
+
+    return WindowsHost()
