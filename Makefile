@@ -13,12 +13,16 @@ FUZZ_SECONDS ?= 60
 MODULES ?=
 SITES ?= 200
 CRASHES ?= 1
+KEY ?=
+MODEL ?=
+MODEL_DIGEST ?=
+EXTRAS ?=
 
 export HF_HUB_OFFLINE := 1
 
 .PHONY: help env env-dev env-examples demo example test test-all check mutants bench bench-masking bench-secagg bench-step \
         bench-memory bench-cost bench-allocate bench-size bench-aggregate bench-startup bench-round bench-recovery simulate \
-        fuzz fuzz-corpus format proto clean
+        fuzz fuzz-corpus format proto clean bundle
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -59,6 +63,10 @@ demo: $(VENV)/.runtime  ## a real coordinator and five sites on this machine; RO
 
 example: $(VENV)/.runtime $(if $(filter-out texts,$(KIND)),$(VENV)/.examples)  ## model, data and job to try, in example/; KIND=images, series or answers
 	@$(BIN)/python -m deploy.examples $(KIND) example
+
+bundle: $(VENV)/.runtime  ## everything that PCs without a network need, in dist/; KEY=FILE MODEL=DIR MODEL_DIGEST=HEX EXTRAS=edge,parquet
+	@$(BIN)/python -m deploy.bundle build --out dist --torch '$(TORCH)' $(if $(KEY),--key $(KEY)) \
+	    $(if $(MODEL),--model $(MODEL)) $(if $(MODEL_DIGEST),--model-digest $(MODEL_DIGEST)) $(if $(EXTRAS),--extras $(EXTRAS))
 
 test: $(VENV)/.dev  ## all tests but the slow ones
 	@$(BIN)/pytest -m 'not slow' -n 2 --dist loadfile

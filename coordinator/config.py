@@ -202,6 +202,7 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Coo
         ),
         "database": database.model_copy(update={"password_file": _beside(home, database.password_file)}),
         "objects": objects.model_copy(update={"secret_file": _beside(home, objects.secret_file)}),
+        "log": config.log.beside(home),
     }
     return config.model_copy(update=absolute)
 
@@ -330,4 +331,10 @@ hosts = @HOSTS@
 # format = "auto"
 # "debug", "info" or "warning".
 # level = "info"
+# A file for the log beside standard error, such as "ravan.log"; relative to this one, empty for none. When it is max_mb
+# long a new one is begun, and count full ones are kept. Workers write none; a second coordinator process needs one of
+# its own (RAVAN_LOG_FILE).
+# file = ""
+# max_mb = 10
+# count = 5
 """

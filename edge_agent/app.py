@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from edge_agent.audit.trail import AuditTrail
 from edge_agent.config import AgentFile
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.probe import HardwareProbe, training_threads
@@ -18,6 +19,8 @@ from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.identity.lock import hold_identity
 from edge_agent.secure.keeping import QuantisedKeeper
 from edge_agent.secure.notes import PROCESS_ID_BYTES, find_left_round
+from edge_agent.service.notify import ServiceNotifier
+from edge_agent.service.switch import StopSwitch
 from edge_agent.serving.collector import VersionCollector
 from edge_agent.serving.shelf import MODELS_FOLDER, ModelShelf
 from edge_agent.session.acceptance import SiteTerms
@@ -41,23 +44,31 @@ from ravan.version import VERSION
 log = structlog.stdlib.get_logger(__name__)
 
 
-def run_agent(config: AgentFile, keep_quantised: Path | None) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C; raise RavanError when it cannot start or may not go on."""
+def run_agent(config: AgentFile, keep_quantised: Path | None, switch: StopSwitch | None = None) -> None:
+    """Run the daemon until SIGTERM, Ctrl-C or the switch; raise RavanError when it cannot start or may not go on."""
     # Nothing here may reach a model hub, and the tokenizer's own threads would compete with training.
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     give_back_at_once()
     identity = load_identity(config.agent.identity_dir)
+    notifier = ServiceNotifier.of(os.environ)
     with hold_identity(config.agent.identity_dir):
-        asyncio.run(_run(config, identity, keep_quantised))
+        asyncio.run(_run(config, identity, keep_quantised, notifier, switch or StopSwitch()))
 
 
-async def _run(config: AgentFile, identity: Identity, keep_quantised: Path | None) -> None:
-    stop = asyncio.Event()
+async def _run(
+    config: AgentFile,
+    identity: Identity,
+    keep_quantised: Path | None,
+    notifier: ServiceNotifier,
+    switch: StopSwitch,
+) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
         # Windows has no such handlers on its loop; there Ctrl-C ends the process as usual.
         with suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(each, stop.set)
+            loop.add_signal_handler(each, stop.set)
+    switch.connect(lambda: loop.call_soon_threadsafe(stop.set))
     log.info("ravan-agent started", version=VERSION, site=identity.site, coordinator=identity.address.host)
     if keep_quantised is not None:
         log.warning(
@@ -65,10 +76,24 @@ async def _run(config: AgentFile, identity: Identity, keep_quantised: Path | Non
         )
     coordinator = Coordinator(identity)
     try:
-        await build_session(config, identity, coordinator, keep_quantised).run(stop)
+        session = build_session(config, identity, coordinator, keep_quantised)
+        await _serve(session, identity, stop, notifier)
     finally:
+        switch.disconnect()
         await coordinator.close()
     log.info("ravan-agent ended")
+
+
+async def _serve(session: AgentSession, identity: Identity, stop: asyncio.Event, notifier: ServiceNotifier) -> None:
+    """Run the session, and keep the service manager informed."""
+    # Started, not connected: a PC whose line is down for a day is in order, and is not to be started again for that.
+    notifier.ready()
+    telling = asyncio.create_task(notifier.run(stop, lambda: f"site {identity.site}: {session.describe()}"))
+    try:
+        await session.run(stop)
+    finally:
+        stop.set()
+        await telling
 
 
 def build_session(
@@ -105,6 +130,7 @@ def build_session(
         folder=rounds_dir,
         upload_kib_per_s=config.agent.upload_kib_per_s,
         keeper=QuantisedKeeper(keep_quantised) if keep_quantised is not None else None,
+        audit=AuditTrail(state_dir, clock),
     )
     rounds = RoundDesk(
         settings=settings,

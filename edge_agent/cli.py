@@ -16,6 +16,8 @@ import click
 from edge_agent.cli_membership import leave, trust
 from edge_agent.cli_options import CONFIG_NAME, config_option, json_option
 from edge_agent.cli_owner import owner
+from edge_agent.cli_records import audit, support_bundle
+from edge_agent.cli_service import service
 from edge_agent.cli_serving import model, personalise, predict, serve_model
 from ravan.console import EXIT_FAILURE, print_json, run_command
 from ravan.errors import ConfigError, ErrorReason
@@ -254,7 +256,7 @@ def doctor(config_path: Path, as_json: bool) -> None:
         sys.exit(EXIT_FAILURE)
 
 
-for command in (owner, leave, trust, predict, serve_model, personalise, model):
+for command in (owner, leave, trust, audit, service, support_bundle, predict, serve_model, personalise, model):
     cli.add_command(command)
 
 

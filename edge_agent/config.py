@@ -164,7 +164,8 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Age
     base = path.absolute().parent
     folders = {key: base / getattr(config.agent, key) for key in ("identity_dir", "cache_dir", "state_dir")}
     tables = {name: table.beside(base) for name, table in config.data.items()}
-    return config.model_copy(update={"agent": config.agent.model_copy(update=folders), "data": tables})
+    agent, log = config.agent.model_copy(update=folders), config.log.beside(base)
+    return config.model_copy(update={"agent": agent, "data": tables, "log": log})
 
 
 SAMPLE: Final = """\
@@ -206,6 +207,11 @@ SAMPLE: Final = """\
 # format = "auto"
 # "debug", "info" or "warning".
 # level = "info"
+# A file for the log beside standard error, such as "ravan.log"; relative to this one, empty for none. When it is max_mb
+# long a new one is begun, and count full ones are kept.
+# file = ""
+# max_mb = 10
+# count = 5
 
 # The data of this site, one table for each name that jobs ask for. They are read here and never leave the PC.
 # Check them with: ravan-agent data check

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
@@ -15,8 +14,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from edge_agent.config import AgentFile
 from edge_agent.data.inspection import inspect_data
 from edge_agent.data.report import UNIT, Expectation
+from edge_agent.finding import Finding, bad
+from edge_agent.hardware.checkup import check_machine
 from edge_agent.hardware.limits import LimitReader
-from edge_agent.hardware.probe import HardwareProbe, free_bytes
+from edge_agent.hardware.probe import HardwareProbe
 from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.session.acquaintances import fingerprint
 from edge_agent.session.connection import Coordinator
@@ -33,19 +34,6 @@ from ravan.rpc.tls import enrolled_client
 REACH_TIMEOUT_S: Final = 10.0
 OVERDUE_S: Final = 86_400.0
 """After this long a renewal that is due counts as one that does not work."""
-LEAST_DISK_BYTES: Final = 1 << 30
-LEAST_MEMORY_BYTES: Final = 500 << 20
-"""What the agent takes with its libraries and a small model loaded."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One checked thing."""
-
-    name: str
-    good: bool
-    sentence: str
-    remedy: str = ""
 
 
 async def examine(config: AgentFile) -> list[Finding]:
@@ -53,13 +41,13 @@ async def examine(config: AgentFile) -> list[Finding]:
     try:
         identity = load_identity(config.agent.identity_dir)
     except RavanError as error:
-        return [_bad("identity", error), *_check_machine(config), *_check_data(config)]
+        return [bad("identity", error), *check_machine(config), *_check_data(config)]
     return [
         Finding(name="identity", good=True, sentence=_name_identity(identity)),
         _check_certificate(identity, time.time()),
         _check_clock(identity, time.time()),
-        await _reach(config, identity),
-        *_check_machine(config),
+        *await _find_coordinator(config, identity),
+        *check_machine(config),
         *_check_data(config),
     ]
 
@@ -93,6 +81,21 @@ def _check_clock(identity: Identity, now: float) -> Finding:
     return Finding(name="clock", good=True, sentence=shown)
 
 
+async def _find_coordinator(config: AgentFile, identity: Identity) -> list[Finding]:
+    """Call it; where that fails, look whether its name is known here at all."""
+    found = await _reach(config, identity)
+    return [found] if found.good else [*await _check_name(identity.address.host), found]
+
+
+async def _check_name(host: str) -> list[Finding]:
+    try:
+        await asyncio.get_running_loop().getaddrinfo(host, None)
+    except OSError:
+        remedy = f"Ask for an entry of {host} in the plant's DNS, or write its address into this PC's hosts file."
+        return [Finding(name="address", good=False, sentence=f"this PC knows no address of {host}", remedy=remedy)]
+    return []
+
+
 async def _reach(config: AgentFile, identity: Identity) -> Finding:
     """Ask whether it serves, which anybody may, then make a call of a site, which a revoked one may not."""
     address = identity.address
@@ -105,7 +108,7 @@ async def _reach(config: AgentFile, identity: Identity) -> Finding:
         sentence = f"{target} answers, but took no report within {REACH_TIMEOUT_S:.0f} seconds"
         return Finding(name="coordinator", good=False, sentence=sentence, remedy="Ask HQ; try later.")
     except RavanError as error:
-        return _bad("coordinator", error)
+        return bad("coordinator", error)
     if not serving:
         return Finding(
             name="coordinator", good=False, sentence=f"{target} answers but does not serve", remedy="Ask HQ; try later."
@@ -143,18 +146,6 @@ async def _report(config: AgentFile, identity: Identity) -> None:
         await coordinator.close()
 
 
-def _check_machine(config: AgentFile) -> Iterator[Finding]:
-    free = free_bytes(config.agent.cache_dir)
-    good = free >= LEAST_DISK_BYTES
-    remedy = "" if good else "Free some space; a base model takes up to some GiB."
-    yield Finding(name="disk", good=good, sentence=f"{free >> 20} MiB free at {config.agent.cache_dir}", remedy=remedy)
-    limit = LimitReader(configured_mb=config.agent.ram_limit_mb).read()
-    good = limit.limit_bytes >= LEAST_MEMORY_BYTES
-    remedy = "" if good else f"Allow the agent {LEAST_MEMORY_BYTES >> 20} MiB or more."
-    sentence = f"the agent may use {limit.limit_bytes >> 20} MiB (limited by {limit.source})"
-    yield Finding(name="memory", good=good, sentence=sentence, remedy=remedy)
-
-
 def _check_data(config: AgentFile) -> Iterator[Finding]:
     if not config.data:
         yield Finding(
@@ -167,12 +158,8 @@ def _check_data(config: AgentFile) -> Iterator[Finding]:
         try:
             report = inspect_data(config, name, Expectation())
         except DataError as error:
-            yield _bad(f"data {name}", error)
+            yield bad(f"data {name}", error)
         else:
             counts = f"{report.found} {UNIT[report.kind]}, {len(report.per_label)} labels"
             sentence = " ".join((f"{counts}.", *report.faults[:1])) if report.faults else counts
             yield Finding(name=f"data {name}", good=not report.obstacle, sentence=sentence, remedy=report.obstacle)
-
-
-def _bad(name: str, error: RavanError) -> Finding:
-    return Finding(name=name, good=False, sentence=str(error), remedy=error.next_step)

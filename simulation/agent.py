@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
+from edge_agent.audit.trail import AuditTrail
 from edge_agent.identity.enrol import enrol
 from edge_agent.identity.keystore import Identity
 from edge_agent.serving.collector import VersionCollector
@@ -151,6 +152,7 @@ class LightAgent:
                 folder=state_dir / "rounds",
                 upload_kib_per_s=0,
                 keeper=None,
+                audit=AuditTrail(state_dir, SystemClock()),
             ),
             coordinator=coordinator,
             jobs=jobs,

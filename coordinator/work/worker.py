@@ -46,7 +46,8 @@ def run_worker(config: CoordinatorFile, say: Say) -> None:
     """Take tasks until SIGTERM or SIGINT; raise RavanError when the worker cannot start."""
     os.umask(0o077)
     give_back_at_once()
-    set_up_logs(config.log)
+    # Two processes that each begin a new file in the other's way would lose lines.
+    set_up_logs(config.log.model_copy(update={"file": ""}))
     with join_data_folder(DataFolder(config.server.data_dir)):
         asyncio.run(_work(config, say))
 

@@ -53,13 +53,20 @@ class LimitReader:
 
     def total_bytes(self) -> int:
         """Return the machine's physical memory."""
+        return self._memory_bytes("MemTotal", "total")
+
+    def available_bytes(self) -> int:
+        """Return what programs could still take without others being swapped out."""
+        return self._memory_bytes("MemAvailable", "available")
+
+    def _memory_bytes(self, kernel_name: str, psutil_name: str) -> int:
         for line in _lines(self._proc / "meminfo"):
             name, _, rest = line.partition(":")
-            if name == "MemTotal":
+            if name == kernel_name:
                 return int(rest.split()[0]) << 10
         import psutil  # noqa: PLC0415 - only where there is no /proc
 
-        return int(psutil.virtual_memory().total)
+        return int(getattr(psutil.virtual_memory(), psutil_name))
 
     def read(self) -> MemoryLimit:
         """Return the tightest of machine, configuration, control groups and resource limits."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 
 from edge_agent.config import AgentFile
-from edge_agent.data.batches import deal_batches, local_seed
+from edge_agent.data.batches import deal_batches
 from edge_agent.data.site_data import read_both_sides
 from edge_agent.hardware.guard import MemoryGuard, OutgrownError
 from edge_agent.hardware.limits import LimitReader
@@ -78,8 +79,13 @@ def train_own_heads(
     shared = _score(task, plan, state, files, judged)
     taken = steps or max(1, -(-PASSES * len(learnt) // plan.training.batch_size))
     order = _order(kept, state, trained, files, held=len(learnt), steps=taken)
-    batches = deal_batches(learnt, plan.training.batch_size, local_seed())
-    outcome = _train(task, order, batches, LimitReader(configured_mb=config.agent.ram_limit_mb))
+    seed = int.from_bytes(os.urandom(16), "big")
+    outcome = _train(
+        task,
+        order,
+        lambda first: deal_batches(learnt, plan.training.batch_size, seed, first=first),
+        LimitReader(configured_mb=config.agent.ram_limit_mb),
+    )
     own = {block: array + outcome.deltas[block] if block in trained else array for block, array in state.items()}
     return OwnTraining(
         state=encode_state(plan, own),
@@ -91,7 +97,7 @@ def train_own_heads(
 
 
 def _train(
-    task: TaskModel[Any], order: TrainingOrder, batches: Iterator[Batch], limits: LimitReader
+    task: TaskModel[Any], order: TrainingOrder, batches: Callable[[int], Iterator[Batch]], limits: LimitReader
 ) -> TrainingOutcome:
     guard = MemoryGuard(limits)
     try:

@@ -96,6 +96,11 @@ class SecureRound:
         return self._assignment_digest
 
     @property
+    def assignment(self) -> Assignment:
+        """Return what the round asks of whom."""
+        return self._assignment
+
+    @property
     def holds_clear_update(self) -> bool:
         """Tell whether the update was never masked, so that another round may have it."""
         return self._update is not None

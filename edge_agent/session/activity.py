@@ -78,6 +78,12 @@ class ActivityBoard:
             step_cpu_s=self._cost.step_cpu_s if self._cost else 0.0,
         )
 
+    def describe(self) -> str:
+        """Say in a few words what is being done."""
+        number = f", round {self._round}" if self._round else ""
+        progress = f", {self._done} of {self._total}" if self._total else ""
+        return f"{self._activity.value}{number}{progress}"
+
     def announce(self) -> None:
         """Have a heartbeat sent now."""
         self._changed.set()

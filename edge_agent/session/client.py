@@ -109,6 +109,11 @@ class AgentSession:
         finally:
             await self._end(tasks)
 
+    def describe(self) -> str:
+        """Say in a few words how it stands with the coordinator, and what is being done."""
+        line = "connected" if self._connected.is_set() else "waiting for the coordinator"
+        return f"{line}; {self.board.describe()}"
+
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         await self._handle(StopRequested())
         if self._calls:
@@ -270,6 +275,7 @@ class AgentSession:
             case CloseRound():
                 await self.lane.cancel(effect.assignment_digest)
                 self.rounds.close()
+                await self.rounds.note_end(effect)
                 log.info("round over", outcome=effect.outcome.value if effect.outcome else "left")
             case Leave():
                 self._call(self._leave(effect))
@@ -357,7 +363,7 @@ def _limits_of(profile: HardwareProfile) -> tuple[object, ...]:
 
 def _say_failure(error: Exception) -> None:
     if isinstance(error, RavanError):
-        log.error(str(error), next_step=error.next_step)
+        log.error(str(error), next_step=error.next_step, reason=error.reason.value, kind=type(error).__name__)
     elif drop_reason(error) is DropReason.MEMORY:
         log.error("The agent ran into its memory limit.", next_step="Raise the limit, or close other programs.")
     else:

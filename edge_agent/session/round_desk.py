@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edge_agent.audit.trail import AuditTrail
 from edge_agent.hardware.guard import OutgrownError
 from edge_agent.secure.keeping import QuantisedKeeper
 from edge_agent.secure.notes import RoundNotes
@@ -17,7 +18,14 @@ from edge_agent.secure.offer import UnmaskedUpdate
 from edge_agent.secure.round import SecureRound
 from edge_agent.session.activity import ActivityBoard
 from edge_agent.session.connection import Coordinator
-from edge_agent.session.effects import DealShares, RevealShares, SignSurvivorSet, StartTraining, UploadMasked
+from edge_agent.session.effects import (
+    CloseRound,
+    DealShares,
+    RevealShares,
+    SignSurvivorSet,
+    StartTraining,
+    UploadMasked,
+)
 from edge_agent.session.job_desk import JobDesk
 from edge_agent.session.lane import Lane
 from edge_agent.session.round_training import RoundFolder, RoundTraining
@@ -44,6 +52,7 @@ class RoundSettings:
     upload_kib_per_s: int
     """0 means no limit."""
     keeper: QuantisedKeeper | None
+    audit: AuditTrail
 
 
 @dataclass(slots=True, kw_only=True)
@@ -147,6 +156,7 @@ class RoundDesk:
         secure, number = self._secure(effect.round), effect.round.round_number
         with self._board.doing(AgentActivity.MASKING, number):
             masked = await self._lane.in_thread(lambda _: secure.mask(effect.delivery))
+        await self._settings.audit.sending(secure.assignment, secure.assignment_digest, masked.header)
         log.info("uploading", round=number, bytes=masked.header.size_bytes)
         with self._board.doing(AgentActivity.UPLOADING, number):
             await self._uploads.send(
@@ -157,16 +167,24 @@ class RoundDesk:
                 self._board.progress,
             )
         secure.uploaded()
+        await self._settings.audit.sent(secure.assignment_digest)
         log.info("uploaded", round=number)
 
     async def confirm(self, effect: SignSurvivorSet) -> None:
         """Check and sign the survivor set."""
-        await self._send(effect.round, self._secure(effect.round).confirm(effect.survivors))
+        secure = self._secure(effect.round)
+        signature = secure.confirm(effect.survivors)
+        await self._settings.audit.survivors(secure.assignment, secure.assignment_digest, effect.survivors)
+        await self._send(effect.round, signature)
 
     async def reveal(self, effect: RevealShares) -> None:
         """Check who signed and send the shares."""
         secure = self._secure(effect.round)
         await self._send(effect.round, await self._lane.in_thread(lambda _: secure.reveal(effect.request)))
+
+    async def note_end(self, effect: CloseRound) -> None:
+        """Write down what became of the round, if anything of it left."""
+        await self._settings.audit.ended(effect.assignment_digest, effect.outcome)
 
     def close(self) -> None:
         """Drop the round's secrets and files, those of an earlier process too, and its update unless never masked."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import psutil
@@ -17,6 +19,8 @@ import pytest
 from scripted_headquarters import Attached, Headquarters, enrol_by_hand, headquarters
 from tiny_jobs import write_rows
 
+from edge_agent.config import load_config
+from edge_agent.doctor import examine
 from edge_agent.identity.keystore import load_identity
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from ravan.identity.endorsement import is_endorsed
@@ -46,10 +50,31 @@ async def hq(tmp_path: Path) -> AsyncIterator[Headquarters]:
         yield made
 
 
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """The service manager's end of the line."""
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as line:
+        line.bind(str(tmp_path / "notify"))
+        line.setblocking(False)
+        yield line
+
+
+async def heard_until(line: socket.socket, last: str) -> list[str]:
+    told: list[str] = []
+    async with asyncio.timeout(60):
+        while last not in told:
+            told += (await asyncio.get_running_loop().sock_recv(line, 4096)).decode().split("\n")
+    return told
+
+
 @asynccontextmanager
-async def running(config: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running(config: Path, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, "run", "--config", str(config), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *COMMAND,
+        *("run", "--config", str(config)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, **environment},
     )
     try:
         yield process
@@ -205,16 +230,19 @@ def test_sites_before_the_first_round(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [config]
 
 
-async def test_it_listens_on_no_port_and_ends_cleanly(hq: Headquarters, tmp_path: Path) -> None:
+async def test_it_listens_on_no_port_and_ends_cleanly(hq: Headquarters, tmp_path: Path, manager: socket.socket) -> None:
     config = enrol_by_hand(hq.pki, hq.port, tmp_path / "site")
-    async with running(config) as process:
+    async with running(config, NOTIFY_SOCKET=manager.getsockname(), WATCHDOG_USEC="900000") as process:
         await hq.hear(HardwareProfile)
+        told = await heard_until(manager, "STATUS=site site-0: connected; idle")
         connections = psutil.Process(process.pid).net_connections(kind="inet")
         assert [each for each in connections if each.status == psutil.CONN_LISTEN] == []
         assert {each.raddr.port for each in connections if each.raddr} == {hq.port}
         process.send_signal(signal.SIGTERM)
         lines = await lines_of(process)
         assert await process.wait() == 0
+    assert (told[0], "WATCHDOG=1" in told) == ("READY=1", True)
+    await heard_until(manager, "STOPPING=1")
     assert lines[-1]["event"] == "ravan-agent ended"
     assert all(line["level"] in {"info", "debug"} for line in lines)
 
@@ -255,7 +283,7 @@ async def test_doctor_in_health(hq: Headquarters, tmp_path: Path) -> None:
     findings = json.loads(done.stdout)
     assert done.returncode == 0, findings
     assert [each["name"] for each in findings] == [
-        *("identity", "certificate", "clock", "coordinator", "disk", "memory", "data orders"),
+        *("identity", "certificate", "clock", "coordinator", "folders", "disk", "memory", "data orders"),
     ]
     own_key = raw_public(load_identity(config.parent / "identity").identity_key)
     assert findings[0]["sentence"].endswith(f"key {hashlib.sha256(own_key).hexdigest()[:16]}")
@@ -269,6 +297,16 @@ async def test_doctor_names_each_trouble_with_its_remedy(tmp_path: Path) -> None
     bad = [line for line in done.stdout.splitlines() if line.startswith("BAD")]
     assert [line.split()[1] for line in bad] == ["coordinator:", "data"]
     assert all(" -> " in line for line in bad)
+
+
+async def test_doctor_finds_a_name_that_nobody_knows(hq: Headquarters, tmp_path: Path) -> None:
+    config = enrol_by_hand(hq.pki, hq.port, tmp_path / "site", data_table(write_rows(tmp_path / "rows.csv")))
+    place = config.parent / "identity" / "site.json"
+    place.write_text(place.read_text().replace("127.0.0.1", "hq.invalid"))  # a name that never is one (RFC 6761)
+    findings = {finding.name: finding for finding in await examine(load_config(config))}
+    assert "hq.invalid" in findings["address"].sentence
+    assert "DNS" in findings["address"].remedy
+    assert not findings["coordinator"].good
 
 
 async def test_owner_and_identity_commands_make_an_endorsement_that_holds(hq: Headquarters, tmp_path: Path) -> None:

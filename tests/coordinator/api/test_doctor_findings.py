@@ -7,7 +7,8 @@ from pathlib import Path
 from running_coordinator import RunningCoordinator, running_coordinator
 
 from edge_agent.config import AgentFile
-from edge_agent.doctor import Finding, examine
+from edge_agent.doctor import examine
+from edge_agent.finding import Finding
 
 
 def configured(hq: RunningCoordinator, site: str) -> AgentFile:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
+from unittest.mock import ANY
 
 import numpy as np
 from agent_world import Round, World, end_before_masking
 from scripted_headquarters import Attached, Left
 from tiny_jobs import identity_key, tiny_job
 
+from edge_agent.audit.report import Departure, read_audit
 from ravan.codec.documents import encode_plan, sign_document
 from ravan.errors import ErrorReason, StateError
 from ravan.ids import RunId
@@ -25,6 +28,7 @@ from ravan.secagg.unmask import unmask
 
 
 async def test_two_whole_rounds(world: World) -> None:
+    state_dir = world.config_path.parent / "state"
     async with world.agent():
         attached = await world.hq.hear(Attached)
         assert attached.after_sequence == 0
@@ -49,12 +53,26 @@ async def test_two_whole_rounds(world: World) -> None:
             assert heads.any()
             assert names == {f"update.{block.pack():016x}" for block in current.assignment.blocks_of(0)}
             current.finish()
+            assert read_audit(state_dir).departures[-1] == Departure(
+                time=ANY,
+                job=world.plan.job_id,
+                run=current.assignment.run_id.hex(),
+                round=number,
+                assignment=current.digest.hex(),
+                sha256=hashlib.sha256(current.payloads[0].read_bytes()).hexdigest(),
+                bytes=current.payloads[0].stat().st_size,
+                complete=True,
+                survivors=tuple(member.site for member in current.assignment.members),
+            )
         await world.hq.until(lambda beat: beat.activity is AgentActivity.IDLE)
         training = [beat for beat in world.hq.heartbeats if beat.activity is AgentActivity.TRAINING]
         assert {beat.round_number for beat in training} <= {1, 2}
         assert world.hq.heartbeats[-1].step_cpu_s > 0
         assert world.hq.heartbeats[-1].peak_rss_bytes >= world.hq.heartbeats[-1].rss_bytes > 0
-    assert not (world.config_path.parent / "state" / "rounds").exists()
+    assert not (state_dir / "rounds").exists()
+    first, second = read_audit(state_dir).departures
+    assert (first.round, first.complete, first.outcome) == (1, True, "committed")
+    assert (second.round, second.complete) == (2, True)
 
 
 async def test_an_agent_that_starts_again_leaves_the_round_and_joins_the_next(world: World) -> None:

@@ -1,0 +1,1 @@
+"""What left this PC: one line before an update goes out, one after, and what became of it."""

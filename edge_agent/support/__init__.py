@@ -1,0 +1,1 @@
+"""What a plant may hand to whoever helps it: how the PC and the agent are, and nothing of data, keys or passwords."""
