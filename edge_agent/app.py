@@ -17,6 +17,7 @@ from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.probe import HardwareProbe, training_threads
 from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.identity.lock import hold_identity
+from edge_agent.identity.reach import reach_of
 from edge_agent.secure.keeping import QuantisedKeeper
 from edge_agent.session.acceptance import SiteTerms
 from edge_agent.session.acquaintance_file import AcquaintanceFile
@@ -62,7 +63,7 @@ async def _run(config: AgentFile, identity: Identity, keep_quantised: Path | Non
         log.warning(
             "this site's updates will be written in the clear, as --keep-quantised asks", to=str(keep_quantised)
         )
-    coordinator = Coordinator(identity)
+    coordinator = Coordinator(identity, reach_of(config.agent, os.environ))
     try:
         await build_session(config, identity, coordinator, keep_quantised).run(stop)
     finally:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from edge_agent.cli_membership import leave, trust
+from edge_agent.cli_membership import enroll, leave, trust
 from edge_agent.cli_owner import owner
 from ravan.console import EXIT_FAILURE, print_json, run_command
 from ravan.errors import ConfigError, ErrorReason
@@ -42,37 +42,6 @@ def cli() -> None:
 
     Begin with `ravan-agent enroll JOIN_STRING --dir DIR`, then `ravan-agent run`.
     """
-
-
-@cli.command()
-@click.argument("join_string")
-@click.option(
-    "--dir",
-    "folder",
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="New folder.",
-)
-@click.option("--replace", is_flag=True, help="Turn a folder that is enrolled to this coordinator; its keys stay.")
-def enroll(join_string: str, folder: Path, replace: bool) -> None:
-    """Make this PC's keys in DIR and have the coordinator certify them.
-
-    JOIN_STRING comes from `ravan-coordinator token create` at HQ and serves once; `-` reads it from standard input.
-    """
-    import asyncio
-
-    from edge_agent.config import SAMPLE, AgentTable
-    from edge_agent.identity.enrol import enrol
-
-    text = sys.stdin.read() if join_string == "-" else join_string
-    identity = asyncio.run(enrol(text.strip(), folder / AgentTable().identity_dir, replace=replace))
-    config_path = folder / _CONFIG
-    if not config_path.exists():
-        config_path.write_text(SAMPLE, encoding="utf-8")
-    click.echo(f"This PC is now the site {identity.site} of the coordinator at {identity.address.host}.")
-    click.echo(f"Next: tell it where its data lie, in a [data.NAME] table of {config_path}, then start it:")
-    click.echo(f"    ravan-agent run --config {config_path}")
 
 
 @cli.command()
@@ -264,7 +233,7 @@ def doctor(config_path: Path, as_json: bool) -> None:
         sys.exit(EXIT_FAILURE)
 
 
-for command in (owner, leave, trust):
+for command in (enroll, owner, leave, trust):
     cli.add_command(command)
 
 

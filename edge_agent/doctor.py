@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from edge_agent.data.report import UNIT, Expectation
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.probe import HardwareProbe, free_bytes
 from edge_agent.identity.keystore import Identity, load_identity
+from edge_agent.identity.reach import Reach, reach_of
 from edge_agent.session.acquaintances import fingerprint
 from edge_agent.session.connection import Coordinator
 from ravan.errors import DataError, RavanError
@@ -27,6 +29,7 @@ from ravan.identity.renewal import renewal_due
 from ravan.rpc.addresses import target_of
 from ravan.rpc.channel import open_channel
 from ravan.rpc.handshake import look_closer
+from ravan.rpc.proxy import name_peer
 from ravan.rpc.status import error_from_rpc
 from ravan.rpc.tls import enrolled_client
 
@@ -58,7 +61,7 @@ async def examine(config: AgentFile) -> list[Finding]:
         Finding(name="identity", good=True, sentence=_name_identity(identity)),
         _check_certificate(identity, time.time()),
         _check_clock(identity, time.time()),
-        await _reach(config, identity),
+        await _try_coordinator(config, identity),
         *_check_machine(config),
         *_check_data(config),
     ]
@@ -93,14 +96,15 @@ def _check_clock(identity: Identity, now: float) -> Finding:
     return Finding(name="clock", good=True, sentence=shown)
 
 
-async def _reach(config: AgentFile, identity: Identity) -> Finding:
+async def _try_coordinator(config: AgentFile, identity: Identity) -> Finding:
     """Ask whether it serves, which anybody may, then make a call of a site, which a revoked one may not."""
     address = identity.address
     target = target_of(address.host, address.site_port)
     try:
-        serving = await _is_serving(identity)
+        reach = reach_of(config.agent, os.environ)
+        serving = await _is_serving(identity, reach)
         if serving:
-            await _report(config, identity)
+            await _report(config, Coordinator(identity, reach))
     except TimeoutError:
         sentence = f"{target} answers, but took no report within {REACH_TIMEOUT_S:.0f} seconds"
         return Finding(name="coordinator", good=False, sentence=sentence, remedy="Ask HQ; try later.")
@@ -113,29 +117,29 @@ async def _reach(config: AgentFile, identity: Identity) -> Finding:
     return Finding(name="coordinator", good=True, sentence=f"{target} answers and takes this site's reports")
 
 
-async def _is_serving(identity: Identity) -> bool:
+async def _is_serving(identity: Identity, reach: Reach) -> bool:
     address = identity.address
+    proxy = reach.way.to(address.host)
     credentials = enrolled_client(
         key=identity.tls_key, certificate=identity.certificate, ca_certificate=identity.ca_certificate
     )
-    async with open_channel(address.host, address.site_port, credentials) as channel:
+    async with open_channel(address.host, address.site_port, credentials, proxy) as channel:
         try:
             answer = await health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(), timeout=REACH_TIMEOUT_S
             )
         except aio.AioRpcError as error:
             authority = describe_authority(identity.ca_certificate)
-            target = target_of(address.host, address.site_port)
+            target = name_peer(address.host, address.site_port, proxy)
             refusal = error_from_rpc(error, address=target, authority=authority)
-            raise await look_closer(refusal, address.host, address.site_port, identity.ca_certificate) from error
+            raise await look_closer(refusal, address.host, address.site_port, identity.ca_certificate, proxy) from error
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-async def _report(config: AgentFile, identity: Identity) -> None:
+async def _report(config: AgentFile, coordinator: Coordinator) -> None:
     """Report the hardware as a running agent does; raise what the coordinator refuses it with, or TimeoutError."""
     limits = LimitReader(configured_mb=config.agent.ram_limit_mb)
     hardware = await asyncio.to_thread(HardwareProbe(limits, config.agent.cache_dir).read)
-    coordinator = Coordinator(identity)
     try:
         async with asyncio.timeout(REACH_TIMEOUT_S):
             await coordinator.report_hardware(hardware)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from grpc import StatusCode, aio
 
 from edge_agent.identity.keystore import Identity
+from edge_agent.identity.reach import STRAIGHT, Reach
 from edge_agent.session.effects import Leave
 from edge_agent.session.line import Line
 from edge_agent.session.reconnect import Backoff
@@ -28,9 +29,9 @@ from ravan.ids import JobId
 from ravan.manifest.instructions import Greeting, Numbered
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.profile import HardwareProfile, JobProfile
-from ravan.rpc.addresses import target_of
 from ravan.rpc.blob_stream import PASSING, reason_of
 from ravan.rpc.handshake import look_closer
+from ravan.rpc.proxy import name_peer
 from ravan.rpc.status import error_from_rpc
 from ravan.wire.v1 import site_service_pb2 as wire
 
@@ -54,18 +55,20 @@ class Unreadable:
 class Coordinator:
     """The coordinator over the newest channel; the agent dials, nothing dials the agent."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, reach: Reach = STRAIGHT) -> None:
         """Open the channel; it connects at its first call."""
         address = identity.address
         self.identity = identity
-        self.address = target_of(address.host, address.site_port)
-        self._line = Line(identity)
+        self.reach = reach
+        self._proxy = reach.way.to(address.host)
+        self.address = name_peer(address.host, address.site_port, self._proxy)
+        self._line = Line(identity, reach)
         self._moved = asyncio.Event()
         self._retiring: set[asyncio.Task[None]] = set()
 
     def adopt(self, identity: Identity) -> None:
         """Go on under a new certificate or trust: new calls take a new channel, those going on end on theirs."""
-        old, self._line, self.identity = self._line, Line(identity), identity
+        old, self._line, self.identity = self._line, Line(identity, self.reach), identity
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
         task = asyncio.create_task(old.retire())
@@ -169,7 +172,7 @@ class Coordinator:
 
     async def _look_closer(self, error: aio.AioRpcError) -> RavanError:
         address, authority = self.identity.address, self.identity.ca_certificate
-        return await look_closer(self.explain(error), address.host, address.site_port, authority)
+        return await look_closer(self.explain(error), address.host, address.site_port, authority, self._proxy)
 
     async def _insist(self, call: Callable[[Site], aio.UnaryUnaryCall[Any, Any]]) -> None:
         """Repeat a call while only the line is at fault, or what will pass; raise RavanError for any other refusal."""

@@ -10,6 +10,8 @@ from grpc import aio
 
 from ravan.rpc.addresses import target_of
 from ravan.rpc.keepalive import CHANNEL_OPTIONS
+from ravan.rpc.proxy import channel_options
+from ravan.way_out import Proxy
 
 REPEATABLE: Final[dict[str, tuple[str, ...]]] = {
     "ravan.wire.v1.EnrolmentService": ("Enrol", "BeginRenewal"),
@@ -52,10 +54,11 @@ def service_config() -> str:
     return json.dumps({"methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}]})
 
 
-def open_channel(host: str, port: int, credentials: grpc.ChannelCredentials) -> aio.Channel:
+def open_channel(host: str, port: int, credentials: grpc.ChannelCredentials, proxy: Proxy | None = None) -> aio.Channel:
     """Open a channel; it connects at its first call and reconnects by itself. The caller closes it."""
     options = (
         *CHANNEL_OPTIONS,
+        *channel_options(proxy),
         ("grpc.service_config", service_config()),
         ("grpc.enable_retries", 1),
         # a call whose messages exceed the buffer is silently never retried

@@ -40,6 +40,9 @@ def test_the_sample_shows_every_key_with_its_default() -> None:
     shown = tomllib.loads(text)
     assert shown.pop("data").keys() == {"work-orders"}
     plain = AgentFile().model_dump(mode="json", exclude={"data"})
+    # It has no default that could be shown.
+    assert shown["agent"].pop("proxy_password_file")
+    assert plain["agent"].pop("proxy_password_file") is None
     assert shown == plain
 
 
