@@ -63,7 +63,8 @@ async def _run(config: AgentFile, identity: Identity, keep_quantised: Path | Non
         log.warning(
             "this site's updates will be written in the clear, as --keep-quantised asks", to=str(keep_quantised)
         )
-    coordinator = Coordinator(identity, reach_of(config.agent, os.environ))
+    memory = config.agent.state_dir / "coordinator"
+    coordinator = Coordinator(identity, reach_of(config.agent, os.environ), memory)
     try:
         await build_session(config, identity, coordinator, keep_quantised).run(stop)
     finally:

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from edge_agent.identity.reach import check_address
 from ravan.configuration import STRICT, load_file, nearest_name, read_text
 from ravan.data.contents import Duplicates
 from ravan.data.source import QUERIES, DataKind, DecimalMark, Encoding, TableFormat
@@ -56,6 +57,8 @@ class AgentTable(BaseModel):
     """Most memory of the agent in MiB; 0 leaves it to the system's own limits."""
     upload_kib_per_s: int = Field(default=0, ge=0)
     """Most KiB a second that uploads may take; 0 means no limit."""
+    coordinators: tuple[Annotated[str, AfterValidator(check_address)], ...] = ()
+    """Further addresses of the coordinator, tried in turn: HOST, HOST:SITE_PORT or HOST:SITE_PORT:ENROLMENT_PORT."""
     proxy: Annotated[str, AfterValidator(check_proxy)] = ""
     """HTTP proxy that lets connections out; empty: what the environment's `https_proxy` says, if anything."""
     proxy_password_file: Path | None = None
@@ -224,6 +227,9 @@ SAMPLE: Final = """\
 # ram_limit_mb = 0
 # Most KiB a second that uploads may take. 0 means no limit.
 # upload_kib_per_s = 0
+# Further addresses of the coordinator, tried in turn when the one in the join string does not answer: "HOST",
+# "HOST:SITE_PORT" or "HOST:SITE_PORT:ENROLMENT_PORT". Its certificate has to name each of them.
+# coordinators = []
 # HTTP proxy that lets connections out, such as "http://USER@proxy.example:3128". Its password stands in a file of its
 # own, or in an environment variable of this name. Empty: what https_proxy and no_proxy in the environment say.
 # proxy = ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cryptography import x509
@@ -61,7 +61,7 @@ async def examine(config: AgentFile) -> list[Finding]:
         Finding(name="identity", good=True, sentence=_name_identity(identity)),
         _check_certificate(identity, time.time()),
         _check_clock(identity, time.time()),
-        await _try_coordinator(config, identity),
+        *[finding async for finding in _check_coordinator(config, identity)],
         *_check_machine(config),
         *_check_data(config),
     ]
@@ -96,12 +96,22 @@ def _check_clock(identity: Identity, now: float) -> Finding:
     return Finding(name="clock", good=True, sentence=shown)
 
 
-async def _try_coordinator(config: AgentFile, identity: Identity) -> Finding:
+async def _check_coordinator(config: AgentFile, identity: Identity) -> AsyncIterator[Finding]:
+    """Look at each of its addresses."""
+    try:
+        reach = reach_of(config.agent, os.environ)
+    except RavanError as error:
+        yield _bad("proxy", error)
+        return
+    for place in reach.places(identity.address):
+        yield await _try_coordinator(config, replace(identity, address=place), Reach(way=reach.way))
+
+
+async def _try_coordinator(config: AgentFile, identity: Identity, reach: Reach) -> Finding:
     """Ask whether it serves, which anybody may, then make a call of a site, which a revoked one may not."""
     address = identity.address
     target = target_of(address.host, address.site_port)
     try:
-        reach = reach_of(config.agent, os.environ)
         serving = await _is_serving(identity, reach)
         if serving:
             await _report(config, Coordinator(identity, reach))

@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from grpc import aio
 
-from edge_agent.identity.reach import Reach
+from edge_agent.identity.reach import Reach, is_elsewhere, nowhere
+from ravan.errors import RavanError
 from ravan.identity.certificates import describe_authority
 from ravan.identity.join import CoordinatorAddress
 from ravan.rpc.channel import open_channel
@@ -15,15 +16,29 @@ from ravan.rpc.handshake import look_closer
 from ravan.rpc.proxy import name_peer
 from ravan.rpc.status import error_from_rpc
 from ravan.rpc.tls import enrolling_client
+from ravan.way_out import Proxy
 
 Answer = TypeVar("Answer")
 
 
-async def ask(
-    address: CoordinatorAddress, reach: Reach, ca_pem: bytes, call: Callable[[aio.Channel], Awaitable[Answer]]
-) -> Answer:
-    """Make calls at whoever proves to be of this authority; raise RavanError."""
-    host, port, proxy = address.host, address.enrolment_port, reach.way.to(address.host)
+Call = Callable[[aio.Channel], Awaitable[Answer]]
+
+
+async def ask(own: CoordinatorAddress, reach: Reach, ca_pem: bytes, call: Call[Answer]) -> Answer:
+    """Make calls at the first address where somebody proves to be of this authority; raise RavanError."""
+    failures: list[RavanError] = []
+    for place in reach.places(own):
+        try:
+            return await _ask_at(place, reach.way.to(place.host), ca_pem, call)
+        except RavanError as error:
+            if not is_elsewhere(error):
+                raise
+            failures.append(error)
+    raise nowhere(failures)
+
+
+async def _ask_at(place: CoordinatorAddress, proxy: Proxy | None, ca_pem: bytes, call: Call[Answer]) -> Answer:
+    host, port = place.host, place.enrolment_port
     async with open_channel(host, port, enrolling_client(ca_certificate=ca_pem), proxy) as channel:
         try:
             return await call(channel)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from grpc import StatusCode, aio
 
 from edge_agent.identity.keystore import Identity
-from edge_agent.identity.reach import STRAIGHT, Reach
+from edge_agent.identity.reach import STRAIGHT, Reach, is_elsewhere
 from edge_agent.session.effects import Leave
 from edge_agent.session.line import Line
 from edge_agent.session.reconnect import Backoff
+from edge_agent.session.rota import Rota
 from edge_agent.session.transfer import CurrentTransfer, Downloads, Uploads
 from ravan.codec import enums
 from ravan.codec.grants import grant_from_wire
@@ -55,22 +56,34 @@ class Unreadable:
 class Coordinator:
     """The coordinator over the newest channel; the agent dials, nothing dials the agent."""
 
-    def __init__(self, identity: Identity, reach: Reach = STRAIGHT) -> None:
-        """Open the channel; it connects at its first call."""
-        address = identity.address
+    def __init__(self, identity: Identity, reach: Reach = STRAIGHT, memory: Path | None = None) -> None:
+        """Open the channel; it connects at its first call. The file `memory` says at which address first."""
         self.identity = identity
         self.reach = reach
-        self._proxy = reach.way.to(address.host)
-        self.address = name_peer(address.host, address.site_port, self._proxy)
-        self._line = Line(identity, reach)
+        self._rota = Rota(reach.places(identity.address), memory)
+        self._line = self._dial()
         self._moved = asyncio.Event()
         self._retiring: set[asyncio.Task[None]] = set()
 
+    @property
+    def address(self) -> str:
+        """Who is called, for sentences."""
+        place = self._rota.place
+        return name_peer(place.host, place.site_port, self.reach.way.to(place.host))
+
     def adopt(self, identity: Identity) -> None:
         """Go on under a new certificate or trust: new calls take a new channel, those going on end on theirs."""
-        old, self._line, self.identity = self._line, Line(identity, self.reach), identity
+        self.identity = identity
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
+        self._move()
+
+    def _dial(self) -> Line:
+        place = self._rota.place
+        return Line(self.identity, place, self.reach.way.to(place.host))
+
+    def _move(self) -> None:
+        old, self._line = self._line, self._dial()
         task = asyncio.create_task(old.retire())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
@@ -100,24 +113,28 @@ class Coordinator:
         """Yield the greeting, then instructions, until the stream ends; raise RavanError when it breaks.
 
         When the agent moves to a new channel the stream is opened anew there, behind the last instruction that was
-        yielded, and begins with another greeting.
+        yielded, and begins with another greeting. Where nobody is at an address the next one is tried.
         """
         while True:
-            line, moved = self._line, self._moved
+            line, moved, stood = self._line, self._moved, False
             request = wire.WatchRequest(process_id=process_id, after_sequence=after_sequence)
             call = line.hold(line.site.Watch(request))
             try:
                 async with aclosing(_until_moved(call, moved)) as messages:
                     async for message in messages:
+                        if not stood:
+                            await asyncio.to_thread(self._rota.worked)
+                        stood = True
                         yield _read(message)
                         after_sequence = max(after_sequence, message.sequence)
             except aio.AioRpcError as error:
                 if not moved.is_set():
-                    raise await self._look_closer(error) from error
+                    await self._turn(error, stood=stood)
+            else:
+                if not moved.is_set():
+                    return
             finally:
                 call.cancel()
-            if not moved.is_set():
-                return
 
     async def heartbeat(self, beat: Heartbeat) -> None:
         """Tell that the agent lives, once; raise RavanError when that fails."""
@@ -170,9 +187,24 @@ class Coordinator:
     def _current(self) -> Line:
         return self._line
 
+    async def _turn(self, error: aio.AioRpcError, *, stood: bool) -> None:
+        """Turn to the next address; raise RavanError when it is not to be tried at once.
+
+        A connection that stood is made again where it was, and only after a pause: when a coordinator ends, all of
+        its agents come here together.
+        """
+        seen = self.explain(error) if stood else await self._look_closer(error)
+        failure = seen if stood else self._rota.failed(seen)
+        if is_elsewhere(seen):
+            # a new channel dials when it is told to; the old one would wait as long as gRPC thinks fit
+            self._move()
+        if failure is not None:
+            raise failure from error
+
     async def _look_closer(self, error: aio.AioRpcError) -> RavanError:
-        address, authority = self.identity.address, self.identity.ca_certificate
-        return await look_closer(self.explain(error), address.host, address.site_port, authority, self._proxy)
+        place, authority = self._rota.place, self.identity.ca_certificate
+        proxy = self.reach.way.to(place.host)
+        return await look_closer(self.explain(error), place.host, place.site_port, authority, proxy)
 
     async def _insist(self, call: Callable[[Site], aio.UnaryUnaryCall[Any, Any]]) -> None:
         """Repeat a call while only the line is at fault, or what will pass; raise RavanError for any other refusal."""
