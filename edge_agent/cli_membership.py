@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from ravan.errors import RavanError
+
 _config_option = click.option(
     "--config",
     "config_path",
@@ -53,12 +55,17 @@ def enroll(join_string: str, folder: Path, replace: bool, proxy: str, proxy_pass
     config = prepare_config(config_path, proxy=proxy, proxy_password_file=proxy_password_file)
     text = sys.stdin.read() if join_string == "-" else join_string
     reach = reach_of(config.settings.agent, os.environ)
-    identity = asyncio.run(enrol(text.strip(), folder / AgentTable().identity_dir, reach, replace=replace))
+    identity_dir = folder / AgentTable().identity_dir
+    identity = asyncio.run(enrol(text.strip(), identity_dir, reach, _warn, replace=replace))
     if not config_path.exists():
         config_path.write_text(config.text, encoding="utf-8")
     click.echo(f"This PC is now the site {identity.site} of the coordinator at {identity.address.host}.")
     click.echo(f"Next: tell it where its data lie, in a [data.NAME] table of {config_path}, then start it:")
     click.echo(f"    ravan-agent run --config {config_path}")
+
+
+def _warn(fault: RavanError) -> None:
+    click.echo(f"Warning: {fault} {fault.next_step}", err=True)
 
 
 @click.command()

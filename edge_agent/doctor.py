@@ -20,6 +20,7 @@ from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.probe import HardwareProbe, free_bytes
 from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.identity.reach import Reach, reach_of
+from edge_agent.identity.recovery import ask_time
 from edge_agent.session.acquaintances import fingerprint
 from edge_agent.session.connection import Coordinator
 from ravan.errors import DataError, RavanError
@@ -28,6 +29,7 @@ from ravan.identity.keys import raw_public
 from ravan.identity.renewal import renewal_due
 from ravan.rpc.addresses import target_of
 from ravan.rpc.channel import open_channel
+from ravan.rpc.clock_faults import clocks_differ
 from ravan.rpc.handshake import look_closer
 from ravan.rpc.proxy import name_peer
 from ravan.rpc.status import error_from_rpc
@@ -60,7 +62,7 @@ async def examine(config: AgentFile) -> list[Finding]:
     return [
         Finding(name="identity", good=True, sentence=_name_identity(identity)),
         _check_certificate(identity, time.time()),
-        _check_clock(identity, time.time()),
+        await _check_clock(config, identity),
         *[finding async for finding in _check_coordinator(config, identity)],
         *_check_machine(config),
         *_check_data(config),
@@ -84,16 +86,28 @@ def _check_certificate(identity: Identity, now: float) -> Finding:
     return Finding(name="certificate", good=good, sentence=sentence, remedy="" if good else remedy)
 
 
-def _check_clock(identity: Identity, now: float) -> Finding:
-    """Compare with the certificate; the running agent compares with the coordinator's own clock and logs it."""
-    issued = x509.load_pem_x509_certificate(identity.certificate).not_valid_before_utc.timestamp()
+async def _check_clock(config: AgentFile, identity: Identity) -> Finding:
+    """Compare with the coordinator's clock, or where nobody tells its time, with the certificate."""
+    theirs, now = await _their_time(config, identity), time.time()
     shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
-    if now < issued:
+    if theirs is not None:
+        fault = clocks_differ(now, theirs)
+        sentence = f"{shown}, as the coordinator's"
+        return Finding(name="clock", good=True, sentence=sentence) if fault is None else _bad("clock", fault)
+    if now < x509.load_pem_x509_certificate(identity.certificate).not_valid_before_utc.timestamp():
         remedy = "Set this PC's clock, for instance by turning on time synchronisation."
         return Finding(
             name="clock", good=False, sentence=f"{shown}, which is before its certificate was made", remedy=remedy
         )
-    return Finding(name="clock", good=True, sentence=shown)
+    return Finding(name="clock", good=True, sentence=f"{shown}; the coordinator did not tell its own")
+
+
+async def _their_time(config: AgentFile, identity: Identity) -> float | None:
+    try:
+        reach = reach_of(config.agent, os.environ)
+        return await ask_time(identity.address, reach, identity.ca_certificate) or None
+    except RavanError:
+        return None
 
 
 async def _check_coordinator(config: AgentFile, identity: Identity) -> AsyncIterator[Finding]:

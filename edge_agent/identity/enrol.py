@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -20,22 +22,28 @@ from edge_agent.identity.keystore import (
 )
 from edge_agent.identity.lock import hold_identity
 from edge_agent.identity.reach import STRAIGHT, Reach
-from ravan.errors import ErrorReason, IdentityError, StateError
+from ravan.errors import ErrorReason, IdentityError, RavanError, StateError
 from ravan.identity.certificates import Role, is_issued_by, load_certificate, read_caller
 from ravan.identity.join import Invitation, decode_invitation
 from ravan.identity.keys import certificate_request, private_pem, public_info, raw_public
 from ravan.identity.proof import sign_proof
 from ravan.ids import SiteId
+from ravan.rpc.clock_faults import clocks_differ
 from ravan.version import VERSION
 from ravan.wire.v1 import enrolment_service_pb2, enrolment_service_pb2_grpc
 
 ENROL_TIMEOUT_S: Final = 30.0
 
 
+def _ignore(fault: RavanError) -> None:
+    """Tell nobody."""
+
+
 async def enrol(
     join_string: str,
     folder: Path,
     reach: Reach = STRAIGHT,
+    warn: Callable[[RavanError], None] = _ignore,
     *,
     timeout_s: float = ENROL_TIMEOUT_S,
     replace: bool = False,
@@ -43,7 +51,8 @@ async def enrol(
     """Enrol this PC and return its identity; when the call fails, repeating it with the same folder is safe.
 
     With `replace` a folder that is enrolled turns to the coordinator of the join string, and keeps its keys: other
-    sites go on knowing it. Until that coordinator has answered nothing in it changes.
+    sites go on knowing it. Until that coordinator has answered nothing in it changes. `warn` is told what does not keep
+    this PC from enrolling and will trouble it later: a clock that is wrong.
 
     Raises IdentityError for a bad join string, a refused token or an answer that does not fit it,
     StateError (ALREADY_EXISTS) when the folder is enrolled, ResourceError when nobody answers.
@@ -55,6 +64,8 @@ async def enrol(
         keys = make_keys(folder)
         answer = await _ask(invitation, keys, reach, timeout_s)
         accepted = _accept(invitation, keys, answer)
+        if answer.coordinator_time and (fault := clocks_differ(time.time(), answer.coordinator_time)) is not None:
+            warn(fault)
         begin_replacement(folder)
         save_identity(folder, accepted)
         return load_identity(folder)

@@ -14,6 +14,7 @@ from edge_agent.identity.keystore import Identity, make_next_key, save_renewal
 from edge_agent.identity.reach import STRAIGHT, Reach
 from ravan.codec.grants import grant_from_wire
 from ravan.identity.certificates import load_certificate, serial_text
+from ravan.identity.join import CoordinatorAddress
 from ravan.identity.keys import certificate_request
 from ravan.identity.renewal import CertificateGrant, Renewal
 from ravan.wire.v1 import enrolment_service_pb2 as wire
@@ -51,6 +52,16 @@ async def recover(identity: Identity, request: Request, reach: Reach = STRAIGHT)
 
     answer = await ask(identity.address, reach, identity.ca_certificate, call)
     return grant_from_wire(answer.grant)
+
+
+async def ask_time(own: CoordinatorAddress, reach: Reach, ca_pem: bytes) -> float:
+    """Return the coordinator's time, 0 from older releases; raise RavanError."""
+
+    async def call(channel: aio.Channel) -> wire.BeginRenewalResponse:
+        stub = enrolment_service_pb2_grpc.EnrolmentServiceStub(channel)
+        return await stub.BeginRenewal(wire.BeginRenewalRequest(), timeout=TIMEOUT_S)
+
+    return (await ask(own, reach, ca_pem, call)).coordinator_time
 
 
 def _signed(renewal: Renewal, identity: Identity) -> wire.RenewExpiredRequest:

@@ -57,10 +57,10 @@ from ravan.manifest.documents import DocumentKind
 from ravan.manifest.instructions import ExchangeShares, Greeting, Instruction, Numbered, Prepare, Train
 from ravan.manifest.phases import DropReason
 from ravan.manifest.profile import HardwareProfile
+from ravan.rpc.clock_faults import clocks_differ
 
 log = structlog.stdlib.get_logger(__name__)
 
-CLOCK_TOLERANCE_S: Final = 60.0
 LEAVE_PATIENCE_S: Final = 5.0
 """Longest that ending the agent waits for the coordinator to hear of it."""
 
@@ -154,10 +154,9 @@ class AgentSession:
     async def _greeted(self, greeting: Greeting) -> None:
         await self._follow_timeline(greeting.timeline)
         self._interval_s = greeting.heartbeat_interval_s
-        skew = self.clock.now() - greeting.coordinator_time
         log.info("connected", coordinator=self.coordinator.address)
-        if abs(skew) > CLOCK_TOLERANCE_S:
-            log.warning("this PC's clock differs from the coordinator's", seconds=round(skew))
+        if (fault := clocks_differ(self.clock.now(), greeting.coordinator_time)) is not None:
+            log.warning(str(fault), next_step=fault.next_step)
         self._reported = None
         self._connected.set()
         self.board.announce()

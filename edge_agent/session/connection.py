@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from grpc import StatusCode, aio
 
 from edge_agent.identity.keystore import Identity
 from edge_agent.identity.reach import STRAIGHT, Reach, is_elsewhere
+from edge_agent.identity.recovery import ask_time
 from edge_agent.session.effects import Leave
 from edge_agent.session.line import Line
 from edge_agent.session.reconnect import Backoff
@@ -24,14 +26,15 @@ from ravan.codec.instructions import watch_from_wire
 from ravan.codec.profiles import hardware_to_wire, heartbeat_to_wire, job_profile_to_wire
 from ravan.codec.secagg_messages import Submission, submission_to_wire
 from ravan.errors import ProtocolError, RavanError
-from ravan.identity.certificates import describe_authority
+from ravan.identity.certificates import describe_authority, is_good_at, load_certificate
 from ravan.identity.renewal import CertificateGrant
 from ravan.ids import JobId
 from ravan.manifest.instructions import Greeting, Numbered
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.profile import HardwareProfile, JobProfile
 from ravan.rpc.blob_stream import PASSING, reason_of
-from ravan.rpc.handshake import look_closer
+from ravan.rpc.clock_faults import clocks_differ
+from ravan.rpc.handshake import look
 from ravan.rpc.proxy import name_peer
 from ravan.rpc.status import error_from_rpc
 from ravan.wire.v1 import site_service_pb2 as wire
@@ -202,9 +205,25 @@ class Coordinator:
             raise failure from error
 
     async def _look_closer(self, error: aio.AioRpcError) -> RavanError:
-        place, authority = self._rota.place, self.identity.ca_certificate
+        seen, place = self.explain(error), self._rota.place
+        if not is_elsewhere(seen):
+            return seen
         proxy = self.reach.way.to(place.host)
-        return await look_closer(self.explain(error), place.host, place.site_port, authority, proxy)
+        sight = await look(place.host, place.site_port, self.identity.ca_certificate, proxy)
+        if not sight.is_proven:
+            return sight.fault or seen
+        return await self._find_clock_fault() or seen
+
+    async def _find_clock_fault(self) -> RavanError | None:
+        """Ask what time it is where the coordinator answers and lets this PC in no further."""
+        try:
+            here = Reach(way=self.reach.way)
+            theirs = await ask_time(self._rota.place, here, self.identity.ca_certificate)
+        except RavanError:
+            return None
+        certificate, own = load_certificate(self.identity.certificate), time.time()
+        is_cause = bool(theirs) and is_good_at(certificate, own) and not is_good_at(certificate, theirs)
+        return clocks_differ(own, theirs) if is_cause else None
 
     async def _insist(self, call: Callable[[Site], aio.UnaryUnaryCall[Any, Any]]) -> None:
         """Repeat a call while only the line is at fault, or what will pass; raise RavanError for any other refusal."""

@@ -28,20 +28,36 @@ _OUT_OF_TIME: Final = frozenset({9, 10})
 """OpenSSL's numbers for a certificate that is not good yet, and for one that is not good any more."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What was seen at a port."""
+
+    is_proven: bool = False
+    """Somebody answers, and proves to be the coordinator."""
+    fault: IdentityError | None = None
+    """Somebody answers, and does not."""
+
+
 async def look_closer(error: RavanError, host: str, port: int, ca_pem: bytes, proxy: Proxy | None = None) -> RavanError:
     """Return a better error than one of a failed connection, where the certificate of who answers tells more."""
     if error.reason not in {ErrorReason.UNREACHABLE, ErrorReason.IDENTITY_MISMATCH}:
         return error
+    return (await look(host, port, ca_pem, proxy)).fault or error
+
+
+async def look(host: str, port: int, ca_pem: bytes, proxy: Proxy | None) -> Sight:
+    """Look at the certificates that are shown at each address of a host."""
+    is_proven = False
     for address in [host] if proxy is not None else await _addresses(host, port):
         peer = _Peer(address=address, host=host, port=port, proxy=proxy)
         try:
             async with peer.shows(_trusting(ca_pem)):
-                pass
+                is_proven = True
         except ssl.SSLCertVerificationError as refusal:
-            return await _fault(peer, ca_pem, is_late_or_early=refusal.verify_code in _OUT_OF_TIME)
+            return Sight(fault=await _fault(peer, ca_pem, is_late_or_early=refusal.verify_code in _OUT_OF_TIME))
         except (OSError, TimeoutError):
             continue
-    return error
+    return Sight(is_proven=is_proven)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
