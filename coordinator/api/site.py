@@ -123,5 +123,6 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
                 coordinator_time=self._clock.now(),
                 timeline=self._timeline,
                 hand_over=self._members.hand_over(),
+                return_spread_s=self._members.return_spread_s(),
             )
         )

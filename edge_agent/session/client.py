@@ -89,6 +89,7 @@ class AgentSession:
     _timeline: bytes = field(default=b"", init=False)
     """Which of the coordinator's the sequence numbers belong to."""
     _interval_s: int = field(default=_FIRST_INTERVAL_S, init=False)
+    _backoff: Backoff = field(default_factory=Backoff, init=False)
     _connected: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _reported: HardwareProfile | None = field(default=None, init=False)
     _calls: set[asyncio.Task[None]] = field(default_factory=set, init=False)
@@ -117,13 +118,12 @@ class AgentSession:
 
     async def _listen(self) -> None:
         """Keep a stream of instructions open; whatever breaks it is said once and tried again."""
-        backoff = Backoff()
         said = ""
         while True:
             try:
                 async with aclosing(self.coordinator.watch(self.process_id, self._sequence)) as messages:
                     async for message in messages:
-                        backoff.succeeded()
+                        self._backoff.succeeded()
                         said = ""
                         await self._hear(message)
                 sentence, next_step = "The coordinator ended the connection.", "Waiting for it to come back."
@@ -135,7 +135,7 @@ class AgentSession:
             if sentence != said:
                 log.warning(sentence, next_step=next_step)
                 said = sentence
-            await asyncio.sleep(backoff.next_pause_s())
+            await asyncio.sleep(self._backoff.next_pause_s())
 
     async def _hear(self, message: Greeting | Numbered | Unreadable) -> None:
         if isinstance(message, Greeting):
@@ -153,7 +153,7 @@ class AgentSession:
 
     async def _greeted(self, greeting: Greeting) -> None:
         await self._follow_timeline(greeting.timeline)
-        self._interval_s = greeting.heartbeat_interval_s
+        self._interval_s, self._backoff.spread_s = greeting.heartbeat_interval_s, greeting.return_spread_s
         log.info("connected", coordinator=self.coordinator.address)
         if (fault := clocks_differ(self.clock.now(), greeting.coordinator_time)) is not None:
             log.warning(str(fault), next_step=fault.next_step)

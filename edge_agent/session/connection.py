@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,7 +32,7 @@ from ravan.ids import JobId
 from ravan.manifest.instructions import Greeting, Numbered
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.profile import HardwareProfile, JobProfile
-from ravan.rpc.blob_stream import PASSING, reason_of
+from ravan.rpc.blob_stream import ENDLESS, PASSING, Patience, reason_of
 from ravan.rpc.clock_faults import clocks_differ
 from ravan.rpc.handshake import look
 from ravan.rpc.proxy import name_peer
@@ -65,6 +65,9 @@ class Coordinator:
         self.reach = reach
         self._rota = Rota(reach.places(identity.address), memory)
         self._line = self._dial()
+        self._standing = asyncio.Event()
+        """Cleared while the stream is broken: what failed with it waits for it, and does not dial before it."""
+        self._standing.set()
         self._moved = asyncio.Event()
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -99,11 +102,11 @@ class Coordinator:
 
     def uploads(self) -> Uploads:
         """Return the sender of masked updates."""
-        return Uploads(CurrentTransfer(self._current), self.explain)
+        return Uploads(CurrentTransfer(self._current), self.explain, self._patience())
 
     def downloads(self, cache_dir: Path) -> Downloads:
         """Return the cache of content by hash."""
-        return Downloads(CurrentTransfer(self._current), cache_dir, self.explain)
+        return Downloads(CurrentTransfer(self._current), cache_dir, self.explain, self._patience())
 
     def explain(self, error: aio.AioRpcError) -> RavanError:
         """Turn a failed call into an error with a sentence."""
@@ -127,14 +130,17 @@ class Coordinator:
                     async for message in messages:
                         if not stood:
                             await asyncio.to_thread(self._rota.worked)
+                            self._standing.set()
                         stood = True
                         yield _read(message)
                         after_sequence = max(after_sequence, message.sequence)
             except aio.AioRpcError as error:
                 if not moved.is_set():
+                    self._standing.clear()
                     await self._turn(error, stood=stood)
             else:
                 if not moved.is_set():
+                    self._standing.clear()
                     return
             finally:
                 call.cancel()
@@ -190,6 +196,9 @@ class Coordinator:
     def _current(self) -> Line:
         return self._line
 
+    def _patience(self) -> Patience:
+        return replace(ENDLESS, until=self._standing.wait)
+
     async def _turn(self, error: aio.AioRpcError, *, stood: bool) -> None:
         """Turn to the next address; raise RavanError when it is not to be tried at once.
 
@@ -236,6 +245,7 @@ class Coordinator:
                 if not _may_pass(error):
                     raise self.explain(error) from error
             await asyncio.sleep(backoff.next_pause_s())
+            await self._standing.wait()
 
 
 def _may_pass(error: aio.AioRpcError) -> bool:

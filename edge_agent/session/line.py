@@ -30,7 +30,7 @@ class Line:
         credentials = enrolled_client(
             key=identity.tls_key, certificate=identity.certificate, ca_certificate=identity.ca_certificate
         )
-        self._channel = open_channel(address.host, address.site_port, credentials, proxy)
+        self._channel = open_channel(address.host, address.site_port, credentials, proxy, repeats=False)
         self._calls = 0
         self._quiet = asyncio.Event()
         self._quiet.set()

@@ -31,6 +31,8 @@ class Greeting:
     """Another one than before says that the coordinator was put back to a backup; empty from older releases."""
     hand_over: str = ""
     """To the next certificate authority, to be verified by `ravan.identity.handover`; empty when there is none."""
+    return_spread_s: float = 0.0
+    """Over how long a site spreads its return when the connection breaks, since all sites may lose theirs at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -11,16 +12,19 @@ import pytest
 from faulty_line import FaultyLine
 from membership_ports import PROCESS, Membership, membership
 
+from coordinator.api.membership import RETURNS_PER_S
 from coordinator.enrolment.pki import Pki, create_pki
 from edge_agent.identity.enrol import enrol
 from edge_agent.identity.keystore import Identity
 from edge_agent.identity.reach import OtherAddress, Reach
 from edge_agent.identity.recovery import renew_by_identity
 from edge_agent.session.connection import Coordinator
+from edge_agent.session.reconnect import FIRST_S
 from ravan.clock import SystemClock
 from ravan.errors import ErrorReason, RavanError
 from ravan.identity.join import CoordinatorAddress, decode_invitation, encode_invitation
 from ravan.manifest.instructions import Greeting
+from simulation.desks import LightProbe
 
 HOST = "127.0.0.1"
 CLOSED = CoordinatorAddress(host=HOST, enrolment_port=1, site_port=1)
@@ -102,13 +106,38 @@ async def test_a_connection_that_stood_is_made_again_where_it_was(hq: Membership
         identity = await enrol(await invitation_at(hq, first), tmp_path / "pc", timeout_s=20)
         async with called(identity, also_at(second)) as coordinator:
             async with aclosing(coordinator.watch(PROCESS, 0)) as messages:
-                assert isinstance(await anext(messages), Greeting)
+                greeting = await anext(messages)
+                assert isinstance(greeting, Greeting)
+                assert greeting.return_spread_s == 1 / RETURNS_PER_S  # there is one site
                 one.reset()
                 with pytest.raises(RavanError) as caught:
                     await anext(messages)
             assert caught.value.reason is ErrorReason.UNREACHABLE
             assert await greeted(coordinator)
         assert (one.connections, two.connections) == (2, 0)
+
+
+async def test_a_call_that_broke_with_the_stream_waits_for_it(hq: Membership, tmp_path: Path) -> None:
+    address = await address_of(hq)
+    line = FaultyLine(address.site_port)
+    async with line.serve() as here:
+        identity = await enrol(await invitation_at(hq, replace(address, site_port=here)), tmp_path / "pc", timeout_s=20)
+        async with called(identity, Reach()) as coordinator:
+            async with aclosing(coordinator.watch(PROCESS, 0)) as messages:
+                assert isinstance(await anext(messages), Greeting)
+                line.stall()
+                report = asyncio.create_task(coordinator.report_hardware(LightProbe().read()))
+                await asyncio.sleep(0.1)
+                line.reset()
+                line.flow()
+                with pytest.raises(RavanError):
+                    await anext(messages)
+            await asyncio.sleep(2 * FIRST_S)  # longer than its own pause
+            assert (line.connections, report.done()) == (1, False)
+            assert await greeted(coordinator)
+            await report
+            assert line.connections == 2
+    assert (await hq.site()).hardware == LightProbe().read()
 
 
 async def test_each_address_has_to_prove_itself(hq: Membership, tmp_path: Path) -> None:
