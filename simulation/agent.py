@@ -19,12 +19,13 @@ from edge_agent.session.acceptance import SiteTerms
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from edge_agent.session.activity import ActivityBoard
 from edge_agent.session.client import AgentSession
-from edge_agent.session.connection import Coordinator, Unreadable
+from edge_agent.session.connection import Coordinator
 from edge_agent.session.lane import Lane
 from edge_agent.session.ledger import RoundLedger
 from edge_agent.session.machine import SessionMachine
 from edge_agent.session.renewals import Renewals
 from edge_agent.session.round_desk import RoundSettings
+from edge_agent.session.stream import Unreadable
 from ravan.clock import SystemClock
 from ravan.identity.keyfiles import make_private_folder
 from ravan.identity.keys import raw_public

@@ -13,7 +13,7 @@ import structlog
 from edge_agent.hardware.probe import HardwareProbe
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from edge_agent.session.activity import ActivityBoard
-from edge_agent.session.connection import Coordinator, Unreadable
+from edge_agent.session.connection import Coordinator
 from edge_agent.session.effects import (
     CloseRound,
     DealShares,
@@ -49,6 +49,7 @@ from edge_agent.session.machine import SessionMachine
 from edge_agent.session.reconnect import Backoff
 from edge_agent.session.renewals import Renewals
 from edge_agent.session.round_desk import RoundDesk
+from edge_agent.session.stream import Unreadable
 from ravan.clock import Clock
 from ravan.codec.documents import open_document
 from ravan.errors import ErrorReason, IdentityError, RavanError, StateError

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,27 +13,25 @@ from grpc import StatusCode, aio
 
 from edge_agent.identity.keystore import Identity
 from edge_agent.identity.reach import STRAIGHT, Reach, is_elsewhere
-from edge_agent.identity.recovery import ask_time
+from edge_agent.session.diagnosis import diagnose
 from edge_agent.session.effects import Leave
 from edge_agent.session.line import Line
 from edge_agent.session.reconnect import Backoff
 from edge_agent.session.rota import Rota
+from edge_agent.session.stream import Unreadable, read_message, until_moved
 from edge_agent.session.transfer import CurrentTransfer, Downloads, Uploads
 from ravan.codec import enums
 from ravan.codec.grants import grant_from_wire
-from ravan.codec.instructions import watch_from_wire
 from ravan.codec.profiles import hardware_to_wire, heartbeat_to_wire, job_profile_to_wire
 from ravan.codec.secagg_messages import Submission, submission_to_wire
-from ravan.errors import ProtocolError, RavanError
-from ravan.identity.certificates import describe_authority, is_good_at, load_certificate
+from ravan.errors import RavanError
+from ravan.identity.certificates import describe_authority
 from ravan.identity.renewal import CertificateGrant
 from ravan.ids import JobId
 from ravan.manifest.instructions import Greeting, Numbered
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.profile import HardwareProfile, JobProfile
 from ravan.rpc.blob_stream import ENDLESS, PASSING, Patience, reason_of
-from ravan.rpc.clock_faults import clocks_differ
-from ravan.rpc.handshake import look
 from ravan.rpc.proxy import name_peer
 from ravan.rpc.status import error_from_rpc
 from ravan.wire.v1 import site_service_pb2 as wire
@@ -46,14 +43,6 @@ _LINE_TROUBLE: Final = frozenset({StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EX
 if TYPE_CHECKING:
     # the generated code knows one class for both kinds of channel; only its types tell them apart
     from ravan.wire.v1.site_service_pb2_grpc import SiteServiceAsyncStub as Site
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """An instruction in the stream that has not the form of one; to ask for it again would not help."""
-
-    sequence: int
-    error: ProtocolError
 
 
 class Coordinator:
@@ -126,13 +115,13 @@ class Coordinator:
             request = wire.WatchRequest(process_id=process_id, after_sequence=after_sequence)
             call = line.hold(line.site.Watch(request))
             try:
-                async with aclosing(_until_moved(call, moved)) as messages:
+                async with aclosing(until_moved(call, moved)) as messages:
                     async for message in messages:
                         if not stood:
                             await asyncio.to_thread(self._rota.worked)
                             self._standing.set()
                         stood = True
-                        yield _read(message)
+                        yield read_message(message)
                         after_sequence = max(after_sequence, message.sequence)
             except aio.AioRpcError as error:
                 if not moved.is_set():
@@ -188,10 +177,12 @@ class Coordinator:
 
     async def withdraw(self) -> None:
         """Leave the federation for good; raise RavanError when that fails."""
-        try:
-            await self._line.hold(self._line.site.Withdraw(wire.WithdrawRequest(), timeout=CALL_DEADLINE_S))
-        except aio.AioRpcError as error:
-            raise await self._look_closer(error) from error
+        while True:
+            try:
+                await self._line.hold(self._line.site.Withdraw(wire.WithdrawRequest(), timeout=CALL_DEADLINE_S))
+                return
+            except aio.AioRpcError as error:
+                await self._turn(error, stood=False)
 
     def _current(self) -> Line:
         return self._line
@@ -214,25 +205,7 @@ class Coordinator:
             raise failure from error
 
     async def _look_closer(self, error: aio.AioRpcError) -> RavanError:
-        seen, place = self.explain(error), self._rota.place
-        if not is_elsewhere(seen):
-            return seen
-        proxy = self.reach.way.to(place.host)
-        sight = await look(place.host, place.site_port, self.identity.ca_certificate, proxy)
-        if not sight.is_proven:
-            return sight.fault or seen
-        return await self._find_clock_fault() or seen
-
-    async def _find_clock_fault(self) -> RavanError | None:
-        """Ask what time it is where the coordinator answers and lets this PC in no further."""
-        try:
-            here = Reach(way=self.reach.way)
-            theirs = await ask_time(self._rota.place, here, self.identity.ca_certificate)
-        except RavanError:
-            return None
-        certificate, own = load_certificate(self.identity.certificate), time.time()
-        is_cause = bool(theirs) and is_good_at(certificate, own) and not is_good_at(certificate, theirs)
-        return clocks_differ(own, theirs) if is_cause else None
+        return await diagnose(self.explain(error), self.identity, self._rota.place, self.reach.way)
 
     async def _insist(self, call: Callable[[Site], aio.UnaryUnaryCall[Any, Any]]) -> None:
         """Repeat a call while only the line is at fault, or what will pass; raise RavanError for any other refusal."""
@@ -251,30 +224,3 @@ class Coordinator:
 def _may_pass(error: aio.AioRpcError) -> bool:
     reason = reason_of(error)
     return error.code() in _LINE_TROUBLE if reason is None else reason in PASSING
-
-
-async def _until_moved(
-    call: aio.UnaryStreamCall[Any, wire.WatchResponse], moved: asyncio.Event
-) -> AsyncGenerator[wire.WatchResponse, None]:
-    """Yield what the call brings until it ends, or until the agent has moved to another channel."""
-    leaving = asyncio.create_task(moved.wait())
-    reading: asyncio.Future[Any] | None = None
-    try:
-        while True:
-            reading = asyncio.ensure_future(call.read())
-            await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done() or (message := reading.result()) is aio.EOF:
-                return
-            yield message
-    finally:
-        open_ends = [each for each in (leaving, reading) if each is not None]
-        for each in open_ends:
-            each.cancel()
-        await asyncio.gather(*open_ends, return_exceptions=True)
-
-
-def _read(message: wire.WatchResponse) -> Greeting | Numbered | Unreadable:
-    try:
-        return watch_from_wire(message)
-    except ProtocolError as error:
-        return Unreadable(message.sequence, error)

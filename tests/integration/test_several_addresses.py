@@ -156,3 +156,14 @@ async def test_each_address_has_to_prove_itself(hq: Membership, tmp_path: Path) 
     assert caught.value.reason is ErrorReason.IDENTITY_MISMATCH
     assert f"{HOST}:{there.site_port} did not prove to be the coordinator" in str(caught.value)
     assert f"{HOST}:1 cannot be reached" in str(caught.value)
+
+
+async def test_a_site_leaves_by_whichever_address_answers(hq: Membership, tmp_path: Path) -> None:
+    own = await address_of(hq)
+    identity = await enrol(await invitation_at(hq, own), tmp_path / "pc", timeout_s=20)
+    async with called(replace(identity, address=CLOSED), also_at(own)) as coordinator:
+        await coordinator.withdraw()
+    assert (await hq.site()).revoked_at is not None
+    async with called(replace(identity, address=CLOSED), Reach()) as coordinator:
+        with pytest.raises(RavanError, match="cannot be reached"):
+            await coordinator.withdraw()

@@ -90,7 +90,7 @@ async def test_a_certificate_that_only_this_pc_thinks_good_is_a_matter_of_clocks
         messages = coordinator.watch(PROCESS, 0)
         with pytest.raises(RavanError, match="closed the connection"):
             await anext(messages)
-        monkeypatch.setattr("edge_agent.session.connection.time", SimpleNamespace(time=lambda: NOW - 10 * DAY_S))
+        monkeypatch.setattr("edge_agent.session.diagnosis.time", SimpleNamespace(time=lambda: NOW - 10 * DAY_S))
         async with aclosing(coordinator.watch(PROCESS, 0)) as messages:
             with pytest.raises(RavanError) as caught:
                 await anext(messages)
