@@ -21,8 +21,8 @@ EXTRAS ?=
 export HF_HUB_OFFLINE := 1
 
 .PHONY: help env env-dev env-examples demo example test test-all check mutants bench bench-masking bench-secagg bench-step \
-        bench-memory bench-cost bench-allocate bench-size bench-aggregate bench-startup bench-round bench-recovery simulate \
-        fuzz fuzz-corpus format proto clean bundle
+        bench-memory bench-cost bench-allocate bench-size bench-aggregate bench-startup bench-round bench-recovery bench-return \
+        bench-small simulate fuzz fuzz-corpus format proto clean bundle
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -89,7 +89,7 @@ mutants: $(VENV)/.dev  ## break secure aggregation on purpose, see the tests fai
 	@$(if $(MODULES),,nice -n 10 $(BIN)/python -m mutation.removal)
 	@nice -n 10 $(BIN)/python -m mutation.secagg $(MODULES)
 
-bench: bench-masking bench-secagg bench-step bench-memory bench-cost bench-allocate bench-size bench-aggregate bench-startup bench-round bench-recovery  ## measure every promised figure
+bench: bench-masking bench-secagg bench-step bench-memory bench-cost bench-allocate bench-size bench-aggregate bench-startup bench-round bench-recovery bench-return bench-small  ## measure every promised figure
 
 bench-masking: $(VENV)/.runtime  ## masking against the raw keystream
 	@$(BIN)/python -m benchmarks.masking
@@ -129,6 +129,12 @@ bench-round: $(VENV)/.runtime  ## what a round of a hundred agents costs beside 
 
 bench-recovery: $(VENV)/.runtime  ## kill the coordinator in every state of a round; three minutes
 	@$(BIN)/python -m benchmarks.recovery
+
+bench-return: $(VENV)/.runtime  ## a thousand agents whose coordinator is killed, and how they come back; five minutes
+	@$(BIN)/python -m benchmarks.returning
+
+bench-small: $(VENV)/.runtime  ## whole agents held to 2 GB train a quarter of MiniLM, in each precision; three minutes
+	@$(BIN)/python -m benchmarks.small_pc
 
 simulate: $(VENV)/.runtime  ## a simulated fleet with drop-outs and crashes; SITES=1000 ROUNDS=10 CRASHES=3
 	@$(BIN)/python -m simulation --sites $(SITES) --rounds $(or $(ROUNDS),5) --crashes $(CRASHES)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from ravan.rpc.addresses import target_of
 from ravan.rpc.channel import open_channel
 from ravan.rpc.status import error_from_rpc
 from ravan.rpc.tls import enrolled_client
+from ravan.way_out import way_of_environment
 from ravan.wire.v1 import operator_service_pb2 as wire
 from ravan.wire.v1.operator_service_pb2_grpc import OperatorServiceStub
 
@@ -97,7 +99,8 @@ class OperatorClient:
         credentials = enrolled_client(
             key=identity.key, certificate=identity.certificate, ca_certificate=identity.ca_pem
         )
-        self._channel = open_channel(self._endpoint.host, self._endpoint.port, credentials)
+        proxy = way_of_environment(os.environ).to(self._endpoint.host)
+        self._channel = open_channel(self._endpoint.host, self._endpoint.port, credentials, proxy)
         self._stub: Any = OperatorServiceStub(self._channel)
         return self
 

@@ -17,6 +17,7 @@ from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.probe import HardwareProbe, training_threads
 from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.identity.lock import hold_identity
+from edge_agent.identity.reach import reach_of
 from edge_agent.secure.keeping import QuantisedKeeper
 from edge_agent.secure.notes import PROCESS_ID_BYTES, find_left_round
 from edge_agent.service.notify import ServiceNotifier
@@ -74,7 +75,8 @@ async def _run(
         log.warning(
             "this site's updates will be written in the clear, as --keep-quantised asks", to=str(keep_quantised)
         )
-    coordinator = Coordinator(identity)
+    memory = config.agent.state_dir / "coordinator"
+    coordinator = Coordinator(identity, reach_of(config.agent, os.environ), memory)
     try:
         session = build_session(config, identity, coordinator, keep_quantised)
         await _serve(session, identity, stop, notifier)

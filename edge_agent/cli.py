@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_agent.cli_membership import leave, trust
-from edge_agent.cli_options import CONFIG_NAME, config_option, json_option
+from edge_agent.cli_membership import enroll, leave, trust
+from edge_agent.cli_options import config_option, json_option
 from edge_agent.cli_owner import owner
 from edge_agent.cli_records import audit, support_bundle
 from edge_agent.cli_service import service
@@ -34,37 +34,6 @@ def cli() -> None:
 
     Begin with `ravan-agent enroll JOIN_STRING --dir DIR`, then `ravan-agent run`.
     """
-
-
-@cli.command()
-@click.argument("join_string")
-@click.option(
-    "--dir",
-    "folder",
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
-    required=True,
-    help="New folder.",
-)
-@click.option("--replace", is_flag=True, help="Turn a folder that is enrolled to this coordinator; its keys stay.")
-def enroll(join_string: str, folder: Path, replace: bool) -> None:
-    """Make this PC's keys in DIR and have the coordinator certify them.
-
-    JOIN_STRING comes from `ravan-coordinator token create` at HQ and serves once; `-` reads it from standard input.
-    """
-    import asyncio
-
-    from edge_agent.config import SAMPLE, AgentTable
-    from edge_agent.identity.enrol import enrol
-
-    text = sys.stdin.read() if join_string == "-" else join_string
-    identity = asyncio.run(enrol(text.strip(), folder / AgentTable().identity_dir, replace=replace))
-    config_path = folder / CONFIG_NAME
-    if not config_path.exists():
-        config_path.write_text(SAMPLE, encoding="utf-8")
-    click.echo(f"This PC is now the site {identity.site} of the coordinator at {identity.address.host}.")
-    click.echo(f"Next: tell it where its data lie, in a [data.NAME] table of {config_path}, then start it:")
-    click.echo(f"    ravan-agent run --config {config_path}")
 
 
 @cli.command()
@@ -256,7 +225,19 @@ def doctor(config_path: Path, as_json: bool) -> None:
         sys.exit(EXIT_FAILURE)
 
 
-for command in (owner, leave, trust, audit, service, support_bundle, predict, serve_model, personalise, model):
+for command in (
+    enroll,
+    owner,
+    leave,
+    trust,
+    audit,
+    service,
+    support_bundle,
+    predict,
+    serve_model,
+    personalise,
+    model,
+):
     cli.add_command(command)
 
 

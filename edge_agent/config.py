@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from ravan.configuration import STRICT, load_file, nearest_name
+from edge_agent.identity.reach import check_address
+from ravan.configuration import STRICT, load_file, nearest_name, read_text
 from ravan.data.contents import Duplicates
 from ravan.data.source import QUERIES, DataKind, DecimalMark, Encoding, TableFormat
 from ravan.database_url import check_url
-from ravan.errors import DataError, ErrorReason
+from ravan.errors import ConfigError, DataError, ErrorReason
 from ravan.logs import LogTable
 from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP
+from ravan.way_out import check_proxy
 
 FILE_NAME: Final = "agent.toml"
 CREATE_COMMAND: Final = "ravan-agent enroll JOIN_STRING --dir DIR"
@@ -54,6 +59,19 @@ class AgentTable(BaseModel):
     """Most KiB a second that uploads may take; 0 means no limit."""
     checkpoint_s: int = Field(default=30, ge=1, le=3600)
     """Seconds between two checkpoints of training, which a power failure costs at most."""
+    coordinators: tuple[Annotated[str, AfterValidator(check_address)], ...] = ()
+    """Further addresses of the coordinator, tried in turn: HOST, HOST:SITE_PORT or HOST:SITE_PORT:ENROLMENT_PORT."""
+    proxy: Annotated[str, AfterValidator(check_proxy)] = ""
+    """HTTP proxy that lets connections out; empty: what the environment's `https_proxy` says, if anything."""
+    proxy_password_file: Path | None = None
+    """File with the proxy's password; relative to the configuration file."""
+    proxy_password_variable: str = ""
+    """Environment variable with the proxy's password, where no file holds it."""
+
+    def beside(self, home: Path) -> AgentTable:
+        """Return the same with paths that are absolute, relative ones being meant from a folder."""
+        places = {key: getattr(self, key) for key in ("identity_dir", "cache_dir", "state_dir", "proxy_password_file")}
+        return self.model_copy(update={key: home / place for key, place in places.items() if place is not None})
 
 
 class PolicyTable(BaseModel):
@@ -162,10 +180,37 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Age
     """Read the file; all paths in the result are absolute. Raises ConfigError."""
     config = load_file(AgentFile, path, create_with=CREATE_COMMAND, environment=environment)
     base = path.absolute().parent
-    folders = {key: base / getattr(config.agent, key) for key in ("identity_dir", "cache_dir", "state_dir")}
     tables = {name: table.beside(base) for name, table in config.data.items()}
-    agent, log = config.agent.model_copy(update=folders), config.log.beside(base)
+    agent, log = config.agent.beside(base), config.log.beside(base)
     return config.model_copy(update={"agent": agent, "data": tables, "log": log})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedConfig:
+    """The configuration of a folder that is being enrolled."""
+
+    text: str
+    """To be written where there is no file yet."""
+    settings: AgentFile
+
+
+def prepare_config(path: Path, *, proxy: str, proxy_password_file: Path | None) -> PreparedConfig:
+    """Return the configuration at `path`, or the one to write there, with this proxy; raise ConfigError."""
+    if path.exists() and not proxy:
+        return PreparedConfig(text="", settings=load_config(path))
+    if path.exists():
+        raise ConfigError(
+            f"{path} is there already, and says by which proxy to go.",
+            reason=ErrorReason.CONFIG_INVALID,
+            next_step="Set `proxy` in its [agent] table, and leave --proxy away.",
+        )
+    text = SAMPLE
+    if proxy:
+        text = text.replace('# proxy = ""', f"proxy = {json.dumps(proxy)}")
+    if proxy_password_file is not None:
+        line = f"proxy_password_file = {json.dumps(str(proxy_password_file.absolute()))}"
+        text = text.replace('# proxy_password_file = "proxy-password"', line)
+    return PreparedConfig(text=text, settings=read_text(AgentFile, text, source="--proxy", environment=os.environ))
 
 
 SAMPLE: Final = """\
@@ -187,6 +232,14 @@ SAMPLE: Final = """\
 # upload_kib_per_s = 0
 # Seconds between two checkpoints of training. After a power failure training goes on from the last one.
 # checkpoint_s = 30
+# Further addresses of the coordinator, tried in turn when the one in the join string does not answer: "HOST",
+# "HOST:SITE_PORT" or "HOST:SITE_PORT:ENROLMENT_PORT". Its certificate has to name each of them.
+# coordinators = []
+# HTTP proxy that lets connections out, such as "http://USER@proxy.example:3128". Its password stands in a file of its
+# own, or in an environment variable of this name. Empty: what https_proxy and no_proxy in the environment say.
+# proxy = ""
+# proxy_password_file = "proxy-password"
+# proxy_password_variable = ""
 
 [policy]
 # Least number of sites whose updates are added up before anybody sees the sum. At least 3.

@@ -6,7 +6,8 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -26,10 +27,12 @@ from edge_agent.session.ledger import RoundLedger
 from edge_agent.session.machine import SessionMachine
 from edge_agent.session.renewals import Renewals
 from edge_agent.session.round_desk import RoundSettings
+from edge_agent.session.stream import Unreadable
 from ravan.clock import SystemClock
 from ravan.identity.keyfiles import make_private_folder
 from ravan.identity.keys import raw_public
 from ravan.manifest.assignment import BUNDLE_FLOOR
+from ravan.manifest.instructions import Greeting, Numbered
 from ravan.manifest.liveness import Heartbeat
 from simulation.desks import Gate, LightJobs, LightProbe, LightRounds, LightTraining
 from simulation.faults import DropOuts
@@ -48,6 +51,10 @@ class Notes(Protocol):
         """A heartbeat that was sent at this time took so long to be acknowledged."""
         ...
 
+    def greeted(self, at: float) -> None:
+        """An agent's stream was opened at this time."""
+        ...
+
     def updated(self, site: str, round_number: int) -> None:
         """A site made an update for this round."""
         ...
@@ -58,17 +65,27 @@ class Notes(Protocol):
 
 
 class TimedCoordinator(Coordinator):
-    """The agent's channel, with a clock on the heartbeats."""
+    """The agent's channel, with a clock on streams and heartbeats."""
 
-    def __init__(self, identity: Identity, on_beat: Callable[[float, float], None]) -> None:
+    def __init__(self, identity: Identity, notes: Notes) -> None:
         super().__init__(identity)
-        self._on_beat = on_beat
+        self._notes = notes
+
+    async def watch(
+        self, process_id: bytes, after_sequence: int
+    ) -> AsyncGenerator[Greeting | Numbered | Unreadable, None]:
+        """Yield what the product's yields, and note when it is greeted."""
+        async with aclosing(super().watch(process_id, after_sequence)) as messages:
+            async for message in messages:
+                if isinstance(message, Greeting):
+                    self._notes.greeted(time.time())
+                yield message
 
     async def heartbeat(self, beat: Heartbeat) -> None:
         """Send a heartbeat and note how long its answer took."""
         at, began = time.time(), time.perf_counter()
         await super().heartbeat(beat)
-        self._on_beat(at, time.perf_counter() - began)
+        self._notes.beat(at, time.perf_counter() - began)
 
 
 class LightAgent:
@@ -109,7 +126,7 @@ class LightAgent:
         assert self._identity is not None
         while True:
             power_cut = asyncio.Event()
-            coordinator = TimedCoordinator(self._identity, self._notes.beat)
+            coordinator = TimedCoordinator(self._identity, self._notes)
             session = asyncio.create_task(self._build(self._identity, coordinator, power_cut).run(asyncio.Event()))
             cut = asyncio.create_task(power_cut.wait())
             try:

@@ -127,6 +127,11 @@ class Fleet:
         beats = [Beat(at=at, seconds=seconds) for each in self._reports for at, seconds in each["beats"]]
         return beats, sum(each["cpu_s"] for each in self._reports)
 
+    async def greetings(self) -> list[float]:
+        """Return when streams were opened so far, in order, seconds since the epoch."""
+        await self.report()
+        return sorted(at for each in self._reports for at in each["greetings"])
+
     def cut_in(self, round_number: int) -> Mapping[str, Step]:
         """Return who lost power in a round, and before which step."""
         return {cut.site: cut.step for cut in self.cuts if cut.round_number == round_number}

@@ -27,6 +27,7 @@ class Teller:
 
     def __init__(self) -> None:
         self.beats: list[tuple[float, float]] = []
+        self.greetings: list[float] = []
 
     def __call__(self, what: str, **facts: Any) -> None:
         """Write one line."""
@@ -36,6 +37,10 @@ class Teller:
     def beat(self, at: float, seconds: float) -> None:
         """Keep a heartbeat for the report."""
         self.beats.append((at, seconds))
+
+    def greeted(self, at: float) -> None:
+        """Keep the time for the report."""
+        self.greetings.append(at)
 
     def updated(self, site: str, round_number: int) -> None:
         """Tell of an update; called from the thread that works."""
@@ -106,7 +111,11 @@ class Crew:
                 self._gates.release(order["site"], Step(order["step"]))
             case "report":
                 self._tell(
-                    "report", beats=self._tell.beats, peak_bytes=lifetime_peak_bytes(), cpu_s=sum(os.times()[:2])
+                    "report",
+                    beats=self._tell.beats,
+                    greetings=self._tell.greetings,
+                    peak_bytes=lifetime_peak_bytes(),
+                    cpu_s=sum(os.times()[:2]),
                 )
 
     def _start(self, agent: LightAgent) -> None:

@@ -45,13 +45,16 @@ class EnrolmentServicer(enrolment_service_pb2_grpc.EnrolmentServiceServicer):
             ca_certificate_pem=pki.ca_pem,
             site=site.name,
             manifest_key=pki.manifest_public,
+            coordinator_time=self._registry.now(),
         )
 
     async def BeginRenewal(
         self, request: enrolment_service_pb2.BeginRenewalRequest, context: _Context
     ) -> enrolment_service_pb2.BeginRenewalResponse:
         """Hand out a challenge."""
-        return enrolment_service_pb2.BeginRenewalResponse(challenge=self._registry.challenge())
+        return enrolment_service_pb2.BeginRenewalResponse(
+            challenge=self._registry.challenge(), coordinator_time=self._registry.now()
+        )
 
     async def RenewExpired(
         self, request: enrolment_service_pb2.RenewExpiredRequest, context: _Context

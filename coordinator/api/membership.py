@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from coordinator.enrolment.pki import Keys
 from coordinator.enrolment.registry import Registry
 from coordinator.fleet.fleet import Fleet
@@ -9,6 +11,9 @@ from coordinator.store.records import SiteRecord
 from ravan.identity.certificates import Caller
 from ravan.identity.renewal import CertificateGrant, Renewal
 from ravan.ids import SiteId
+
+RETURNS_PER_S: Final = 100
+"""Sites a second that come back when all have lost their line: each costs a handshake, a greeting and two reports."""
 
 
 class MembershipDesk:
@@ -22,6 +27,10 @@ class MembershipDesk:
     def hand_over(self) -> str:
         """Return what every site is told of the next authority; empty when there is none."""
         return self._keys.current().hand_over
+
+    def return_spread_s(self) -> float:
+        """Return over how long sites are to spread their return, so that none counts as lost meanwhile."""
+        return min(self._registry.good_certificates / RETURNS_PER_S, self._fleet.patience.silence_s * 2 / 3)
 
     async def renew(self, caller: Caller, tls_csr: bytes, proof: bytes) -> CertificateGrant:
         """Renew the certificate of the connection; raise what `Registry.renew` raises."""

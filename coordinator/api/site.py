@@ -126,5 +126,6 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
                 timeline=self._timeline,
                 hand_over=self._members.hand_over(),
                 minimum_agent_version=self._minimum_agent_version,
+                return_spread_s=self._members.return_spread_s(),
             )
         )

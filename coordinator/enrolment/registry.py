@@ -99,6 +99,15 @@ class Registry:
         """Tell whether a connection has outlived its certificate, which TLS asks at the handshake alone."""
         return caller.role is Role.AGENT and self._clock.now() >= self._good_until.get(caller.serial, math.inf)
 
+    @property
+    def good_certificates(self) -> int:
+        """How many certificates of sites are good: of each site one, or two for a while."""
+        return len(self._good_until)
+
+    def now(self) -> float:
+        """Return the time by which certificates are made and judged."""
+        return self._clock.now()
+
     async def create_token(self, site: str, *, life_s: int = 0, request_id: str = "") -> tuple[str, float]:
         """Return a join string and the time when it expires; the same request id gets the same ones.
 

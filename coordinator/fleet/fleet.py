@@ -43,6 +43,7 @@ class Fleet:
         self._outbox = outbox
         self._clock = clock
         self._monotonic = monotonic  # silence is measured on a clock that nobody sets
+        self.patience = patience
         self._presence = Presence(patience)
         self._details: dict[SiteId, SiteStatus] = {}
         self._revoked: set[SiteId] = set()

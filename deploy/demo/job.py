@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.demo.work_orders import LABELS
+from ravan.manifest.plan import Precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,10 @@ class JobSettings:
     learning_rate: float = 5e-3
     dense_learning_rate: float = 2e-2
     learning_rate_decay: float = 0.95
+    minimum_sites: int = 4
+    precision: Precision = Precision.FLOAT32
+    share: float = 1.0
+    """Part of the heads that fit which a site trains."""
 
 
 def write_job(settings: JobSettings, held_out: Path, path: Path) -> Path:
@@ -32,6 +37,7 @@ rounds = {settings.rounds}
 
 [model]
 name = "minilm"
+precision = "{settings.precision}"
 
 [adapter]
 heads = {settings.heads}
@@ -49,11 +55,14 @@ dense_learning_rate = {settings.dense_learning_rate}
 learning_rate_decay = {settings.learning_rate_decay}
 
 [round]
-minimum_sites = 4
+minimum_sites = {settings.minimum_sites}
 training_deadline_s = 300
 
 [secure_aggregation]
 bundle_threshold = 3
+
+[allocation]
+share = {settings.share}
 
 [evaluation]
 data = "{held_out}"

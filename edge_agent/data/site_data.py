@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.config import AgentFile, DataTable
+from edge_agent.passwords import read_password
 from ravan.data.contents import SplitExamples, split_examples
 from ravan.data.examples import KIND_OF_TASK, Examples, read_examples
 from ravan.data.source import DataSource, unreadable
 from ravan.data.stamp import Stamp, read_stamp
-from ravan.errors import DataError, ErrorReason
+from ravan.errors import ConfigError, DataError, ErrorReason
 from ravan.manifest.plan import TrainingSettings
 
 
@@ -101,18 +101,7 @@ def _check_kind(name: str, table: DataTable, training: TrainingSettings) -> None
 
 
 def _password(name: str, table: DataTable) -> str:
-    if table.password_file is not None:
-        try:
-            return table.password_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            said = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise unreadable(
-                f"[data.{name}] password_file {table.password_file} cannot be read: {said}.",
-                "Check the path and that the agent's user may read it.",
-            ) from None
-    if table.password_variable and table.password_variable not in os.environ:
-        raise unreadable(
-            f"[data.{name}] password_variable: there is no environment variable {table.password_variable}.",
-            "Set it for the agent's process, or name a password_file.",
-        )
-    return os.environ.get(table.password_variable, "") if table.password_variable else ""
+    try:
+        return read_password(f"[data.{name}] password", table.password_file, table.password_variable)
+    except ConfigError as error:
+        raise unreadable(str(error), error.next_step) from None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from grpc import aio
 
+from edge_agent.identity.asking import ask
 from edge_agent.identity.keystore import (
     DeviceKeys,
     Identity,
@@ -18,30 +21,38 @@ from edge_agent.identity.keystore import (
     save_identity,
 )
 from edge_agent.identity.lock import hold_identity
-from ravan.errors import ErrorReason, IdentityError, StateError
-from ravan.identity.certificates import Role, describe_authority, is_issued_by, load_certificate, read_caller
+from edge_agent.identity.reach import STRAIGHT, Reach
+from ravan.errors import ErrorReason, IdentityError, RavanError, StateError
+from ravan.identity.certificates import Role, is_issued_by, load_certificate, read_caller
 from ravan.identity.join import Invitation, decode_invitation
 from ravan.identity.keys import certificate_request, private_pem, public_info, raw_public
 from ravan.identity.proof import sign_proof
 from ravan.ids import SiteId
-from ravan.rpc.addresses import target_of
-from ravan.rpc.channel import open_channel
-from ravan.rpc.handshake import look_closer
-from ravan.rpc.status import error_from_rpc
-from ravan.rpc.tls import enrolling_client
+from ravan.rpc.clock_faults import clocks_differ
 from ravan.version import VERSION
 from ravan.wire.v1 import enrolment_service_pb2, enrolment_service_pb2_grpc
 
 ENROL_TIMEOUT_S: Final = 30.0
 
 
+def _ignore(fault: RavanError) -> None:
+    """Tell nobody."""
+
+
 async def enrol(
-    join_string: str, folder: Path, *, timeout_s: float = ENROL_TIMEOUT_S, replace: bool = False
+    join_string: str,
+    folder: Path,
+    reach: Reach = STRAIGHT,
+    warn: Callable[[RavanError], None] = _ignore,
+    *,
+    timeout_s: float = ENROL_TIMEOUT_S,
+    replace: bool = False,
 ) -> Identity:
     """Enrol this PC and return its identity; when the call fails, repeating it with the same folder is safe.
 
     With `replace` a folder that is enrolled turns to the coordinator of the join string, and keeps its keys: other
-    sites go on knowing it. Until that coordinator has answered nothing in it changes.
+    sites go on knowing it. Until that coordinator has answered nothing in it changes. `warn` is told what does not keep
+    this PC from enrolling and will trouble it later: a clock that is wrong.
 
     Raises IdentityError for a bad join string, a refused token or an answer that does not fit it,
     StateError (ALREADY_EXISTS) when the folder is enrolled, ResourceError when nobody answers.
@@ -51,8 +62,10 @@ async def enrol(
         if not replace:
             _require_new(folder)
         keys = make_keys(folder)
-        answer = await _ask(invitation, keys, timeout_s)
+        answer = await _ask(invitation, keys, reach, timeout_s)
         accepted = _accept(invitation, keys, answer)
+        if answer.coordinator_time and (fault := clocks_differ(time.time(), answer.coordinator_time)) is not None:
+            warn(fault)
         begin_replacement(folder)
         save_identity(folder, accepted)
         return load_identity(folder)
@@ -69,8 +82,9 @@ def _require_new(folder: Path) -> None:
     )
 
 
-async def _ask(invitation: Invitation, keys: DeviceKeys, timeout_s: float) -> enrolment_service_pb2.EnrolResponse:
-    address = invitation.address
+async def _ask(
+    invitation: Invitation, keys: DeviceKeys, reach: Reach, timeout_s: float
+) -> enrolment_service_pb2.EnrolResponse:
     csr = certificate_request(keys.tls)
     request = enrolment_service_pb2.EnrolRequest(
         token_id=invitation.token_id,
@@ -80,17 +94,11 @@ async def _ask(invitation: Invitation, keys: DeviceKeys, timeout_s: float) -> en
         identity_proof=sign_proof(keys.identity, token_id=invitation.token_id, tls_csr=csr),
         agent_version=VERSION,
     )
-    credentials = enrolling_client(ca_certificate=invitation.ca_pem)
-    async with open_channel(address.host, address.enrolment_port, credentials) as channel:
-        try:
-            return await enrolment_service_pb2_grpc.EnrolmentServiceStub(channel).Enrol(request, timeout=timeout_s)
-        except aio.AioRpcError as error:
-            refusal = error_from_rpc(
-                error,
-                address=target_of(address.host, address.enrolment_port),
-                authority=describe_authority(invitation.ca_pem),
-            )
-            raise await look_closer(refusal, address.host, address.enrolment_port, invitation.ca_pem) from error
+
+    async def call(channel: aio.Channel) -> enrolment_service_pb2.EnrolResponse:
+        return await enrolment_service_pb2_grpc.EnrolmentServiceStub(channel).Enrol(request, timeout=timeout_s)
+
+    return await ask(invitation.address, reach, invitation.ca_pem, call)
 
 
 def _accept(invitation: Invitation, keys: DeviceKeys, answer: enrolment_service_pb2.EnrolResponse) -> Identity:

@@ -14,7 +14,7 @@ from edge_agent.hardware.probe import HardwareProbe
 from edge_agent.serving.collector import VersionCollector
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from edge_agent.session.activity import ActivityBoard
-from edge_agent.session.connection import Coordinator, Unreadable
+from edge_agent.session.connection import Coordinator
 from edge_agent.session.effects import (
     CloseRound,
     DealShares,
@@ -51,6 +51,7 @@ from edge_agent.session.outdated import say_whether_outdated
 from edge_agent.session.reconnect import Backoff
 from edge_agent.session.renewals import Renewals
 from edge_agent.session.round_desk import RoundDesk
+from edge_agent.session.stream import Unreadable
 from ravan.clock import Clock
 from ravan.codec.documents import open_document
 from ravan.errors import ErrorReason, IdentityError, RavanError, StateError
@@ -59,10 +60,10 @@ from ravan.manifest.documents import DocumentKind
 from ravan.manifest.instructions import ExchangeShares, Greeting, Instruction, Numbered, Prepare, Train
 from ravan.manifest.phases import DropReason
 from ravan.manifest.profile import HardwareProfile
+from ravan.rpc.clock_faults import clocks_differ
 
 log = structlog.stdlib.get_logger(__name__)
 
-CLOCK_TOLERANCE_S: Final = 60.0
 LEAVE_PATIENCE_S: Final = 5.0
 """Longest that ending the agent waits for the coordinator to hear of it."""
 
@@ -92,6 +93,7 @@ class AgentSession:
     _timeline: bytes = field(default=b"", init=False)
     """Which of the coordinator's the sequence numbers belong to."""
     _interval_s: int = field(default=_FIRST_INTERVAL_S, init=False)
+    _backoff: Backoff = field(default_factory=Backoff, init=False)
     _connected: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _reported: HardwareProfile | None = field(default=None, init=False)
     _calls: set[asyncio.Task[None]] = field(default_factory=set, init=False)
@@ -125,13 +127,12 @@ class AgentSession:
 
     async def _listen(self) -> None:
         """Keep a stream of instructions open; whatever breaks it is said once and tried again."""
-        backoff = Backoff()
         said = ""
         while True:
             try:
                 async with aclosing(self.coordinator.watch(self.process_id, self._sequence)) as messages:
                     async for message in messages:
-                        backoff.succeeded()
+                        self._backoff.succeeded()
                         said = ""
                         await self._hear(message)
                 sentence, next_step = "The coordinator ended the connection.", "Waiting for it to come back."
@@ -143,7 +144,7 @@ class AgentSession:
             if sentence != said:
                 log.warning(sentence, next_step=next_step)
                 said = sentence
-            await asyncio.sleep(backoff.next_pause_s())
+            await asyncio.sleep(self._backoff.next_pause_s())
 
     async def _hear(self, message: Greeting | Numbered | Unreadable) -> None:
         if isinstance(message, Greeting):
@@ -162,11 +163,10 @@ class AgentSession:
 
     async def _greeted(self, greeting: Greeting) -> None:
         await self._follow_timeline(greeting.timeline)
-        self._interval_s = greeting.heartbeat_interval_s
-        skew = self.clock.now() - greeting.coordinator_time
+        self._interval_s, self._backoff.spread_s = greeting.heartbeat_interval_s, greeting.return_spread_s
         log.info("connected", coordinator=self.coordinator.address)
-        if abs(skew) > CLOCK_TOLERANCE_S:
-            log.warning("this PC's clock differs from the coordinator's", seconds=round(skew))
+        if (fault := clocks_differ(self.clock.now(), greeting.coordinator_time)) is not None:
+            log.warning(str(fault), next_step=fault.next_step)
         say_whether_outdated(greeting)
         self._reported = None
         self._connected.set()

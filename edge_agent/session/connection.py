@@ -5,32 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from grpc import StatusCode, aio
 
 from edge_agent.identity.keystore import Identity
+from edge_agent.identity.reach import STRAIGHT, Reach, is_elsewhere
+from edge_agent.session.diagnosis import diagnose
 from edge_agent.session.effects import Leave
 from edge_agent.session.line import Line
 from edge_agent.session.reconnect import Backoff
+from edge_agent.session.rota import Rota
+from edge_agent.session.stream import Unreadable, read_message, until_moved
 from edge_agent.session.transfer import CurrentTransfer, Downloads, Uploads
 from ravan.codec import enums
 from ravan.codec.grants import grant_from_wire
-from ravan.codec.instructions import watch_from_wire
 from ravan.codec.profiles import hardware_to_wire, heartbeat_to_wire, job_profile_to_wire
 from ravan.codec.secagg_messages import Submission, submission_to_wire
-from ravan.errors import ProtocolError, RavanError
+from ravan.errors import RavanError
 from ravan.identity.certificates import describe_authority
 from ravan.identity.renewal import CertificateGrant
 from ravan.ids import JobId
 from ravan.manifest.instructions import Greeting, Numbered
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.profile import HardwareProfile, JobProfile
-from ravan.rpc.addresses import target_of
-from ravan.rpc.blob_stream import PASSING, reason_of
-from ravan.rpc.handshake import look_closer
+from ravan.rpc.blob_stream import ENDLESS, PASSING, Patience, reason_of
+from ravan.rpc.proxy import name_peer
 from ravan.rpc.status import error_from_rpc
 from ravan.wire.v1 import site_service_pb2 as wire
 
@@ -43,31 +45,40 @@ if TYPE_CHECKING:
     from ravan.wire.v1.site_service_pb2_grpc import SiteServiceAsyncStub as Site
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """An instruction in the stream that has not the form of one; to ask for it again would not help."""
-
-    sequence: int
-    error: ProtocolError
-
-
 class Coordinator:
     """The coordinator over the newest channel; the agent dials, nothing dials the agent."""
 
-    def __init__(self, identity: Identity) -> None:
-        """Open the channel; it connects at its first call."""
-        address = identity.address
+    def __init__(self, identity: Identity, reach: Reach = STRAIGHT, memory: Path | None = None) -> None:
+        """Open the channel; it connects at its first call. The file `memory` says at which address first."""
         self.identity = identity
-        self.address = target_of(address.host, address.site_port)
-        self._line = Line(identity)
+        self.reach = reach
+        self._rota = Rota(reach.places(identity.address), memory)
+        self._line = self._dial()
+        self._standing = asyncio.Event()
+        """Cleared while the stream is broken: what failed with it waits for it, and does not dial before it."""
+        self._standing.set()
         self._moved = asyncio.Event()
         self._retiring: set[asyncio.Task[None]] = set()
 
+    @property
+    def address(self) -> str:
+        """Who is called, for sentences."""
+        place = self._rota.place
+        return name_peer(place.host, place.site_port, self.reach.way.to(place.host))
+
     def adopt(self, identity: Identity) -> None:
         """Go on under a new certificate or trust: new calls take a new channel, those going on end on theirs."""
-        old, self._line, self.identity = self._line, Line(identity), identity
+        self.identity = identity
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
+        self._move()
+
+    def _dial(self) -> Line:
+        place = self._rota.place
+        return Line(self.identity, place, self.reach.way.to(place.host))
+
+    def _move(self) -> None:
+        old, self._line = self._line, self._dial()
         task = asyncio.create_task(old.retire())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
@@ -80,11 +91,11 @@ class Coordinator:
 
     def uploads(self) -> Uploads:
         """Return the sender of masked updates."""
-        return Uploads(CurrentTransfer(self._current), self.explain)
+        return Uploads(CurrentTransfer(self._current), self.explain, self._patience())
 
     def downloads(self, cache_dir: Path) -> Downloads:
         """Return the cache of content by hash."""
-        return Downloads(CurrentTransfer(self._current), cache_dir, self.explain)
+        return Downloads(CurrentTransfer(self._current), cache_dir, self.explain, self._patience())
 
     def explain(self, error: aio.AioRpcError) -> RavanError:
         """Turn a failed call into an error with a sentence."""
@@ -97,24 +108,31 @@ class Coordinator:
         """Yield the greeting, then instructions, until the stream ends; raise RavanError when it breaks.
 
         When the agent moves to a new channel the stream is opened anew there, behind the last instruction that was
-        yielded, and begins with another greeting.
+        yielded, and begins with another greeting. Where nobody is at an address the next one is tried.
         """
         while True:
-            line, moved = self._line, self._moved
+            line, moved, stood = self._line, self._moved, False
             request = wire.WatchRequest(process_id=process_id, after_sequence=after_sequence)
             call = line.hold(line.site.Watch(request))
             try:
-                async with aclosing(_until_moved(call, moved)) as messages:
+                async with aclosing(until_moved(call, moved)) as messages:
                     async for message in messages:
-                        yield _read(message)
+                        if not stood:
+                            await asyncio.to_thread(self._rota.worked)
+                            self._standing.set()
+                        stood = True
+                        yield read_message(message)
                         after_sequence = max(after_sequence, message.sequence)
             except aio.AioRpcError as error:
                 if not moved.is_set():
-                    raise await self._look_closer(error) from error
+                    self._standing.clear()
+                    await self._turn(error, stood=stood)
+            else:
+                if not moved.is_set():
+                    self._standing.clear()
+                    return
             finally:
                 call.cancel()
-            if not moved.is_set():
-                return
 
     async def heartbeat(self, beat: Heartbeat) -> None:
         """Tell that the agent lives, once; raise RavanError when that fails."""
@@ -159,17 +177,35 @@ class Coordinator:
 
     async def withdraw(self) -> None:
         """Leave the federation for good; raise RavanError when that fails."""
-        try:
-            await self._line.hold(self._line.site.Withdraw(wire.WithdrawRequest(), timeout=CALL_DEADLINE_S))
-        except aio.AioRpcError as error:
-            raise await self._look_closer(error) from error
+        while True:
+            try:
+                await self._line.hold(self._line.site.Withdraw(wire.WithdrawRequest(), timeout=CALL_DEADLINE_S))
+                return
+            except aio.AioRpcError as error:
+                await self._turn(error, stood=False)
 
     def _current(self) -> Line:
         return self._line
 
+    def _patience(self) -> Patience:
+        return replace(ENDLESS, until=self._standing.wait)
+
+    async def _turn(self, error: aio.AioRpcError, *, stood: bool) -> None:
+        """Turn to the next address; raise RavanError when it is not to be tried at once.
+
+        A connection that stood is made again where it was, and only after a pause: when a coordinator ends, all of
+        its agents come here together.
+        """
+        seen = self.explain(error) if stood else await self._look_closer(error)
+        failure = seen if stood else self._rota.failed(seen)
+        if is_elsewhere(seen):
+            # a new channel dials when it is told to; the old one would wait as long as gRPC thinks fit
+            self._move()
+        if failure is not None:
+            raise failure from error
+
     async def _look_closer(self, error: aio.AioRpcError) -> RavanError:
-        address, authority = self.identity.address, self.identity.ca_certificate
-        return await look_closer(self.explain(error), address.host, address.site_port, authority)
+        return await diagnose(self.explain(error), self.identity, self._rota.place, self.reach.way)
 
     async def _insist(self, call: Callable[[Site], aio.UnaryUnaryCall[Any, Any]]) -> None:
         """Repeat a call while only the line is at fault, or what will pass; raise RavanError for any other refusal."""
@@ -182,35 +218,9 @@ class Coordinator:
                 if not _may_pass(error):
                     raise self.explain(error) from error
             await asyncio.sleep(backoff.next_pause_s())
+            await self._standing.wait()
 
 
 def _may_pass(error: aio.AioRpcError) -> bool:
     reason = reason_of(error)
     return error.code() in _LINE_TROUBLE if reason is None else reason in PASSING
-
-
-async def _until_moved(
-    call: aio.UnaryStreamCall[Any, wire.WatchResponse], moved: asyncio.Event
-) -> AsyncGenerator[wire.WatchResponse, None]:
-    """Yield what the call brings until it ends, or until the agent has moved to another channel."""
-    leaving = asyncio.create_task(moved.wait())
-    reading: asyncio.Future[Any] | None = None
-    try:
-        while True:
-            reading = asyncio.ensure_future(call.read())
-            await asyncio.wait({reading, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done() or (message := reading.result()) is aio.EOF:
-                return
-            yield message
-    finally:
-        open_ends = [each for each in (leaving, reading) if each is not None]
-        for each in open_ends:
-            each.cancel()
-        await asyncio.gather(*open_ends, return_exceptions=True)
-
-
-def _read(message: wire.WatchResponse) -> Greeting | Numbered | Unreadable:
-    try:
-        return watch_from_wire(message)
-    except ProtocolError as error:
-        return Unreadable(message.sequence, error)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from edge_agent.identity.keystore import load_identity, remove_identity
 from edge_agent.identity.lock import hold_identity
+from edge_agent.identity.reach import STRAIGHT, Reach
 from edge_agent.session.connection import Coordinator
 from ravan.errors import ErrorReason, RavanError
 
 
-async def depart(folder: Path, *, tell: bool) -> None:
+async def depart(folder: Path, reach: Reach = STRAIGHT, *, tell: bool) -> None:
     """Have the certificate revoked unless `tell` is off, and delete the identity; repeating it is safe.
 
     Nothing is deleted when the coordinator could not be told. Raises IdentityError (IDENTITY_IN_USE) while an agent
@@ -19,7 +20,7 @@ async def depart(folder: Path, *, tell: bool) -> None:
     identity = load_identity(folder)
     with hold_identity(folder):
         if tell:
-            coordinator = Coordinator(identity)
+            coordinator = Coordinator(identity, reach)
             try:
                 await _withdraw(coordinator)
             finally:

@@ -6,8 +6,10 @@ import asyncio
 from typing import Any, Protocol, TypeVar
 
 from edge_agent.identity.keystore import Identity
+from ravan.identity.join import CoordinatorAddress
 from ravan.rpc.channel import open_channel
 from ravan.rpc.tls import enrolled_client
+from ravan.way_out import Proxy
 from ravan.wire.v1 import site_service_pb2_grpc, transfer_service_pb2_grpc
 
 
@@ -23,13 +25,12 @@ Call = TypeVar("Call", bound=_Call)
 class Line:
     """A channel that is closed only when its last call has ended."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, address: CoordinatorAddress, proxy: Proxy | None) -> None:
         """Open the channel; it connects at its first call."""
-        address = identity.address
         credentials = enrolled_client(
             key=identity.tls_key, certificate=identity.certificate, ca_certificate=identity.ca_certificate
         )
-        self._channel = open_channel(address.host, address.site_port, credentials)
+        self._channel = open_channel(address.host, address.site_port, credentials, proxy, repeats=False)
         self._calls = 0
         self._quiet = asyncio.Event()
         self._quiet.set()

@@ -12,7 +12,11 @@ _MOST_DOUBLINGS: Final = 16
 
 
 class Backoff:
-    """Count failures in a row and name the pause after each."""
+    """Count failures in a row and name the pause after each.
+
+    All agents lose their line at once when the coordinator restarts, and must not come back at once. How long their
+    return may take depends on how many they are, which the coordinator knows and says: `spread_s`.
+    """
 
     def __init__(
         self, *, longest_s: float = LONGEST_S, uniform: Callable[[float, float], float] = random.uniform
@@ -21,6 +25,8 @@ class Backoff:
         self._longest_s = longest_s
         self._uniform = uniform
         self._failures = 0
+        self.spread_s = 0.0
+        """The least range that pauses are drawn from."""
 
     def succeeded(self) -> None:
         """Note that the line works."""
@@ -30,5 +36,4 @@ class Backoff:
         """Note a failure and return the pause: half of the bound for sure, the rest drawn."""
         bound = min(self._longest_s, FIRST_S * 2 ** min(self._failures, _MOST_DOUBLINGS))
         self._failures += 1
-        # All agents lose their line at once when the coordinator restarts, and must not come back at once.
-        return self._uniform(bound / 2, bound)
+        return self._uniform(bound / 2, max(bound, self.spread_s))

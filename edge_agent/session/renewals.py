@@ -99,4 +99,4 @@ class Renewals:
                     raise
                 # Clocks differ: by the coordinator's the certificate may have expired.
                 log.debug("not renewed over the old certificate", why=str(error))
-        return await recover(identity, Request(serial=serial, tls_csr=tls_csr))
+        return await recover(identity, Request(serial=serial, tls_csr=tls_csr), self._coordinator.reach)

@@ -48,6 +48,8 @@ def widen_model(model: nn.Module) -> None:
 def _narrow(model: nn.Module, name: str, precision: Precision, shared: frozenset[int]) -> None:
     module = model.get_submodule(name)
     if isinstance(module, _BatchNorm):
+        for parameter in module.parameters(recurse=False):
+            parameter.data = parameter.data.float()
         return
     linear = module if type(module) is nn.Linear else None
     if linear is not None and precision is Precision.INT8 and id(linear.weight) not in shared:

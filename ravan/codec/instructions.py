@@ -30,6 +30,7 @@ from ravan.manifest.instructions import (
 from ravan.wire.v1 import site_service_pb2
 
 _SEQUENCES = (1 << 63) - 1
+_LONGEST_SPREAD_MS = 3_600_000
 
 
 def greeting_to_wire(value: Greeting) -> site_service_pb2.WatchResponse:
@@ -38,6 +39,7 @@ def greeting_to_wire(value: Greeting) -> site_service_pb2.WatchResponse:
         heartbeat_interval_s=value.heartbeat_interval_s,
         coordinator_time=value.coordinator_time,
         timeline=value.timeline,
+        return_spread_ms=round(value.return_spread_s * 1000),
         hand_over=value.hand_over,
         minimum_agent_version=value.minimum_agent_version,
     )
@@ -68,9 +70,14 @@ def watch_from_wire(wire: site_service_pb2.WatchResponse) -> Greeting | Numbered
             timeline=fields.timeline(wire.greeting.timeline),
             hand_over=wire.greeting.hand_over,
             minimum_agent_version=fields.text(wire.greeting.minimum_agent_version, "oldest version", empty=True),
+            return_spread_s=_spread_s(wire.greeting.return_spread_ms),
         )
     sequence = fields.ranged(wire.sequence, 1, _SEQUENCES, "sequence number")
     return Numbered(sequence=sequence, instruction=instruction_from_wire(wire))
+
+
+def _spread_s(milliseconds: int) -> float:
+    return fields.ranged(milliseconds, 0, _LONGEST_SPREAD_MS, "return spread") / 1000
 
 
 def encode_instruction(value: Instruction) -> bytes:

@@ -85,6 +85,11 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     return True
 
 
+def is_good_at(certificate: x509.Certificate, at: float) -> bool:
+    """Tell whether a time, in seconds since the Unix epoch, lies in the certificate's life."""
+    return certificate.not_valid_before_utc.timestamp() <= at <= certificate.not_valid_after_utc.timestamp()
+
+
 def is_authority(certificate: x509.Certificate) -> bool:
     """Tell whether the certificate may sign others."""
     try:

@@ -33,6 +33,8 @@ class Greeting:
     """Oldest that takes part in rounds; empty where all do, and from older releases."""
     hand_over: str = ""
     """To the next certificate authority, to be verified by `ravan.identity.handover`; empty when there is none."""
+    return_spread_s: float = 0.0
+    """Over how long a site spreads its return when the connection breaks, since all sites may lose theirs at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import asyncio
 import os
 import random
 import shutil
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,8 @@ class Patience:
     """Failures without a byte of progress between them; None goes on until the caller is cancelled."""
     first_s: float
     longest_s: float
+    until: Callable[[], Awaitable[object]] | None = None
+    """Awaited after each pause, where somebody else says when the line may be tried again."""
 
 
 HASTY: Final = Patience(attempts=4, first_s=0.2, longest_s=3.0)
@@ -82,6 +84,8 @@ class Trial:
         longest = min(self._patience.longest_s, self._patience.first_s * 2 ** min(self._failures - 1, 16))
         # all agents lose their line at once when the coordinator restarts, and must not return at once
         await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret
+        if self._patience.until is not None:
+            await self._patience.until()
 
     def _may_go_on(self, reason: ErrorReason | None) -> bool:
         attempts = self._patience.attempts

@@ -10,6 +10,8 @@ from grpc import aio
 
 from ravan.rpc.addresses import target_of
 from ravan.rpc.keepalive import CHANNEL_OPTIONS
+from ravan.rpc.proxy import channel_options
+from ravan.way_out import Proxy
 
 REPEATABLE: Final[dict[str, tuple[str, ...]]] = {
     "ravan.wire.v1.EnrolmentService": ("Enrol", "BeginRenewal"),
@@ -52,12 +54,18 @@ def service_config() -> str:
     return json.dumps({"methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}]})
 
 
-def open_channel(host: str, port: int, credentials: grpc.ChannelCredentials) -> aio.Channel:
-    """Open a channel; it connects at its first call and reconnects by itself. The caller closes it."""
+def open_channel(
+    host: str, port: int, credentials: grpc.ChannelCredentials, proxy: Proxy | None = None, *, repeats: bool = True
+) -> aio.Channel:
+    """Open a channel; it connects at its first call and reconnects by itself. The caller closes it.
+
+    Without `repeats` it repeats no call, for a caller who does so at moments of its own choice.
+    """
     options = (
         *CHANNEL_OPTIONS,
+        *channel_options(proxy),
         ("grpc.service_config", service_config()),
-        ("grpc.enable_retries", 1),
+        ("grpc.enable_retries", int(repeats)),
         # a call whose messages exceed the buffer is silently never retried
         ("grpc.per_rpc_retry_buffer_size", 4 << 20),
         ("grpc.initial_reconnect_backoff_ms", 500),

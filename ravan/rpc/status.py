@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from http import HTTPStatus
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -125,6 +127,8 @@ def _detailed(error: aio.AioRpcError) -> RavanError | None:
 
 def _unavailable(text: str, address: str, authority: str) -> RavanError:
     """Tell apart why there is no connection; gRPC says it only in prose (lower-case here)."""
+    if refusal := re.search(r"proxy returned response code (\d+)", text):
+        return _refused_by_proxy(address, int(refusal[1]))
     if "certificate_verify_failed" in text or "hostname verification" in text or "not match target name" in text:
         return unproven(address, authority)
     if "ssl" in text or "handshake" in text:
@@ -150,6 +154,23 @@ def _unavailable(text: str, address: str, authority: str) -> RavanError:
         f"The coordinator at {address} cannot be reached.",
         reason=ErrorReason.UNREACHABLE,
         next_step="Check that it runs, and that a firewall lets this machine out to that port.",
+    )
+
+
+def _refused_by_proxy(address: str, code: int) -> ResourceError:
+    if code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        sentence, next_step = "asks for another user or password", "Check `proxy` and its password in [agent]."
+    elif code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        sentence, next_step = "does not reach it", "Check that the coordinator runs and that the proxy gets there."
+    else:
+        sentence, next_step = (
+            "does not let this machine out to it",
+            "Have the proxy allow CONNECT to that host and port.",
+        )
+    return ResourceError(
+        f"No connection to {address}: the proxy {sentence} (HTTP {code}).",
+        reason=ErrorReason.UNREACHABLE,
+        next_step=next_step,
     )
 
 

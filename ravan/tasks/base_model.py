@@ -14,11 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 from ravan.errors import ErrorReason, ModelError
+from ravan.manifest.plan import Precision
 
 TRUSTED: Final[Mapping[str, bool]] = {"local_files_only": True, "trust_remote_code": False}
 """What every loader of transformers is told."""
 
 _LARGEST: Final = float(np.finfo(np.float32).max)
+_NARROW: Final = {frozenset({"BF16"}): torch.bfloat16, frozenset({"F16"}): torch.float16}
+_WHOLE: Final = frozenset({"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64"})
+"""How safetensors names types, alone in a file; and those of whole numbers."""
 _PREPROCESSOR: Final = "preprocessor_config.json"
 _MOST_MISSING: Final = 0.5
 """Share of the base model's numbers that its weights file may lack; above it, it is another model's file."""
@@ -26,7 +30,7 @@ _MOST_MISSING: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BaseModel:
-    """A base model with whatever its task puts on top, in evaluation mode and float32."""
+    """A base model with whatever its task puts on top, in evaluation mode and float32, or as narrow as its file."""
 
     model: Any
     """A transformers model."""
@@ -35,12 +39,23 @@ class BaseModel:
     folder: Path
 
 
-def load_base_model(loader: Any, folder: Path, **options: Any) -> BaseModel:
+def load_base_model(loader: Any, folder: Path, precision: Precision = Precision.FLOAT32, **options: Any) -> BaseModel:
     """Build a model with a `from_pretrained` of transformers and these options.
 
-    New parameters have arbitrary values; a job's state fills them. Raise ModelError for weights of another model, and
-    whatever transformers raises for a folder that it cannot read.
+    It is float32 or, where a narrow `precision` will be applied and the whole file is as narrow, as the file has it: a
+    wide copy of everything would only be made to be thrown away. New parameters have arbitrary values; a job's state
+    fills them. Raise ModelError for weights of another model, and whatever transformers raises for a folder that it
+    cannot read.
     """
+    stored = torch.float32 if precision is Precision.FLOAT32 else _stored_type(folder)
+    model, missing = _build(loader, folder, stored, options)
+    if stored is not torch.float32 and not _widen_buffers(model, missing):
+        model, missing = _build(loader, folder, torch.float32, options)
+    return BaseModel(model=model.eval(), new_parameters=tuple(_new_parameters(model, missing)), folder=folder)
+
+
+def _build(loader: Any, folder: Path, dtype: torch.dtype, options: Mapping[str, Any]) -> tuple[Any, set[str]]:
+    """Return the model and what the folder does not give."""
     from safetensors import SafetensorError  # noqa: PLC0415 - as slow to import as transformers
     from transformers.utils import logging  # noqa: PLC0415
 
@@ -51,7 +66,7 @@ def load_base_model(loader: Any, folder: Path, **options: Any) -> BaseModel:
     try:
         model, report = loader.from_pretrained(
             folder,
-            dtype=torch.float32,
+            dtype=dtype,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -60,8 +75,30 @@ def load_base_model(loader: Any, folder: Path, **options: Any) -> BaseModel:
         )
     except SafetensorError as error:
         raise ValueError(str(error)) from None
-    missing = set(report["missing_keys"]) | {each[0] for each in report["mismatched_keys"]}
-    return BaseModel(model=model.eval(), new_parameters=tuple(_new_parameters(model, missing)), folder=folder)
+    return model, set(report["missing_keys"]) | {each[0] for each in report["mismatched_keys"]}
+
+
+def _stored_type(folder: Path) -> torch.dtype:
+    """Return the narrow type that all fractions in the weights' files have, or float32."""
+    from safetensors import safe_open  # noqa: PLC0415 - as slow to import as transformers
+
+    kinds = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            kinds |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - no mapping
+    return _NARROW.get(frozenset(kinds - _WHOLE), torch.float32)
+
+
+def _widen_buffers(model: Any, missing: set[str]) -> bool:
+    """Make what is no parameter float32; return False where that was computed in a narrow type while building."""
+    for prefix, module in model.named_modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if not buffer.is_floating_point() or buffer.dtype is torch.float32:
+                continue
+            if name in module._non_persistent_buffers_set or f"{prefix}.{name}".lstrip(".") in missing:
+                return False
+            setattr(module, name, buffer.float())
+    return True
 
 
 def read_preprocessor(folder: Path) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ravan.data.images import ImageExamples
 from ravan.errors import ConfigError, ErrorReason
-from ravan.manifest.plan import TrainingSettings
+from ravan.manifest.plan import Precision, TrainingSettings
 from ravan.tasks.base_model import BaseModel, load_base_model, numbers_of, read_preprocessor, unusable
 from ravan.tasks.batch import Batch
 from ravan.tasks.task_model import EncodedExamples, TaskModel
@@ -82,11 +82,13 @@ class ImageClassifier(TaskModel[ImageExamples]):
         )
 
 
-def load_image_classifier(folder: Path, training: TrainingSettings) -> ImageClassifier:
+def load_image_classifier(
+    folder: Path, training: TrainingSettings, precision: Precision = Precision.FLOAT32
+) -> ImageClassifier:
     """Build the model; raise ModelError, or ConfigError for images of a size that it cannot take."""
     from transformers import AutoModelForImageClassification  # noqa: PLC0415 - takes seconds to import
 
-    base = load_base_model(AutoModelForImageClassification, folder, num_labels=len(training.labels))
+    base = load_base_model(AutoModelForImageClassification, folder, precision, num_labels=len(training.labels))
     return ImageClassifier(base, read_preprocessor(folder), training)
 
 

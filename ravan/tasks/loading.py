@@ -16,7 +16,7 @@ from ravan.tasks.series import load_series_classifier
 from ravan.tasks.task_model import TaskModel
 from ravan.tasks.texts import load_text_classifier
 
-_LOADERS: Final[Mapping[Task, Callable[[Path, TrainingSettings], TaskModel[Any]]]] = {
+_LOADERS: Final[Mapping[Task, Callable[[Path, TrainingSettings, Precision], TaskModel[Any]]]] = {
     Task.SEQUENCE_CLASSIFICATION: load_text_classifier,
     Task.IMAGE_CLASSIFICATION: load_image_classifier,
     Task.SERIES_CLASSIFICATION: load_series_classifier,
@@ -33,7 +33,7 @@ def load_task_model(
     settings that do not suit it.
     """
     try:
-        task = _LOADERS[training.task](folder, training)
+        task = _LOADERS[training.task](folder, training, precision)
     except RavanError:
         raise
     # What the library stumbles over in a foreign configuration can be anything.

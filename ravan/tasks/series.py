@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ravan.data.series import SeriesExamples
-from ravan.manifest.plan import TrainingSettings
+from ravan.manifest.plan import Precision, TrainingSettings
 from ravan.tasks.base_model import TRUSTED, BaseModel, load_base_model, numbers_of, read_preprocessor, unusable
 from ravan.tasks.batch import Batch
 from ravan.tasks.task_model import EncodedExamples, TaskModel
@@ -103,14 +103,16 @@ class SeriesClassifier(TaskModel[SeriesExamples]):
         return logits.float()
 
 
-def load_series_classifier(folder: Path, training: TrainingSettings) -> SeriesClassifier:
+def load_series_classifier(
+    folder: Path, training: TrainingSettings, precision: Precision = Precision.FLOAT32
+) -> SeriesClassifier:
     """Build the model; raise ModelError."""
     from transformers import AutoConfig, PatchTSTForClassification  # noqa: PLC0415 - takes seconds to import
 
     kind = AutoConfig.from_pretrained(folder, **TRUSTED).model_type
     if kind != "patchtst":
         raise unusable(f"a '{kind}' model takes no windows of sensor values, a 'patchtst' model does")
-    base = load_base_model(PatchTSTForClassification, folder, num_targets=len(training.labels))
+    base = load_base_model(PatchTSTForClassification, folder, precision, num_targets=len(training.labels))
     return SeriesClassifier(base, read_preprocessor(folder), training)
 
 

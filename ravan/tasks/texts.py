@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ravan.data.texts import TextExamples
 from ravan.errors import ConfigError, ErrorReason
-from ravan.manifest.plan import TrainingSettings
+from ravan.manifest.plan import Precision, TrainingSettings
 from ravan.tasks.base_model import TRUSTED, BaseModel, load_base_model, unusable
 from ravan.tasks.batch import Batch
 from ravan.tasks.task_model import EncodedExamples, TaskModel
@@ -108,11 +108,13 @@ class TextClassifier(TaskModel[TextExamples]):
         return noisy_texts(batch_size, training.max_length, len(self._tokenizer), len(training.labels))
 
 
-def load_text_classifier(folder: Path, training: TrainingSettings) -> TextClassifier:
+def load_text_classifier(
+    folder: Path, training: TrainingSettings, precision: Precision = Precision.FLOAT32
+) -> TextClassifier:
     """Build model and tokenizer; raise ModelError, or ConfigError where the model cannot read such long texts."""
     from transformers import AutoModelForSequenceClassification  # noqa: PLC0415 - takes seconds to import
 
-    base = load_base_model(AutoModelForSequenceClassification, folder, num_labels=len(training.labels))
+    base = load_base_model(AutoModelForSequenceClassification, folder, precision, num_labels=len(training.labels))
     return TextClassifier(base, load_tokenizer(base), training)
 
 

@@ -87,7 +87,10 @@ def test_agent_sample_names_every_key_and_shows_its_default(tmp_path: Path) -> N
     loaded = agent_config.load_config(path, {})
     assert keys_in(loaded) == all_keys(agent_config.AgentFile)
     assert loaded.agent == agent_config.AgentTable(
-        identity_dir=tmp_path / "identity", cache_dir=tmp_path / "cache", state_dir=tmp_path / "state"
+        identity_dir=tmp_path / "identity",
+        cache_dir=tmp_path / "cache",
+        state_dir=tmp_path / "state",
+        proxy_password_file=tmp_path / "proxy-password",
     )
     assert (loaded.policy, loaded.log) == (agent_config.PolicyTable(), LogTable())
     (table,) = loaded.data.values()

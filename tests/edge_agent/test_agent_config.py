@@ -10,8 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_agent.app import site_terms
-from edge_agent.config import SAMPLE, AgentFile, DataTable, load_config
+from edge_agent.config import SAMPLE, AgentFile, DataTable, load_config, prepare_config
 from edge_agent.identity.keystore import Identity
+from edge_agent.identity.reach import reach_of
 from edge_agent.session.acceptance import SiteTerms
 from ravan.data.source import TableFormat
 from ravan.errors import ConfigError, DataError, ErrorReason
@@ -40,6 +41,9 @@ def test_the_sample_shows_every_key_with_its_default() -> None:
     shown = tomllib.loads(text)
     assert shown.pop("data").keys() == {"work-orders"}
     plain = AgentFile().model_dump(mode="json", exclude={"data"})
+    # It has no default that could be shown.
+    assert shown["agent"].pop("proxy_password_file")
+    assert plain["agent"].pop("proxy_password_file") is None
     assert shown == plain
 
 
@@ -162,3 +166,39 @@ def test_the_whole_policy_reaches_the_session(tmp_path: Path) -> None:
         minimum_steps=30,
         owner_key=b"\x0f" * 32,
     )
+
+
+def test_a_folder_that_is_being_enrolled_gets_its_proxy_into_its_file(tmp_path: Path) -> None:
+    prepared = prepare_config(tmp_path / "agent.toml", proxy='http://a"b@px:3128', proxy_password_file=Path("secret"))
+    (tmp_path / "agent.toml").write_text(prepared.text)
+    loaded = load_config(tmp_path / "agent.toml", {}).agent
+    assert loaded.proxy == prepared.settings.agent.proxy == 'http://a"b@px:3128'
+    assert loaded.proxy_password_file == Path("secret").absolute()
+
+
+def test_the_environment_counts_while_there_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAVAN_AGENT_COORDINATORS", '["hq-b", "hq-c:2:1"]')
+    prepared = prepare_config(tmp_path / "agent.toml", proxy="", proxy_password_file=None)
+    assert prepared.settings.agent.coordinators == ("hq-b", "hq-c:2:1")
+    assert prepared.text == SAMPLE
+
+
+@pytest.mark.parametrize("proxy", ["px:3128", "http://u:secret@px:3128"])
+def test_a_proxy_that_cannot_be_used_is_refused_and_its_password_not_shown(tmp_path: Path, proxy: str) -> None:
+    with pytest.raises(ConfigError, match=r"`agent\.proxy`") as caught:
+        prepare_config(tmp_path / "agent.toml", proxy=proxy, proxy_password_file=None)
+    assert "secret" not in f"{caught.value} {caught.value.next_step}"
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ('proxy_password_file = "nowhere"', "proxy_password_file"),
+        ('proxy_password_variable = "RAVAN_NOT_SET"', "RAVAN_NOT_SET"),
+    ],
+)
+def test_a_proxy_whose_password_is_not_there_is_no_proxy(tmp_path: Path, key: str, told: str) -> None:
+    config = load_config(config_file(tmp_path, f'[agent]\nproxy = "http://u@px:3128"\n{key}\n'), {})
+    with pytest.raises(ConfigError, match=r"\[agent\] proxy_password") as caught:
+        reach_of(config.agent, {})
+    assert told in f"{caught.value} {caught.value.next_step}"

@@ -81,6 +81,7 @@ class Headquarters(site_service_pb2_grpc.SiteServiceServicer):
     manifest_key: Ed25519PrivateKey
     blobs: LocalBlobs
     port: int = 0
+    clock_ahead_s: float = 0.0
     refuse: Callable[[Submission], RavanError | None] = lambda _: None
     garble: Callable[[wire.WatchResponse], wire.WatchResponse] = lambda message: message
     _heard: asyncio.Queue[object] = field(default_factory=asyncio.Queue)
@@ -125,7 +126,9 @@ class Headquarters(site_service_pb2_grpc.SiteServiceServicer):
     async def Watch(self, request: wire.WatchRequest, context: Any) -> AsyncIterator[wire.WatchResponse]:
         self._heard.put_nowait(Attached(request.process_id, request.after_sequence))
         timeline = self._timeline
-        greeting = Greeting(heartbeat_interval_s=1, coordinator_time=time.time(), timeline=timeline)
+        greeting = Greeting(
+            heartbeat_interval_s=1, coordinator_time=time.time() + self.clock_ahead_s, timeline=timeline
+        )
         yield greeting_to_wire(dataclasses.replace(greeting, hand_over=self.pki.hand_over))
         sequence = request.after_sequence
         while timeline == self._timeline:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-from simulation.tiny_text_model import SPECIAL, WORDS
+from ravan.manifest.plan import Task
+from simulation.tiny_text_model import SPECIAL, WORDS, write_tiny_model
 
 DINOV2_SIDE = 42
 WINDOW = 8
@@ -58,3 +60,15 @@ def _write(folder: Path, loader: Any, kind: str, **settings: Any) -> None:
 def _write_preprocessor(folder: Path, document: dict[str, Any]) -> Path:
     (folder / "preprocessor_config.json").write_text(json.dumps(document), encoding="utf-8")
     return folder
+
+
+FOLDERS: dict[Task, Callable[[Path], Path]] = {
+    Task.SEQUENCE_CLASSIFICATION: write_tiny_model,
+    Task.IMAGE_CLASSIFICATION: write_tiny_dinov2,
+    Task.SERIES_CLASSIFICATION: write_tiny_patchtst,
+    Task.CAUSAL_LM: write_tiny_llama,
+}
+
+
+class NoExamples:
+    """What a worst case does not look at."""

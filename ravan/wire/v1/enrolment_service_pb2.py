@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from ravan.wire.v1 import common_pb2 as ravan_dot_wire_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%ravan/wire/v1/enrolment_service.proto\x12\rravan.wire.v1\x1a\x1aravan/wire/v1/common.proto\"\x8c\x01\n\x0c\x45nrolRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x14\n\x0ctoken_secret\x18\x02 \x01(\t\x12\x0f\n\x07tls_csr\x18\x03 \x01(\x0c\x12\x14\n\x0cidentity_key\x18\x04 \x01(\x0c\x12\x16\n\x0eidentity_proof\x18\x05 \x01(\x0c\x12\x15\n\ragent_version\x18\x06 \x01(\t\"h\n\rEnrolResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x1a\n\x12\x63\x61_certificate_pem\x18\x02 \x01(\x0c\x12\x0c\n\x04site\x18\x03 \x01(\t\x12\x14\n\x0cmanifest_key\x18\x04 \x01(\x0c\"\x15\n\x13\x42\x65ginRenewalRequest\")\n\x14\x42\x65ginRenewalResponse\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\"f\n\x13RenewExpiredRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x0f\n\x07tls_csr\x18\x03 \x01(\x0c\x12\x11\n\tchallenge\x18\x04 \x01(\x0c\x12\r\n\x05proof\x18\x05 \x01(\x0c\"F\n\x14RenewExpiredResponse\x12.\n\x05grant\x18\x01 \x01(\x0b\x32\x1f.ravan.wire.v1.CertificateGrant2\x88\x02\n\x10\x45nrolmentService\x12\x42\n\x05\x45nrol\x12\x1b.ravan.wire.v1.EnrolRequest\x1a\x1c.ravan.wire.v1.EnrolResponse\x12W\n\x0c\x42\x65ginRenewal\x12\".ravan.wire.v1.BeginRenewalRequest\x1a#.ravan.wire.v1.BeginRenewalResponse\x12W\n\x0cRenewExpired\x12\".ravan.wire.v1.RenewExpiredRequest\x1a#.ravan.wire.v1.RenewExpiredResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%ravan/wire/v1/enrolment_service.proto\x12\rravan.wire.v1\x1a\x1aravan/wire/v1/common.proto\"\x8c\x01\n\x0c\x45nrolRequest\x12\x10\n\x08token_id\x18\x01 \x01(\t\x12\x14\n\x0ctoken_secret\x18\x02 \x01(\t\x12\x0f\n\x07tls_csr\x18\x03 \x01(\x0c\x12\x14\n\x0cidentity_key\x18\x04 \x01(\x0c\x12\x16\n\x0eidentity_proof\x18\x05 \x01(\x0c\x12\x15\n\ragent_version\x18\x06 \x01(\t\"\x82\x01\n\rEnrolResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x1a\n\x12\x63\x61_certificate_pem\x18\x02 \x01(\x0c\x12\x0c\n\x04site\x18\x03 \x01(\t\x12\x14\n\x0cmanifest_key\x18\x04 \x01(\x0c\x12\x18\n\x10\x63oordinator_time\x18\x05 \x01(\x01\"\x15\n\x13\x42\x65ginRenewalRequest\"C\n\x14\x42\x65ginRenewalResponse\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\x12\x18\n\x10\x63oordinator_time\x18\x02 \x01(\x01\"f\n\x13RenewExpiredRequest\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0e\n\x06serial\x18\x02 \x01(\t\x12\x0f\n\x07tls_csr\x18\x03 \x01(\x0c\x12\x11\n\tchallenge\x18\x04 \x01(\x0c\x12\r\n\x05proof\x18\x05 \x01(\x0c\"F\n\x14RenewExpiredResponse\x12.\n\x05grant\x18\x01 \x01(\x0b\x32\x1f.ravan.wire.v1.CertificateGrant2\x88\x02\n\x10\x45nrolmentService\x12\x42\n\x05\x45nrol\x12\x1b.ravan.wire.v1.EnrolRequest\x1a\x1c.ravan.wire.v1.EnrolResponse\x12W\n\x0c\x42\x65ginRenewal\x12\".ravan.wire.v1.BeginRenewalRequest\x1a#.ravan.wire.v1.BeginRenewalResponse\x12W\n\x0cRenewExpired\x12\".ravan.wire.v1.RenewExpiredRequest\x1a#.ravan.wire.v1.RenewExpiredResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,16 +34,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENROLREQUEST']._serialized_start=85
   _globals['_ENROLREQUEST']._serialized_end=225
-  _globals['_ENROLRESPONSE']._serialized_start=227
-  _globals['_ENROLRESPONSE']._serialized_end=331
-  _globals['_BEGINRENEWALREQUEST']._serialized_start=333
-  _globals['_BEGINRENEWALREQUEST']._serialized_end=354
-  _globals['_BEGINRENEWALRESPONSE']._serialized_start=356
-  _globals['_BEGINRENEWALRESPONSE']._serialized_end=397
-  _globals['_RENEWEXPIREDREQUEST']._serialized_start=399
-  _globals['_RENEWEXPIREDREQUEST']._serialized_end=501
-  _globals['_RENEWEXPIREDRESPONSE']._serialized_start=503
-  _globals['_RENEWEXPIREDRESPONSE']._serialized_end=573
-  _globals['_ENROLMENTSERVICE']._serialized_start=576
-  _globals['_ENROLMENTSERVICE']._serialized_end=840
+  _globals['_ENROLRESPONSE']._serialized_start=228
+  _globals['_ENROLRESPONSE']._serialized_end=358
+  _globals['_BEGINRENEWALREQUEST']._serialized_start=360
+  _globals['_BEGINRENEWALREQUEST']._serialized_end=381
+  _globals['_BEGINRENEWALRESPONSE']._serialized_start=383
+  _globals['_BEGINRENEWALRESPONSE']._serialized_end=450
+  _globals['_RENEWEXPIREDREQUEST']._serialized_start=452
+  _globals['_RENEWEXPIREDREQUEST']._serialized_end=554
+  _globals['_RENEWEXPIREDRESPONSE']._serialized_start=556
+  _globals['_RENEWEXPIREDRESPONSE']._serialized_end=626
+  _globals['_ENROLMENTSERVICE']._serialized_start=629
+  _globals['_ENROLMENTSERVICE']._serialized_end=893
 # @@protoc_insertion_point(module_scope)

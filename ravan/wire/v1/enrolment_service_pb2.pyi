@@ -69,6 +69,7 @@ class EnrolResponse(_message.Message):
     CA_CERTIFICATE_PEM_FIELD_NUMBER: _builtins.int
     SITE_FIELD_NUMBER: _builtins.int
     MANIFEST_KEY_FIELD_NUMBER: _builtins.int
+    COORDINATOR_TIME_FIELD_NUMBER: _builtins.int
     certificate_pem: _builtins.bytes
     """Client certificate, PEM, named after the site in the token. Never absent."""
     ca_certificate_pem: _builtins.bytes
@@ -77,6 +78,8 @@ class EnrolResponse(_message.Message):
     """The site that this PC now is. Never absent."""
     manifest_key: _builtins.bytes
     """Ed25519 public key that signs plans, assignments and rosters, raw, 32 bytes."""
+    coordinator_time: _builtins.float
+    """Seconds since the Unix epoch at the coordinator, for the PC's clock check. 0 from older releases."""
     def __init__(
         self,
         *,
@@ -84,10 +87,11 @@ class EnrolResponse(_message.Message):
         ca_certificate_pem: _builtins.bytes = ...,
         site: _builtins.str = ...,
         manifest_key: _builtins.bytes = ...,
+        coordinator_time: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_certificate_pem", b"ca_certificate_pem", "certificate_pem", b"certificate_pem", "manifest_key", b"manifest_key", "site", b"site"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_certificate_pem", b"ca_certificate_pem", "certificate_pem", b"certificate_pem", "coordinator_time", b"coordinator_time", "manifest_key", b"manifest_key", "site", b"site"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -117,16 +121,20 @@ class BeginRenewalResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHALLENGE_FIELD_NUMBER: _builtins.int
+    COORDINATOR_TIME_FIELD_NUMBER: _builtins.int
     challenge: _builtins.bytes
     """Random bytes under the coordinator's own seal, 56 bytes. Set by the coordinator."""
+    coordinator_time: _builtins.float
+    """Seconds since the Unix epoch at the coordinator, for the PC's clock check. 0 from older releases."""
     def __init__(
         self,
         *,
         challenge: _builtins.bytes = ...,
+        coordinator_time: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "coordinator_time", b"coordinator_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -176,6 +176,7 @@ class Greeting(_message.Message):
     TIMELINE_FIELD_NUMBER: _builtins.int
     HAND_OVER_FIELD_NUMBER: _builtins.int
     MINIMUM_AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    RETURN_SPREAD_MS_FIELD_NUMBER: _builtins.int
     heartbeat_interval_s: _builtins.int
     """Seconds between heartbeats that the coordinator expects. Never 0."""
     coordinator_time: _builtins.float
@@ -188,6 +189,10 @@ class Greeting(_message.Message):
     """Hand-over to the next CA, signed by one that sites trust: `ravan.identity.handover`. Empty when there is none."""
     minimum_agent_version: _builtins.str
     """Oldest version of an agent that takes part in rounds. Empty where all do, and from older releases."""
+    return_spread_ms: _builtins.int
+    """Over how many milliseconds a site spreads its return when the connection breaks, since all sites may lose theirs at
+    once. 0 where the fleet is small, and from older releases.
+    """
     def __init__(
         self,
         *,
@@ -196,10 +201,11 @@ class Greeting(_message.Message):
         timeline: _builtins.bytes = ...,
         hand_over: _builtins.str = ...,
         minimum_agent_version: _builtins.str = ...,
+        return_spread_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_time", b"coordinator_time", "hand_over", b"hand_over", "heartbeat_interval_s", b"heartbeat_interval_s", "minimum_agent_version", b"minimum_agent_version", "timeline", b"timeline"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_time", b"coordinator_time", "hand_over", b"hand_over", "heartbeat_interval_s", b"heartbeat_interval_s", "minimum_agent_version", b"minimum_agent_version", "return_spread_ms", b"return_spread_ms", "timeline", b"timeline"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

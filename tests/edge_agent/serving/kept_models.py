@@ -93,7 +93,7 @@ class KeptSite:
             held_examples=len(data),
         )
         batches = deal_batches(data, plan.training.batch_size, seed)
-        outcome = train(task, order, batches, on_step=lambda _: None, cancelled=threading.Event())
+        outcome = train(task, order, lambda _: batches, on_step=lambda _: None, cancelled=threading.Event())
         return encode_state(plan, {block: array + outcome.deltas[block] for block, array in state.items()})
 
     def evaluate(self, state: bytes, held_out: DataSource | None = None) -> Evaluation:

@@ -139,7 +139,7 @@ def test_an_instruction_survives_stream_and_database(instruction: Instruction, s
 
 @pytest.mark.parametrize("timeline", [b"", b"t" * 16])
 def test_a_greeting_carries_no_sequence_number(timeline: bytes) -> None:
-    greeting = Greeting(heartbeat_interval_s=5, coordinator_time=1.5, timeline=timeline)
+    greeting = Greeting(heartbeat_interval_s=5, coordinator_time=1.5, timeline=timeline, return_spread_s=7.25)
     wire = greeting_to_wire(greeting)
     assert wire.sequence == 0
     assert watch_from_wire(wire) == greeting

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from task_settings import settings_of
 from tiny_jobs import ROWS
-from tiny_task_models import write_tiny_dinov2, write_tiny_llama, write_tiny_patchtst
+from tiny_task_models import FOLDERS, NoExamples
 
 from ravan.data.texts import TextExamples
 from ravan.errors import ErrorReason, ModelError
@@ -19,12 +18,6 @@ from ravan.tasks.loading import load_task_model
 from ravan.tasks.texts import TextClassifier
 from simulation.tiny_text_model import HIDDEN, write_tiny_model
 
-FOLDERS: dict[Task, Callable[[Path], Path]] = {
-    Task.SEQUENCE_CLASSIFICATION: write_tiny_model,
-    Task.IMAGE_CLASSIFICATION: write_tiny_dinov2,
-    Task.SERIES_CLASSIFICATION: write_tiny_patchtst,
-    Task.CAUSAL_LM: write_tiny_llama,
-}
 NEW = {
     Task.SEQUENCE_CLASSIFICATION: {"classifier.weight": (3, HIDDEN), "classifier.bias": (3,)},
     # The classifier sees the class token beside the mean of the patches.
@@ -58,10 +51,6 @@ def test_narrow_models_of_each_task_give_losses_in_float32(tmp_path: Path, task:
     assert found.dtype is torch.float32
     assert not torch.equal(found, expected), "nothing was rounded"
     torch.testing.assert_close(found, expected, rtol=0.2, atol=0.2)
-
-
-class NoExamples:
-    """What a worst case does not look at."""
 
 
 @pytest.mark.parametrize("task", Task)

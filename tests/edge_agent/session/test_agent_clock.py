@@ -1,0 +1,21 @@
+"""An agent whose clock differs from the coordinator's says so and goes on."""
+
+from __future__ import annotations
+
+from agent_world import World
+from scripted_headquarters import Attached
+from structlog.testing import capture_logs
+
+from ravan.manifest.profile import HardwareProfile
+
+
+async def test_hours_are_told_at_each_connection_and_keep_nobody_out(world: World) -> None:
+    world.hq.clock_ahead_s = 3 * 3600
+    with capture_logs() as entries:
+        async with world.agent():
+            await world.hq.hear(Attached)
+            assert await world.hq.hear(HardwareProfile)
+    (warning,) = [entry for entry in entries if "clock" in entry["event"]]
+    assert warning["log_level"] == "warning"
+    assert "this PC is 3 h 0 min behind" in warning["event"]
+    assert "time synchronisation" in warning["next_step"]
