@@ -15,6 +15,9 @@ from edge_agent.audit.trail import AuditTrail
 from edge_agent.config import AgentFile
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.probe import HardwareProbe, training_threads
+from edge_agent.host.gate import TrainingGate
+from edge_agent.host.sensors import HostSensors
+from edge_agent.host.watch import HostWatch
 from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.identity.lock import hold_identity
 from edge_agent.identity.reach import reach_of
@@ -113,10 +116,11 @@ def build_session(
     ledger = RoundLedger(state_dir / "rounds.json")
     acquaintances = AcquaintanceFile(state_dir)
     acquaintances.read()  # a damaged file is said now, not at the first round
-    limits = LimitReader(configured_mb=config.agent.ram_limit_mb)
+    limits = LimitReader(configured_mb=config.agent.ram_limit_mb, keep_free_mb=config.host.keep_free_mb)
     downloads = coordinator.downloads(config.agent.cache_dir / "blobs")
-    lane = Lane()
+    lane = Lane(low_priority=config.host.low_priority)
     board = ActivityBoard(process_id, asyncio.get_running_loop())
+    watch = HostWatch(config.host.terms(), HostSensors().read, TrainingGate(), board.pause)
     jobs = JobDesk(
         config=config,
         threads=training_threads(config.agent.threads),
@@ -138,7 +142,7 @@ def build_session(
         settings=settings,
         coordinator=coordinator,
         jobs=jobs,
-        training=RoundTraining(jobs, limits, board, checkpoint_s=config.agent.checkpoint_s),
+        training=RoundTraining(jobs, limits, board, watch, checkpoint_s=config.agent.checkpoint_s),
         downloads=downloads,
         uploads=coordinator.uploads(),
         lane=lane,
@@ -159,6 +163,7 @@ def build_session(
         versions=VersionCollector(ModelShelf(state_dir / MODELS_FOLDER), downloads.fetch, identity.manifest_key, clock),
         lane=lane,
         board=board,
+        watch=watch,
         probe=HardwareProbe(limits, config.agent.cache_dir),
         clock=clock,
     )

@@ -12,6 +12,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from edge_agent.host.shifts import parse_shift
+from edge_agent.host.verdict import HostTerms
 from edge_agent.identity.reach import check_address
 from ravan.configuration import STRICT, load_file, nearest_name, read_text
 from ravan.data.contents import Duplicates
@@ -72,6 +74,39 @@ class AgentTable(BaseModel):
         """Return the same with paths that are absolute, relative ones being meant from a folder."""
         places = {key: getattr(self, key) for key in ("identity_dir", "cache_dir", "state_dir", "proxy_password_file")}
         return self.model_copy(update={key: home / place for key, place in places.items() if place is not None})
+
+
+def _shift(text: str) -> str:
+    parse_shift(text)
+    return text
+
+
+class HostTable(BaseModel):
+    """When training stands aside for the PC's own work."""
+
+    model_config = STRICT
+
+    low_priority: bool = True
+    """Whether training yields to other programs that want the processor."""
+    pause_when_busy: float = Field(default=0.0, ge=0, le=1)
+    """Share of all cores that other programs may take before training pauses; 0 never pauses for it."""
+    train_on_battery: bool = False
+    """Whether training goes on while the PC runs on battery."""
+    pause_above_celsius: float = Field(default=95.0, ge=0, le=200)
+    """Temperature of the hottest sensor above which training pauses; 0 never pauses for it."""
+    keep_free_mb: int = Field(default=256, ge=0)
+    """Memory in MiB that stays available to other programs; below it less is trained."""
+    shifts: tuple[Annotated[str, AfterValidator(_shift)], ...] = ()
+    """Hours in which the PC may train, in its own time; empty allows any."""
+
+    def terms(self) -> HostTerms:
+        """Return what the PC is watched by."""
+        return HostTerms(
+            shifts=tuple(map(parse_shift, self.shifts)),
+            on_battery=self.train_on_battery,
+            celsius=self.pause_above_celsius,
+            busy_share=self.pause_when_busy,
+        )
 
 
 class PolicyTable(BaseModel):
@@ -161,6 +196,7 @@ class AgentFile(BaseModel):
     model_config = STRICT
 
     agent: AgentTable = AgentTable()
+    host: HostTable = HostTable()
     policy: PolicyTable = PolicyTable()
     data: dict[str, DataTable] = {}
     log: LogTable = LogTable()
@@ -240,6 +276,20 @@ SAMPLE: Final = """\
 # proxy = ""
 # proxy_password_file = "proxy-password"
 # proxy_password_variable = ""
+
+[host]
+# Training yields to other programs that want the processor.
+# low_priority = true
+# Share of all cores that other programs may take before training pauses, such as 0.5. 0 never pauses for it.
+# pause_when_busy = 0.0
+# Whether training goes on while the PC runs on battery.
+# train_on_battery = false
+# Temperature of the hottest sensor above which training pauses. 0 never pauses for it.
+# pause_above_celsius = 95.0
+# Memory in MiB that stays available to other programs. When it gets short, this PC trains less.
+# keep_free_mb = 256
+# Hours in which this PC may train, in its own time, such as ["mon-fri 18:00-06:00", "sat-sun 00:00-24:00"]. Empty: any.
+# shifts = []
 
 [policy]
 # Least number of sites whose updates are added up before anybody sees the sum. At least 3.

@@ -34,7 +34,7 @@ from ravan.identity.keys import raw_public
 from ravan.manifest.assignment import BUNDLE_FLOOR
 from ravan.manifest.instructions import Greeting, Numbered
 from ravan.manifest.liveness import Heartbeat
-from simulation.desks import Gate, LightJobs, LightProbe, LightRounds, LightTraining
+from simulation.desks import Gate, LightJobs, LightProbe, LightRounds, LightTraining, LightWatch
 from simulation.faults import DropOuts
 from simulation.steps import Step
 
@@ -192,6 +192,7 @@ class LightAgent:
             versions=VersionCollector(shelf, downloads.fetch, identity.manifest_key, SystemClock()),
             lane=lane,
             board=board,
+            watch=LightWatch(),
             probe=LightProbe(),
             clock=SystemClock(),
         )

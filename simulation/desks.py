@@ -5,12 +5,14 @@ Each class is the product's own with the heavy step replaced, so that all that s
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from edge_agent.hardware.probe import HardwareProbe
+from edge_agent.host.watch import HostWatch
 from edge_agent.secure.offer import UnmaskedUpdate
 from edge_agent.session.effects import DealShares, RevealShares, SignSurvivorSet, StartTraining, UploadMasked
 from edge_agent.session.job_desk import JobDesk, PreparedJob
@@ -115,6 +117,17 @@ class LightRounds(RoundDesk):
         """Reveal."""
         await self._gate(Step.REVEAL, effect.round.round_number)
         await super().reveal(effect)
+
+
+class LightWatch(HostWatch):
+    """A PC that never needs itself."""
+
+    def __init__(self) -> None:
+        self.reason = None
+
+    async def run(self) -> None:
+        """Look at nothing."""
+        await asyncio.Event().wait()
 
 
 class LightTraining(RoundTraining):

@@ -22,6 +22,7 @@ _SHORT = {
     AgentActivity.AGENT_ACTIVITY_TRAINING: "training",
     AgentActivity.AGENT_ACTIVITY_MASKING: "masking",
     AgentActivity.AGENT_ACTIVITY_UPLOADING: "uploading",
+    AgentActivity.AGENT_ACTIVITY_PAUSED: "paused",
 }
 
 

@@ -47,8 +47,15 @@ class MemoryGuard:
     def check(self, extra_peak_bytes: int) -> None:
         """Raise OutgrownError where the peak so far, over what was resident before, is over the limit of now."""
         seen, limit = self._idle_bytes + extra_peak_bytes, self._limits.read().limit_bytes
-        if seen > limit:
-            raise OutgrownError(seen, limit)
+        if seen <= limit:
+            return
+        if self._limits.is_pressed:
+            raise ResourceError(
+                f"Other programs on this PC need memory, and training, which holds {seen >> 20} MiB, was given up.",
+                reason=ErrorReason.MEMORY_LIMIT,
+                next_step="Nothing to do: the next round asks for less. `keep_free_mb` in [host] says what others get.",
+            )
+        raise OutgrownError(seen, limit)
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edge_agent.hardware.memory import resident_bytes
 from ravan.manifest.profile import LimitSource
 
 _UNLIMITED: Final = 1 << 60
 """Larger figures mean no limit: control groups of version 1 write the largest page count there is."""
+
+_NEAR: Final = 2
+"""Memory is short for others once less than so many times their due is available."""
+_PRESSED_STEP: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +46,14 @@ class LimitReader:
         self,
         *,
         configured_mb: int = 0,
+        keep_free_mb: int = 0,
         proc: Path = Path("/proc"),
         sys_fs: Path = Path("/sys"),
         resource_limits: Callable[[], Iterator[int]] = soft_resource_limits,
     ) -> None:
-        """Take the configured limit (MiB, 0 for none) and where the kernel's files are."""
+        """Take the configured limit and what others are to have (MiB, 0 for none), and where the kernel's files are."""
         self._configured = configured_mb << 20
+        self._keep_free = keep_free_mb << 20
         self._proc = proc
         self._cgroups = sys_fs / "fs" / "cgroup"
         self._resource_limits = resource_limits
@@ -73,10 +80,31 @@ class LimitReader:
         limits = [(self.total_bytes(), LimitSource.MACHINE)]
         if self._configured:
             limits.append((self._configured, LimitSource.CONFIG))
+        limits += [(limit, LimitSource.MACHINE) for limit in self._pressed_limits()]
         limits += [(limit, LimitSource.CGROUP) for limit in self._cgroup_limits()]
         limits += [(limit, LimitSource.RLIMIT) for limit in self._resource_limits() if limit > 0]
         limit_bytes, source = min(limits, key=lambda each: each[0])
         return MemoryLimit(limit_bytes=limit_bytes, source=source)
+
+    @property
+    def is_pressed(self) -> bool:
+        """Tell whether other programs leave less memory than they are to have."""
+        return any(self._pressed_limits())
+
+    def _pressed_limits(self) -> Iterator[int]:
+        """Yield what this process may hold where the rest is about to become too little for others."""
+        available = self._available_bytes() if self._keep_free else None
+        if available is not None and available < _NEAR * self._keep_free:
+            left = resident_bytes() + available - self._keep_free
+            # In coarse steps, since every change is reported.
+            yield max(_PRESSED_STEP, left - left % _PRESSED_STEP)
+
+    def _available_bytes(self) -> int | None:
+        for line in _lines(self._proc / "meminfo"):
+            name, _, rest = line.partition(":")
+            if name == "MemAvailable":
+                return int(rest.split()[0]) << 10
+        return None
 
     def _cgroup_limits(self) -> Iterator[int]:
         """Yield the limits of this process's groups and of all groups around them."""

@@ -35,6 +35,7 @@ class ActivityBoard:
         self._round = 0
         self._done = 0
         self._total = 0
+        self._paused = False
         self._cost: TrainingCost | None = None
         self._peak_bytes = 0
         self._said_at = 0.0
@@ -58,6 +59,11 @@ class ActivityBoard:
         """Show what training costs in this round. From any thread."""
         self._loop.call_soon_threadsafe(setattr, self, "_cost", cost)
 
+    def pause(self, paused: bool) -> None:
+        """Show that training stands aside, or that it goes on."""
+        self._paused = paused
+        self.announce()
+
     def forget_cost(self) -> None:
         """Begin a round, whose costs are not known yet."""
         self._cost = None
@@ -68,7 +74,7 @@ class ActivityBoard:
         self._peak_bytes = max(self._peak_bytes, lifetime_peak_bytes())
         return Heartbeat(
             process_id=self._process_id,
-            activity=self._activity,
+            activity=AgentActivity.PAUSED if self._is_held_up() else self._activity,
             round_number=self._round,
             done=self._done,
             total=self._total,
@@ -83,6 +89,9 @@ class ActivityBoard:
         number = f", round {self._round}" if self._round else ""
         progress = f", {self._done} of {self._total}" if self._total else ""
         return f"{self._activity.value}{number}{progress}"
+
+    def _is_held_up(self) -> bool:
+        return self._paused and self._activity is AgentActivity.TRAINING
 
     def announce(self) -> None:
         """Have a heartbeat sent now."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 
 from edge_agent.hardware.probe import HardwareProbe
+from edge_agent.host.watch import HostWatch
 from edge_agent.serving.collector import VersionCollector
 from edge_agent.session.acquaintance_file import AcquaintanceFile
 from edge_agent.session.activity import ActivityBoard
@@ -87,6 +88,7 @@ class AgentSession:
     versions: VersionCollector
     lane: Lane
     board: ActivityBoard
+    watch: HostWatch
     probe: HardwareProbe
     clock: Clock
     _sequence: int = field(default=0, init=False)
@@ -102,7 +104,15 @@ class AgentSession:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then leave cleanly; raise only what cannot be lived with."""
-        work = (self._listen(), self._beat(), self.lane.run(), self.renewals.run(), self.versions.run(), _until(stop))
+        work = (
+            self._listen(),
+            self._beat(),
+            self.lane.run(),
+            self.watch.run(),
+            self.renewals.run(),
+            self.versions.run(),
+            _until(stop),
+        )
         tasks = [asyncio.create_task(each) for each in work]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -11,6 +11,7 @@ from ravan.manifest.phases import DropReason
 _BY_REASON = {
     ErrorReason.DISK_FULL: DropReason.DISK,
     ErrorReason.MEMORY_LIMIT: DropReason.MEMORY,
+    ErrorReason.HOST_BUSY: DropReason.LEFT,
     ErrorReason.PERMISSION_DENIED: DropReason.REFUSED,
     # A message that came when the other side was elsewhere in the round.
     ErrorReason.WRONG_STATE: DropReason.PROTOCOL,

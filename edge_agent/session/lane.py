@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from edge_agent.host.priority import step_back
 from ravan.ids import Digest
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -20,12 +21,15 @@ _Result = TypeVar("_Result")
 class Lane:
     """Run submitted work one after the other; each piece is for one plan or assignment, named by its digest."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, low_priority: bool = False) -> None:
+        """Do the work at usual priority, or behind every other program of the PC."""
         self._queue: deque[tuple[Digest, Work]] = deque()
         self._arrived = asyncio.Event()
         self._current: tuple[Digest, asyncio.Task[None]] | None = None
         # One thread for everything keeps the allocator's memory in one place.
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="work")
+        self._threads = ThreadPoolExecutor(
+            1, thread_name_prefix="work", initializer=step_back if low_priority else None
+        )
 
     def submit(self, purpose: Digest, work: Work) -> None:
         """Queue a piece of work; it must handle its own errors."""

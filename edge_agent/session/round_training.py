@@ -11,6 +11,7 @@ import structlog
 
 from edge_agent.hardware.guard import MemoryGuard
 from edge_agent.hardware.limits import LimitReader
+from edge_agent.host.watch import HostWatch
 from edge_agent.secure.notes import Opening, RoundNotes
 from edge_agent.secure.offer import UnmaskedUpdate
 from edge_agent.session.acceptance import check_memory
@@ -40,15 +41,19 @@ class RoundFolder:
 class RoundTraining:
     """Train what a round asks for; every method blocks."""
 
-    def __init__(self, jobs: JobDesk, limits: LimitReader, board: ActivityBoard, *, checkpoint_s: float) -> None:
+    def __init__(
+        self, jobs: JobDesk, limits: LimitReader, board: ActivityBoard, watch: HostWatch, *, checkpoint_s: float
+    ) -> None:
         """Take the least time between two checkpoints, beside the parts."""
+        self._watch = watch
         self._jobs = jobs
         self._checkpoint_s = checkpoint_s
         self._limits = limits
         self._board = board
 
     def check(self, job: PreparedJob, blocks: frozenset[BlockId]) -> None:
-        """Raise ResourceError MEMORY_LIMIT unless training these blocks can be expected to fit."""
+        """Raise ResourceError: HOST_BUSY when the PC may not train now, MEMORY_LIMIT when these blocks do not fit."""
+        self._watch.check()
         check_memory(job.plan, job.profile, blocks, self._limits.read().limit_bytes)
 
     def run(
@@ -138,6 +143,7 @@ class RoundTraining:
             length=length,
             left=left,
             checkpoints=checkpoints,
+            gate=self._watch.gate,
         )
         seed = int.from_bytes(folder.opening.seed, "big")
         with guard.watching():

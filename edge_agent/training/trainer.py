@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from edge_agent.hardware.memory import PeakMeter, release_unused, resident_bytes
+from edge_agent.host.gate import CalledOffError, TrainingGate
 from edge_agent.training.checkpoint import Checkpoint, CheckpointFile, restore, trained_tensors
 from edge_agent.training.lower_part import LowerPart, layers_below
 from edge_agent.training.outcome import TrainingCost, TrainingOutcome, not_finite
@@ -70,6 +71,8 @@ class TrainingOrder:
     """Where training was broken off."""
     checkpoints: CheckpointFile | None = None
     """Where to write down how far it is."""
+    gate: TrainingGate = field(default_factory=TrainingGate, repr=False)
+    """Held up at every layer while it is closed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,13 +116,16 @@ def train(
         try:
             course = _begin(task, order, batches)
             cost = report(course.done, course.tally)
-            while course.done < plan.training.steps:
-                if cancelled.is_set():
-                    raise TrainingCancelledError
-                course.step(task)
-                _save_if_due(order, course)
-                cost = report(course.done, course.tally)
+            with order.gate.guarding(model, cancelled):
+                while course.done < plan.training.steps:
+                    if cancelled.is_set():
+                        raise TrainingCancelledError
+                    course.step(task)
+                    _save_if_due(order, course)
+                    cost = report(course.done, course.tally)
             deltas = local_deltas(model, plan, order.state, order.trained)
+        except CalledOffError as error:
+            raise TrainingCancelledError from error
         finally:
             remove(model)
             model.zero_grad(set_to_none=True)

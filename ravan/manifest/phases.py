@@ -89,3 +89,5 @@ class AgentActivity(StrEnum):
     TRAINING = "training"
     MASKING = "masking"
     UPLOADING = "uploading"
+    PAUSED = "paused"
+    """In the middle of training, while its PC needs itself."""

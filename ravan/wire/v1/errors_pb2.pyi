@@ -101,6 +101,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The certificate has expired, or expired too long ago to be renewed."""
     ERROR_REASON_DATA_TOO_FEW: _ErrorReason.ValueType  # 38
     """The site has fewer examples than its policy asks for."""
+    ERROR_REASON_HOST_BUSY: _ErrorReason.ValueType  # 39
+    """The PC that an agent runs on needs itself now."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Closed list of reasons; metrics and databases use the same names without the prefix."""
@@ -183,6 +185,8 @@ ERROR_REASON_IDENTITY_EXPIRED: ErrorReason.ValueType  # 37
 """The certificate has expired, or expired too long ago to be renewed."""
 ERROR_REASON_DATA_TOO_FEW: ErrorReason.ValueType  # 38
 """The site has fewer examples than its policy asks for."""
+ERROR_REASON_HOST_BUSY: ErrorReason.ValueType  # 39
+"""The PC that an agent runs on needs itself now."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -41,6 +41,8 @@ class _AgentActivityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentAc
     """Masking."""
     AGENT_ACTIVITY_UPLOADING: _AgentActivity.ValueType  # 6
     """Uploading."""
+    AGENT_ACTIVITY_PAUSED: _AgentActivity.ValueType  # 7
+    """In the middle of training, standing aside while its PC needs itself."""
 
 class AgentActivity(_AgentActivity, metaclass=_AgentActivityEnumTypeWrapper):
     """What an agent is doing."""
@@ -59,6 +61,8 @@ AGENT_ACTIVITY_MASKING: AgentActivity.ValueType  # 5
 """Masking."""
 AGENT_ACTIVITY_UPLOADING: AgentActivity.ValueType  # 6
 """Uploading."""
+AGENT_ACTIVITY_PAUSED: AgentActivity.ValueType  # 7
+"""In the middle of training, standing aside while its PC needs itself."""
 Global___AgentActivity: _TypeAlias = AgentActivity  # noqa: Y015
 
 @_typing.final

@@ -6,7 +6,7 @@ import pytest
 
 from edge_agent.hardware.guard import MemoryGuard, OutgrownError
 from edge_agent.hardware.limits import LimitReader, MemoryLimit
-from ravan.errors import ErrorReason
+from ravan.errors import ErrorReason, ResourceError
 from ravan.manifest.profile import LimitSource
 
 MIB = 1 << 20
@@ -15,11 +15,17 @@ MIB = 1 << 20
 class Limits(LimitReader):
     """A limit that a test moves."""
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, *, pressed: bool = False) -> None:
+        super().__init__()
+        self.pressed = pressed
         self.limit_bytes = limit_bytes
 
     def read(self) -> MemoryLimit:
         return MemoryLimit(limit_bytes=self.limit_bytes, source=LimitSource.CGROUP)
+
+    @property
+    def is_pressed(self) -> bool:
+        return self.pressed
 
 
 def test_a_limit_that_comes_down_while_training_is_noticed() -> None:
@@ -33,6 +39,15 @@ def test_a_limit_that_comes_down_while_training_is_noticed() -> None:
     assert caught.value.reason is ErrorReason.MEMORY_LIMIT
     assert caught.value.seen_bytes > 2 * MIB
     assert "limit is 2 MiB" in str(caught.value)
+
+
+def test_memory_that_other_programs_need_says_nothing_of_the_jobs_own_cost() -> None:
+    guard = MemoryGuard(Limits(2 * MIB, pressed=True))
+    with guard.watching(), pytest.raises(ResourceError) as caught:
+        guard.check(MIB)
+    assert not isinstance(caught.value, OutgrownError)
+    assert caught.value.reason is ErrorReason.MEMORY_LIMIT
+    assert "Other programs" in str(caught.value)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you")])

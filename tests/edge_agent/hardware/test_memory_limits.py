@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.hardware import limits
 from edge_agent.hardware.limits import LimitReader, soft_resource_limits
 from ravan.manifest.profile import LimitSource
 
@@ -117,3 +118,28 @@ def test_resource_limits_of_this_process_are_read() -> None:
         assert 64 * GIB in list(soft_resource_limits())
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+@pytest.mark.parametrize(
+    ("available_mb", "pressed"), [(100, True), (400, True), (511, True), (513, False), (4000, False)]
+)
+def test_what_other_programs_are_to_have_comes_off_where_it_gets_short(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, available_mb: int, pressed: bool
+) -> None:
+    monkeypatch.setattr(limits, "resident_bytes", lambda: 700 * MIB)
+    machine.write(machine.proc / "meminfo", f"MemTotal: {8 << 20} kB\nMemAvailable: {available_mb << 10} kB\n")
+    reader = LimitReader(keep_free_mb=256, proc=machine.proc, sys_fs=machine.sys, resource_limits=lambda: iter(()))
+    assert reader.is_pressed == pressed
+    found = reader.read().limit_bytes
+    if pressed:
+        wanted = (700 + available_mb - 256) * MIB
+        assert wanted - 64 * MIB < found <= wanted
+        assert found % (64 * MIB) == 0
+    else:
+        assert found == 8 * GIB
+
+
+def test_without_a_wish_of_others_nothing_comes_off(machine: Machine) -> None:
+    machine.write(machine.proc / "meminfo", f"MemTotal: {8 << 20} kB\nMemAvailable: 1024 kB\n")
+    assert not machine.reader().is_pressed
+    assert machine.read() == (8 * GIB, LimitSource.MACHINE)
