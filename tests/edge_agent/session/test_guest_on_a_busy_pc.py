@@ -68,7 +68,7 @@ async def test_outside_its_hours_a_pc_begins_no_round_and_says_that_it_leaves(wo
 def test_the_agents_own_work_does_not_count_and_others_does(burners: list[subprocess.Popen[bytes]]) -> None:
     sensors = HostSensors()
     load_the_machine(burners)
-    seen = []
+    seen: list[float] = []
     while len(seen) < 200 and max(seen, default=0.0) < 0.6:
         burners[0].poll()
         subprocess.run([sys.executable, "-c", "sum(range(10 ** 6))"], check=True)
