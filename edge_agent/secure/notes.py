@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -88,6 +89,7 @@ class RoundNotes:
         known = self.opening()
         if known is not None and known.assignment_digest == round_ref.assignment_digest:
             return known
+        shutil.rmtree(self.folder, ignore_errors=True)  # of another assignment, or damaged
         opening = Opening(
             run_id=round_ref.run_id,
             round_number=round_ref.round_number,

@@ -271,7 +271,9 @@ class AgentSession:
             case MeetMembers():
                 await self._meet(effect)
             case RememberRound():
-                await asyncio.to_thread(self.ledger.remember, effect.run_id, effect.round_number)
+                # The notes first: a round in the ledger without them could not be gone on with.
+                await asyncio.to_thread(self.rounds.begin, effect.round)
+                await asyncio.to_thread(self.ledger.remember, effect.round.run_id, effect.round.round_number)
             case StartTraining():
                 self._step(effect.digest, lambda: self.rounds.train(effect))
             case DealShares():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ravan.ids import Digest, JobId, RunId
+from ravan.ids import Digest, JobId
 from ravan.manifest.assignment import Assignment, Member
 from ravan.manifest.instructions import RoundRef
 from ravan.manifest.phases import DropReason, RoundOutcome
@@ -40,10 +40,10 @@ class MeetMembers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberRound:
-    """Write to disk that this site takes part in a round, before the next effect."""
+    """Write to disk that this site takes part in a round, and with which secrets, before the next effect."""
 
-    run_id: RunId
-    round_number: int
+    round: RoundRef
+    """As before its roster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

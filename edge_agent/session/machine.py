@@ -241,7 +241,7 @@ class SessionMachine:
         self._round = _ActiveRound(assignment=assignment, digest=event.digest)
         return (
             MeetMembers(members=tuple(member for member in assignment.members if member.index != index)),
-            RememberRound(run_id=assignment.run_id, round_number=assignment.round_number),
+            RememberRound(round=self._round.reference),
             StartTraining(plan=plan, assignment=assignment, digest=event.digest, index=index),
         )
 

@@ -90,6 +90,13 @@ class RoundDesk:
         self._current: _Current | None = None
         self._offer: UnmaskedUpdate | None = None
 
+    def begin(self, round_ref: RoundRef) -> None:
+        """Write down how a round begins here, unless it has begun; raise ResourceError (DISK_FULL). Blocks."""
+        self._notes_of(round_ref).begin(round_ref, self._settings.process_id)
+
+    def _notes_of(self, round_ref: RoundRef) -> RoundNotes:
+        return RoundNotes(self._settings.folder / f"{round_ref.run_id.hex()}-{round_ref.round_number}")
+
     async def train(self, effect: StartTraining) -> None:
         """Fetch the model version, train, and advertise the round's keys.
 
@@ -108,8 +115,9 @@ class RoundDesk:
     def _join(self, effect: StartTraining) -> _Current:
         """Open the round's folder, or the one that another process of this site has left. Blocks."""
         assignment, settings = effect.assignment, self._settings
-        notes = RoundNotes(settings.folder / f"{assignment.run_id.hex()}-{assignment.round_number}")
-        opening = notes.begin(_before_roster(assignment, effect.digest), settings.process_id)
+        round_ref = _before_roster(assignment, effect.digest)
+        notes = self._notes_of(round_ref)
+        opening = notes.begin(round_ref, settings.process_id)
         secure = SecureRound(
             assignment=assignment,
             assignment_digest=effect.digest,

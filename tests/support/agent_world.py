@@ -133,7 +133,7 @@ class Round:
         self.others = {i: self._stand_in(i) for i in (1, 2, 3)}
 
     def _stand_in(self, index: int) -> SecureRound:
-        notes = RoundNotes(self.world.root / f"other-{index}")
+        notes = RoundNotes(self.world.root / f"other-{index}-{self.digest.hex()[:8]}")
         return SecureRound(
             assignment=self.assignment,
             assignment_digest=self.digest,

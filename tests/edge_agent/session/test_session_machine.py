@@ -90,6 +90,10 @@ def roster(number: int = 1) -> RosterReceived:
     return RosterReceived(roster=empty, digest=ROSTER_DIGEST)
 
 
+LEFT = RoundRef(run_id=PLAN.run_id, round_number=1, assignment_digest=digest_of(1), roster_digest=Digest(b""))
+"""Round 1 before its roster."""
+
+
 def delivery(number: int = 1) -> MaskAndUpload:
     return MaskAndUpload(round=reference(number), delivery=ShareDelivery(mask_set=(0, 1, 2), ciphertexts={}))
 
@@ -165,7 +169,7 @@ def test_a_whole_round() -> None:
     assert made.handle(prepared_now(PLAN_DIGEST)) == (report,)
     assert made.handle(train()) == (
         MeetMembers(members=assignment().members[1:]),
-        RememberRound(run_id=PLAN.run_id, round_number=1),
+        RememberRound(round=LEFT),
         StartTraining(plan=PLAN, assignment=assignment(), digest=digest_of(1), index=0),
     )
     assert made.handle(roster()) == (DealShares(round=reference(), roster=roster().roster),)
@@ -536,7 +540,7 @@ def test_in_any_order_rounds_rise_and_steps_follow_each_other(events: list[Event
         for effect in made.handle(event):
             match effect:
                 case RememberRound():
-                    trained.append(effect.round_number)
+                    trained.append(effect.round.round_number)
                 case StartTraining():
                     assert open_round is None
                     open_round, order = effect.digest, []
@@ -567,9 +571,6 @@ def test_a_damaged_ledger_is_not_taken_for_an_empty_one(tmp_path: Path, content:
     path.write_text(content)
     with pytest.raises(StateError, match=r"rounds\.json"):
         RoundLedger(path)
-
-
-LEFT = RoundRef(run_id=PLAN.run_id, round_number=1, assignment_digest=digest_of(1), roster_digest=Digest(b""))
 
 
 def goes_on(highest: int = 1) -> SessionMachine:
