@@ -46,7 +46,7 @@ def choices(kind: type[Message]) -> int:
     return max((len(oneof.fields) for oneof in kind.DESCRIPTOR.oneofs), default=1)
 
 
-def _chosen_fields(kind: type[Message], choice: int) -> Iterator[FieldDescriptor]:
+def _chosen_fields(kind: type[Message], choice: int) -> Iterator[Any]:
     for field in kind.DESCRIPTOR.fields:
         oneof = field.containing_oneof
         if oneof is None or oneof.fields[choice % len(oneof.fields)] is field:
