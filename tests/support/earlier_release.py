@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 BASELINE: Final = Path(__file__).parents[2] / "proto" / "baseline.binpb"
@@ -22,7 +22,7 @@ class Release:
     def __init__(self, files: descriptor_pb2.FileDescriptorSet) -> None:
         self._pool = descriptor_pool.DescriptorPool()
         for file in files.file:
-            self._pool.Add(file)  # type: ignore[no-untyped-call]
+            self._pool.Add(file)
         self.names = sorted(_names(files))
 
     def message(self, name: str) -> type[Message]:
@@ -36,18 +36,18 @@ def last_release() -> Release:
 def filled(kind: type[Message], *, choice: int = 0, depth: int = _DEPTH) -> Message:
     """Return a message with every field set to something that differs by field; of a oneof the `choice`-th."""
     message = kind()
-    for field in chosen_fields(kind.DESCRIPTOR, choice):
+    for field in _chosen_fields(kind, choice):
         _fill(message, field, choice, depth)
     return message
 
 
-def choices(descriptor: Descriptor) -> int:
+def choices(kind: type[Message]) -> int:
     """Return how many ways there are to fill the oneofs of a message, each member once."""
-    return max((len(oneof.fields) for oneof in descriptor.oneofs), default=1)
+    return max((len(oneof.fields) for oneof in kind.DESCRIPTOR.oneofs), default=1)
 
 
-def chosen_fields(descriptor: Descriptor, choice: int) -> Iterator[FieldDescriptor]:
-    for field in descriptor.fields:
+def _chosen_fields(kind: type[Message], choice: int) -> Iterator[Any]:
+    for field in kind.DESCRIPTOR.fields:
         oneof = field.containing_oneof
         if oneof is None or oneof.fields[choice % len(oneof.fields)] is field:
             yield field

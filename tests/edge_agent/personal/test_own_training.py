@@ -77,7 +77,7 @@ def predicted(site: KeptSite, tmp_path: Path, *options: str) -> float:
     result = run(site, "predict", JOB, str(path), "--json", *options)
     assert result.exception is None, result.exception
     labels = [json.loads(line)["label"] for line in result.stdout.splitlines()]
-    return sum(label == wanted for label, (_, wanted) in zip(labels, JUDGED, strict=True)) / len(JUDGED)
+    return [label == wanted for label, (_, wanted) in zip(labels, JUDGED, strict=True)].count(True) / len(JUDGED)
 
 
 def test_better_heads_are_kept_and_used_when_asked_for(site: KeptSite, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from ravan.adapters.basis import drawn_bases
 from ravan.adapters.state import block_shapes, encode_state, initial_state
 from ravan.data.examples import read_examples
 from ravan.data.source import DataKind, DataSource
+from ravan.ids import Digest
 from ravan.manifest.plan import JobPlan, Matrix, Task
 from ravan.tasks.loading import load_task_model
 from simulation.tiny_text_model import write_tiny_model
@@ -151,5 +152,5 @@ def _held_out(root: Path, task: Task) -> DataSource:
     return DataSource(path=write_table(root / "held-out.csv", TEXTS), name="held-out.csv")
 
 
-def _digest(ordinal: int) -> bytes:
-    return ordinal.to_bytes(32, "big")
+def _digest(ordinal: int) -> Digest:
+    return Digest(ordinal.to_bytes(32, "big"))
