@@ -88,12 +88,16 @@ class Ear:
     processes: set[bytes] = field(default_factory=set)
     said: dict[object, object] = field(default_factory=dict)
     repeated: int = 0
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the agent has prepared the job."""
 
     async def hear(self, kind: type[_Heard]) -> _Heard:
         """Wait for the next thing of this kind that is new."""
         while True:
             heard = await self.hq._heard.get()
             assert not isinstance(heard, Left), heard
+            if isinstance(heard, JobProfile):
+                self.ready.set()
             if isinstance(heard, Attached):
                 self.processes.add(heard.process_id)
             if self._is_new(heard) and isinstance(heard, kind):
@@ -143,15 +147,23 @@ def clipped(delta: np.ndarray, clip: float) -> np.ndarray:
     return flat * (clip / norm) if norm > clip else flat
 
 
-async def lead(world: World, number: int, ear: Ear) -> None:
-    """Lead one round; its sum must hold what training in one go gives, whatever becomes of the agent."""
+async def lead(world: World, number: int, ear: Ear, pause_s: float = 0.0) -> None:
+    """Lead one round; its sum must hold what training in one go gives, whatever becomes of the agent.
+
+    `pause_s` is between its phases.
+    """
     current = Round(world, *world.train(number))
     folder = world.config_path.parent / "state" / "rounds" / f"{current.assignment.run_id.hex()}-{number}"
     await current.advertise()
     seed = bytes.fromhex(json.loads((folder / "round.json").read_bytes())["seed"])
+    await asyncio.sleep(pause_s)
     await current.share()
+    await asyncio.sleep(pause_s)
     await current.upload()
-    job = await current.reveal(await current.confirm())
+    await asyncio.sleep(pause_s)
+    request = await current.confirm()
+    await asyncio.sleep(pause_s)
+    job = await current.reveal(request)
     sums = unmask(job, lambda i: io.BytesIO(current.payloads[i].read_bytes())).sums
     current.finish()
     [kept] = [path for path in world.kept.iterdir() if path.stem == current.digest.hex()]
@@ -223,11 +235,17 @@ async def test_kills_at_twenty_random_moments_change_no_bit(long_world: World) -
         while kills < KILLS:
             number += 1
             async with asyncio.TaskGroup() as tasks:
-                led = tasks.create_task(lead(world, number, ear))
+                led = tasks.create_task(lead(world, number, ear, pause_s=1.0))
                 while not led.done() and kills < KILLS:
-                    await asyncio.wait([led], timeout=moments.uniform(0.0, 9.0))
+                    # Some kills come while it starts, most while it is in the round.
+                    ready = asyncio.create_task(ear.ready.wait())
+                    if moments.random() < 0.75:
+                        await asyncio.wait([led, ready], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait([led], timeout=moments.uniform(0.0, 8.0))
+                    ready.cancel()
                     if not led.done():
                         await agent.kill()
+                        ear.ready.clear()
                         await agent.start()
                         kills += 1
     assert ear.repeated > 0
