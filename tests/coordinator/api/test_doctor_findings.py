@@ -52,3 +52,19 @@ async def test_a_coordinator_that_is_gone_is_named(tmp_path: Path) -> None:
 
     assert not found.good
     assert str(identity.address.site_port) in found.sentence
+
+
+async def test_each_address_and_the_clock_are_looked_at(tmp_path: Path) -> None:
+    async with running_coordinator(tmp_path) as hq:
+        await hq.enrol("plant-1")
+        config = configured(hq, "plant-1")
+        agent = config.agent.model_copy(update={"coordinators": ("localhost:1:1",)})
+
+        findings = await examine(config.model_copy(update={"agent": agent}))
+
+    own, other = (each for each in findings if each.name == "coordinator")
+    assert (own.good, other.good) == (True, False)
+    assert "localhost:1" in other.sentence
+    clock = next(each for each in findings if each.name == "clock")
+    assert clock.good
+    assert "as the coordinator's" in clock.sentence
