@@ -151,13 +151,21 @@ def _require_owner(settings: UnitSettings) -> None:
     for folder in settings.written:
         if not folder.exists():
             folder.mkdir(parents=True, mode=0o700)
-            shutil.chown(folder, settings.user)
+            _give(folder, settings.user)
         if folder.owner() != settings.user:
             raise StateError(
                 f"{folder} belongs to {folder.owner()}, not to {settings.user}, as whom the service would run.",
                 reason=ErrorReason.PERMISSION_DENIED,
                 next_step=f"`chown -R {settings.user}: {folder}`",
             )
+
+
+def _give(folder: Path, user: str) -> None:
+    import pwd  # noqa: PLC0415 - Unix only
+
+    account = pwd.getpwnam(user)
+    # Root does this in a folder of the user's, who might have put a link in its place meanwhile.
+    os.chown(folder, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
 
 def _systemctl(*arguments: str) -> str:
