@@ -9,25 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_agent.cli_options import config_option, json_option
 from ravan.console import print_json
 
 if TYPE_CHECKING:
     from edge_agent.audit.report import Departure
 
-_config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("agent.toml"),
-    show_default=True,
-    help="The agent's configuration file.",
-)
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-
 
 @click.command()
-@_config_option
-@_json_option
+@config_option
+@json_option
 def audit(config_path: Path, as_json: bool) -> None:
     """Show every masked update that left this PC: when, for which round, its hash, with whose it was summed.
 
@@ -53,7 +44,7 @@ def audit(config_path: Path, as_json: bool) -> None:
 
 @click.command("support-bundle")
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
-@_config_option
+@config_option
 def support_bundle(path: Path, config_path: Path) -> None:
     """Write FILE, a zip for whoever helps: versions, settings, hardware, doctor's report and the last log.
 

@@ -11,20 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_agent.cli_options import config_option, json_option
 from ravan.console import EXIT_FAILURE, print_json
 
 if TYPE_CHECKING:
     from edge_agent.service.systemd import SystemdHost
     from edge_agent.service.windows_host import WindowsHost
 
-_config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("agent.toml"),
-    show_default=True,
-    help="The agent's configuration file.",
-)
 _name_option = click.option(
     "--name", default="ravan-agent", show_default=True, metavar="NAME", help="Name of the service."
 )
@@ -39,7 +32,7 @@ def service() -> None:
 
 
 @service.command("install")
-@_config_option
+@config_option
 @_name_option
 @click.option("--user", default="", metavar="USER", help="Run as this user; otherwise as who owns the identity.")
 @click.option("--print", "show_only", is_flag=True, help="Only print the unit; change nothing.")
@@ -77,7 +70,7 @@ def uninstall(name: str) -> None:
 
 @service.command("status")
 @_name_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@json_option
 def status(name: str, as_json: bool) -> None:
     """Say whether the service runs and what it does; ends with an error where it does not run."""
     import dataclasses

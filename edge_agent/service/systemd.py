@@ -121,15 +121,16 @@ def unit_settings(config_path: Path, config: AgentFile, user: str) -> UnitSettin
     """
     load_identity(config.agent.identity_dir)
     place = config_path.absolute()
-    data = [each for table in config.data.values() for each in (table.path, table.password_file) if each is not None]
     agent = config.agent
+    files = [agent.proxy_password_file]
+    files += [each for table in config.data.values() for each in (table.path, table.password_file)]
     logs = {path.parent for path in config.log.files}
     return UnitSettings(
         # Isolated: the unit's program loads nothing from the folder that it runs in.
         command=(sys.executable, "-I", "-m", "edge_agent", "run", "--config", str(place)),
         user=user or _owner_of(agent.identity_dir),
         config_path=place,
-        read=(Path(sys.prefix), Path(sys.base_prefix), *data),
+        read=(Path(sys.prefix), Path(sys.base_prefix), *filter(None, files)),
         written=(agent.identity_dir, agent.cache_dir, agent.state_dir, *logs),
         ram_limit_mb=agent.ram_limit_mb,
     )
@@ -151,13 +152,21 @@ def _require_owner(settings: UnitSettings) -> None:
     for folder in settings.written:
         if not folder.exists():
             folder.mkdir(parents=True, mode=0o700)
-            shutil.chown(folder, settings.user)
+            _give(folder, settings.user)
         if folder.owner() != settings.user:
             raise StateError(
                 f"{folder} belongs to {folder.owner()}, not to {settings.user}, as whom the service would run.",
                 reason=ErrorReason.PERMISSION_DENIED,
                 next_step=f"`chown -R {settings.user}: {folder}`",
             )
+
+
+def _give(folder: Path, user: str) -> None:
+    import pwd  # noqa: PLC0415 - Unix only
+
+    account = pwd.getpwnam(user)
+    # Root does this in a folder of the user's, who might have put a link in its place meanwhile.
+    os.chown(folder, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
 
 def _systemctl(*arguments: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from log_settings import logging_as_before
 
 from coordinator.config import CoordinatorFile
 from coordinator.config import load_config as load_coordinator
@@ -22,15 +23,9 @@ SECRET = "correct-horse-battery-staple"  # noqa: S105 - stands for one
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    for handler in set(root.handlers) - set(handlers):
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+def quiet_afterwards() -> Iterator[None]:
+    with logging_as_before():
+        yield
 
 
 def fail_with_a_secret() -> None:

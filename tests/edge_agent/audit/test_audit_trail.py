@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from secagg_driver import make_assignment
 
-from edge_agent.audit import trail as trail_module
 from edge_agent.audit.report import gather, read_audit
 from edge_agent.audit.trail import FILE_NAME, AuditTrail
 from edge_agent.cli import cli
@@ -104,7 +103,7 @@ async def test_what_cannot_be_noted_is_not_sent_and_what_follows_ends_nothing(
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(trail_module.os, "open", full)
+    monkeypatch.setattr("edge_agent.audit.trail.os.open", full)
     with pytest.raises(ResourceError) as refused:
         await trail.sending(assignment, SECOND, header())
     assert refused.value.reason is ErrorReason.DISK_FULL

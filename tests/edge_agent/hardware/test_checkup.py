@@ -12,7 +12,6 @@ import pytest
 
 from edge_agent.config import AgentFile, AgentTable
 from edge_agent.finding import Finding
-from edge_agent.hardware import checkup, probe
 from edge_agent.hardware.checkup import LEAST_AVAILABLE_BYTES, LEAST_DISK_BYTES, check_machine
 from edge_agent.hardware.limits import LimitReader
 
@@ -50,7 +49,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         return real(dir=dir)
 
-    monkeypatch.setattr(checkup.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr("edge_agent.hardware.checkup.tempfile.TemporaryFile", refuse)
     finding = found(config(tmp_path))["folders"]
     assert not finding.good
     assert finding.sentence == f"{state} cannot be written: read-only file system"
@@ -58,10 +57,10 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe.shutil, "disk_usage", lambda _: Usage(free=LEAST_DISK_BYTES - 1))
+    monkeypatch.setattr("edge_agent.hardware.probe.shutil.disk_usage", lambda _: Usage(free=LEAST_DISK_BYTES - 1))
     finding = found(config(tmp_path))["disk"]
     assert (finding.good, bool(finding.remedy)) == (False, True)
-    monkeypatch.setattr(probe.shutil, "disk_usage", lambda _: Usage(free=LEAST_DISK_BYTES))
+    monkeypatch.setattr("edge_agent.hardware.probe.shutil.disk_usage", lambda _: Usage(free=LEAST_DISK_BYTES))
     assert found(config(tmp_path))["disk"].good
 
 

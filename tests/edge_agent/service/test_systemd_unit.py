@@ -174,9 +174,10 @@ def test_a_unit_of_somebody_else_is_left_alone(manager: Manager, enrolled: tuple
     config, _ = enrolled
     host = SystemdHost("ssh", manager.units)
     host.path.write_text("[Unit]\nDescription=not ours\n")
-    for change in (lambda: host.install(unit_settings(config, load_config(config), "")), host.uninstall):
-        with pytest.raises(StateError):
-            change()
+    with pytest.raises(StateError):
+        host.install(unit_settings(config, load_config(config), ""))
+    with pytest.raises(StateError):
+        host.uninstall()
     assert host.path.read_text().startswith("[Unit]")
     assert not manager.asked.exists()
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import sys
 import threading
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
+from log_settings import logging_as_before
 from scripted_headquarters import enrol_by_hand
 
 from coordinator.enrolment.pki import create_pki
@@ -184,17 +183,9 @@ def test_the_switch_ends_the_real_agent_and_the_log_is_in_a_file(
     config = enrol_by_hand(create_pki(tmp_path / "pki", ["127.0.0.1"], now=time.time()), 1, tmp_path / "site")
     calls.answers["GetServiceCustomOption"] = str(config)
     made, _ = service(monkeypatch, calls)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
+    with logging_as_before():
         made.SvcStop()
         made.SvcDoRun()
-    finally:
-        for handler in set(root.handlers) - set(handlers):
-            handler.close()
-        root.handlers[:] = handlers
-        root.setLevel(level)
-        structlog.reset_defaults()
     assert calls[-1] == ("LogInfoMsg", "Ravan agent has ended.")
     lines = (config.parent / "state" / "agent.log").read_text().splitlines()
     assert [json.loads(line)["event"] for line in lines][-1] == "ravan-agent ended"

@@ -13,6 +13,7 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from log_settings import logging_as_before
 from scripted_headquarters import enrol_by_hand
 
 from coordinator.enrolment.pki import create_pki
@@ -50,19 +51,7 @@ label = "xyzzy-b"
 
 
 @pytest.fixture
-def logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    for handler in set(root.handlers) - set(handlers):
-        handler.close()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-
-
-@pytest.fixture
-def config(tmp_path: Path, logging_as_before: None, monkeypatch: pytest.MonkeyPatch) -> AgentFile:
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentFile]:
     """A PC with canaries wherever something secret lies, and a log that met them."""
     folder = tmp_path / f"{CANARY}-plant"
     pki = create_pki(tmp_path / "pki", ["127.0.0.1"], now=time.time())
@@ -73,8 +62,9 @@ def config(tmp_path: Path, logging_as_before: None, monkeypatch: pytest.MonkeyPa
     (folder / f"{CANARY}-password").write_text(f"{CANARY}-secret")
     monkeypatch.setenv("SOME_PASSWORD", f"{CANARY}-environment")
     config = load_config(path)
-    set_up_logs(config.log)
-    return config
+    with logging_as_before():
+        set_up_logs(config.log)
+        yield config
 
 
 def say_what_happens(config: AgentFile) -> None:
