@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_agent.cli_options import config_option, json_option
+from edge_agent.cli.options import config_option, json_option, read_config
 from ravan.console import print_json
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ def audit(config_path: Path, as_json: bool) -> None:
     import dataclasses
 
     from edge_agent.audit.report import read_audit
-    from edge_agent.config import load_config
 
-    report = read_audit(load_config(config_path).agent.state_dir)
+    report = read_audit(read_config(config_path).agent.state_dir)
     if as_json:
         print_json(dataclasses.asdict(report))
         return
@@ -52,11 +51,10 @@ def support_bundle(path: Path, config_path: Path) -> None:
     """
     import asyncio
 
-    from edge_agent.config import load_config
     from edge_agent.doctor import examine
     from edge_agent.support.bundle import write_bundle
 
-    config = load_config(config_path)
+    config = read_config(config_path)
     contents = write_bundle(config, asyncio.run(examine(config)), path)
     click.echo(f"{path} holds {', '.join(contents)}. Look through it before you send it.")
     if not any(name.startswith("logs/") for name in contents):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_agent.cli_options import config_option, json_option
+from edge_agent.cli.options import config_option, json_option, read_config
 from ravan.console import EXIT_FAILURE, print_json
 
 if TYPE_CHECKING:
@@ -41,16 +41,15 @@ def install(config_path: Path, name: str, user: str, show_only: bool) -> None:
 
     Needs root, and gives the agent none of it. --user, --name and --print are for systemd.
     """
-    from edge_agent.config import load_config
     from edge_agent.service.systemd import SystemdHost, unit_settings
     from edge_agent.service.unit import render_unit
 
     if os.name == "nt":
-        load_config(config_path)
+        read_config(config_path)
         _windows().install(config_path)
         click.echo("The service is installed and started.")
         return
-    settings = unit_settings(config_path, load_config(config_path), user)
+    settings = unit_settings(config_path, read_config(config_path), user)
     if show_only:
         click.echo(render_unit(settings), nl=False)
         return

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
-from edge_agent.cli_options import config_option, json_option
+from edge_agent.cli.options import config_option, json_option, read_config
 from ravan.console import print_json
 from ravan.errors import ConfigError, ErrorReason
 
@@ -54,7 +54,6 @@ def predict(
     INPUT is a file or folder like the data that the job learns from, without labels; `-` reads standard input and
     answers each line at once: a text, an image's path, or sensor values as a JSON object.
     """
-    from edge_agent.config import load_config
     from edge_agent.serving.asking import open_predictor, own_heads_of, shelf_of
     from edge_agent.serving.output import csv_lines, json_lines
 
@@ -64,7 +63,7 @@ def predict(
             reason=ErrorReason.CONFIG_INVALID,
             next_step="`ravan-agent predict --help` shows both.",
         )
-    config = load_config(config_path)
+    config = read_config(config_path)
     kept = shelf_of(config).find(job)
     own = own_heads_of(config).find(kept) if personal else None
     predictor = open_predictor(config, kept)
@@ -91,13 +90,12 @@ def serve_model(job: str, config_path: Path, port: int) -> None:
     """
     import signal
 
-    from edge_agent.config import load_config
     from edge_agent.serving.asking import open_predictor, shelf_of
     from edge_agent.serving.local_server import LOOPBACK, build_local_server
     from edge_agent.serving.service import ModelService
     from ravan.logs import set_up_logs
 
-    config = load_config(config_path)
+    config = read_config(config_path)
     set_up_logs(config.log)
     service = ModelService(job, shelf_of(config), lambda kept: open_predictor(config, kept))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -117,12 +115,11 @@ def personalise(job: str, config_path: Path, steps: int, classifier_alone: bool,
 
     They are kept where they are better on the rows that `validation_share` keeps from learning.
     """
-    from edge_agent.config import load_config
     from edge_agent.personal.telling import describe_outcome, outcome_facts
     from edge_agent.personal.training import train_own_heads
     from edge_agent.serving.asking import own_heads_of, prepare_process, shelf_of
 
-    config = load_config(config_path)
+    config = read_config(config_path)
     kept = shelf_of(config).find(job)
     prepare_process(config)
     outcome = train_own_heads(config, kept, steps=steps, classifier_alone=classifier_alone)
@@ -144,11 +141,10 @@ def model() -> None:
 @json_option
 def model_list(config_path: Path, as_json: bool) -> None:
     """Show the newest version of each job that this PC has taken part in."""
-    from edge_agent.config import load_config
     from edge_agent.serving.asking import shelf_of
     from edge_agent.serving.facts import describe_model, model_facts
 
-    models = shelf_of(load_config(config_path)).models()
+    models = shelf_of(read_config(config_path)).models()
     if as_json:
         print_json([model_facts(each) for each in models])
         return

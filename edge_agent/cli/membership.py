@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from edge_agent.cli_options import config_option
+from edge_agent.cli.options import config_option, read_config
 from ravan.errors import RavanError
 
 
@@ -71,12 +71,11 @@ def leave(config_path: Path, yes: bool, without_coordinator: bool) -> None:
     """
     import asyncio
 
-    from edge_agent.config import load_config
     from edge_agent.identity.keystore import load_identity
     from edge_agent.identity.reach import reach_of
     from edge_agent.session.departure import depart
 
-    settings = load_config(config_path).agent
+    settings = read_config(config_path).agent
     folder, reach = settings.identity_dir, reach_of(settings, os.environ)
     own = load_identity(folder)
     if not yes:
@@ -99,7 +98,6 @@ def trust(hand_over: str, config_path: Path) -> None:
     """
     import asyncio
 
-    from edge_agent.config import load_config
     from edge_agent.identity.grants import follow_hand_over
     from edge_agent.identity.keystore import load_identity, save_trust
     from edge_agent.identity.lock import hold_identity
@@ -109,7 +107,7 @@ def trust(hand_over: str, config_path: Path) -> None:
     from ravan.identity.handover import decode_hand_over
 
     text = sys.stdin.read() if hand_over == "-" else hand_over
-    settings = load_config(config_path).agent
+    settings = read_config(config_path).agent
     folder, reach = settings.identity_dir, reach_of(settings, os.environ)
     identity = load_identity(folder)
     with hold_identity(folder):
