@@ -69,10 +69,10 @@ bundle: $(VENV)/.runtime  ## everything that PCs without a network need, in dist
 	    $(if $(MODEL),--model $(MODEL)) $(if $(MODEL_DIGEST),--model-digest $(MODEL_DIGEST)) $(if $(EXTRAS),--extras $(EXTRAS))
 
 test: $(VENV)/.dev  ## all tests but the slow ones
-	@$(BIN)/pytest -m 'not slow' -n 2 --dist loadfile
+	@RAVAN_HOST_LOW_PRIORITY=false $(BIN)/pytest -m 'not slow' -n 2 --dist loadfile
 
 test-all: $(VENV)/.dev $(VENV)/.examples  ## all tests
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@RAVAN_HOST_LOW_PRIORITY=false $(BIN)/pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev  ## style, types, import contracts, wire format
 	@$(BIN)/ruff check .

@@ -266,7 +266,7 @@ COORDINATOR: Final = (
     Check(
         attack="replayed round: the same one in a new process",
         file=_SESSION,
-        snippet="        if number == highest:\n",
+        snippet="        if number == highest and not goes_on:\n",
         removed="        if False:\n",
         test=_MACHINE + "test_a_round_of_an_earlier_process_is_left",
     ),

@@ -66,7 +66,7 @@ REASONS: Final[dict[ErrorReason, tuple[StatusCode, type[RavanError]]]] = {
     ErrorReason.SIGNATURE_INVALID: (StatusCode.INVALID_ARGUMENT, ProtocolError),
     ErrorReason.PROTOCOL_VIOLATION: (StatusCode.FAILED_PRECONDITION, ProtocolError),
     ErrorReason.THRESHOLD_MISSED: (StatusCode.ABORTED, ProtocolError),
-    ErrorReason.HOST_BUSY: (StatusCode.UNAVAILABLE, ResourceError),
+    ErrorReason.HOST_BUSY: (StatusCode.FAILED_PRECONDITION, ResourceError),
     ErrorReason.CANARY_MISMATCH: (StatusCode.DATA_LOSS, ProtocolError),
     ErrorReason.INTERNAL: (StatusCode.INTERNAL, StateError),
 }

@@ -100,9 +100,11 @@ class CountingTransfers(TransferServicer):
 
 @dataclass
 class BlobsAlone:
-    """What the blob calls of operators need of the operator servicer's ports."""
+    """What the blob calls of operators need of the operator servicer's ports: nothing else is called."""
 
     blobs: LocalBlobs
+    store: None = None
+    clock: None = None
 
 
 @dataclass

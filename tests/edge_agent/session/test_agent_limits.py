@@ -12,7 +12,7 @@ from scripted_headquarters import Left
 from tiny_jobs import tiny_job
 
 from edge_agent.hardware.limits import LimitReader, MemoryLimit
-from edge_agent.session import round_desk
+from edge_agent.session import round_training
 from edge_agent.training import trainer
 from edge_agent.training.outcome import TrainingOutcome
 from edge_agent.training.trainer import TrainingOrder, train
@@ -27,7 +27,7 @@ from ravan.tasks.task_model import TaskModel
 
 async def test_heads_are_scored_where_the_assignment_asks_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[frozenset[BlockId]] = []
-    monkeypatch.setattr(round_desk, "check_memory", lambda *given: checked.append(given[2]))
+    monkeypatch.setattr(round_training, "check_memory", lambda *given: checked.append(given[2]))
     scored_of = ((0, 1, 2, 3), (0, 1, 2, 3), (0, 1, 2, 3), (0,))
     assignment = world.assignment(scored_of=scored_of)
     own, *others = assignment.members
