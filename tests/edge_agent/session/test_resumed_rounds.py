@@ -166,6 +166,10 @@ async def lead(world: World, number: int, ear: Ear, pause_s: float = 0.0) -> Non
     job = await current.reveal(request)
     sums = unmask(job, lambda i: io.BytesIO(current.payloads[i].read_bytes())).sums
     current.finish()
+    await asyncio.sleep(pause_s)
+    # Headquarters forget instructions of rounds that are over, and ask for the job to be prepared again.
+    world.hq.withdraw()
+    world.prepare()
     [kept] = [path for path in world.kept.iterdir() if path.stem == current.digest.hex()]
     expected = alone_trained(world, current, seed)
     clips = {spec.block_id: spec.clip for spec in current.assignment.blocks}
