@@ -25,7 +25,7 @@ from coordinator.enrolment.pki import OperatorIdentity, load_operator
 from coordinator.jobs.jobfile import evaluation_path, read_job_file
 from coordinator.jobs.models import collect_model_folder
 from ravan.codec.references import blob_to_wire, file_to_wire
-from ravan.errors import ConfigError, DataError, ErrorReason, RavanError
+from ravan.errors import ConfigError, DataError, ErrorReason
 from ravan.identity.certificates import describe_authority
 from ravan.identity.keyfiles import read_private
 from ravan.ids import Digest
@@ -205,13 +205,8 @@ class OperatorClient:
             await blob_stream.upload(self._stub.UploadBlob, digest, path, progress=_named(progress, path.name))
 
     async def _change(self, method: str, request: Any, *, timeout_s: float = CALL_S) -> Any:
-        """Call what changes something; when the line breaks ask again, which by the request's id does nothing twice."""
+        """Call what changes something; by the id the channel may repeat it, and nothing is done twice."""
         request.request_id = request.request_id or secrets.token_hex(16)
-        try:
-            return await self._call(method, request, timeout_s=timeout_s)
-        except RavanError as error:
-            if error.reason is not ErrorReason.UNREACHABLE:
-                raise
         return await self._call(method, request, timeout_s=timeout_s)
 
     async def _call(self, method: str, request: Any, *, timeout_s: float = CALL_S) -> Any:

@@ -8,6 +8,7 @@ import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -22,7 +23,7 @@ from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.identity.lock import hold_identity
 from edge_agent.identity.reach import reach_of
 from edge_agent.secure.keeping import QuantisedKeeper
-from edge_agent.secure.notes import PROCESS_ID_BYTES, find_left_round
+from edge_agent.secure.notes import PROCESS_ID_BYTES, Opening, find_left_round
 from edge_agent.service.notify import ServiceNotifier
 from edge_agent.service.switch import StopSwitch
 from edge_agent.serving.collector import VersionCollector
@@ -43,16 +44,18 @@ from ravan.clock import SystemClock
 from ravan.heap import give_back_at_once
 from ravan.identity.keyfiles import make_private_folder
 from ravan.identity.keys import raw_public
+from ravan.offline import stay_offline
 from ravan.version import VERSION
 
 log = structlog.stdlib.get_logger(__name__)
 
+ROUNDS_FOLDER: Final = "rounds"
+"""In an agent's state."""
+
 
 def run_agent(config: AgentFile, keep_quantised: Path | None, switch: StopSwitch | None = None) -> None:
     """Run the daemon until SIGTERM, Ctrl-C or the switch; raise RavanError when it cannot start or may not go on."""
-    # Nothing here may reach a model hub, and the tokenizer's own threads would compete with training.
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    stay_offline()
     give_back_at_once()
     identity = load_identity(config.agent.identity_dir)
     notifier = ServiceNotifier.of(os.environ)
@@ -106,10 +109,7 @@ def build_session(
 ) -> AgentSession:
     """Join all parts of a session; must run on the session's event loop."""
     clock, state_dir = SystemClock(), config.agent.state_dir
-    rounds_dir = state_dir / "rounds"
-    left = find_left_round(rounds_dir)
-    if left is None:
-        shutil.rmtree(rounds_dir, ignore_errors=True)
+    left = _take_over(state_dir / ROUNDS_FOLDER)
     # Whoever goes on with a round is for the coordinator the one that began it.
     process_id = os.urandom(PROCESS_ID_BYTES) if left is None else left.process_id
     make_private_folder(state_dir)
@@ -129,17 +129,8 @@ def build_session(
         board=board,
         limits=limits,
     )
-    settings = RoundSettings(
-        process_id=process_id,
-        identity_key=identity.identity_key,
-        minimum_bundle_threshold=config.policy.minimum_bundle_threshold,
-        folder=rounds_dir,
-        upload_kib_per_s=config.agent.upload_kib_per_s,
-        keeper=QuantisedKeeper(keep_quantised) if keep_quantised is not None else None,
-        audit=AuditTrail(state_dir, clock),
-    )
     rounds = RoundDesk(
-        settings=settings,
+        settings=round_settings(config, identity, process_id, AuditTrail(state_dir, clock), keep_quantised),
         coordinator=coordinator,
         jobs=jobs,
         training=RoundTraining(jobs, limits, board, watch, checkpoint_s=config.agent.checkpoint_s),
@@ -167,6 +158,29 @@ def build_session(
         probe=HardwareProbe(limits, config.agent.cache_dir),
         clock=clock,
     )
+
+
+def round_settings(
+    config: AgentFile, identity: Identity, process_id: bytes, audit: AuditTrail, keep_quantised: Path | None
+) -> RoundSettings:
+    """Return what the site fixes for all of its rounds."""
+    return RoundSettings(
+        process_id=process_id,
+        identity_key=identity.identity_key,
+        minimum_bundle_threshold=config.policy.minimum_bundle_threshold,
+        folder=config.agent.state_dir / ROUNDS_FOLDER,
+        upload_kib_per_s=config.agent.upload_kib_per_s,
+        keeper=QuantisedKeeper(keep_quantised) if keep_quantised is not None else None,
+        audit=audit,
+    )
+
+
+def _take_over(rounds: Path) -> Opening | None:
+    """Return the round to go on with; where it is not clear which, what is left of rounds is deleted."""
+    left = find_left_round(rounds)
+    if left is None:
+        shutil.rmtree(rounds, ignore_errors=True)
+    return left
 
 
 def site_terms(config: AgentFile, identity: Identity) -> SiteTerms:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
@@ -78,6 +79,35 @@ class AnswerBook:
             transaction.put_answer(record)
 
         await self._store.transact("put_answer", work)
+
+
+class _Answering(Protocol):
+    """A servicer with a book."""
+
+    answers: AnswerBook
+
+
+_Servicer = TypeVar("_Servicer", bound=_Answering)
+_Request = TypeVar("_Request", bound=ChangeRequest)
+_Context = TypeVar("_Context")
+_Method = Callable[[_Servicer, _Request, _Context], Awaitable[Response]]
+
+
+def answered_once(
+    kind: type[Response],
+) -> Callable[[_Method[_Servicer, _Request, _Context, Response]], _Method[_Servicer, _Request, _Context, Response]]:
+    """Have a servicer's method done once for each request id; `kind` is its response."""
+
+    def wrap(
+        method: _Method[_Servicer, _Request, _Context, Response],
+    ) -> _Method[_Servicer, _Request, _Context, Response]:
+        @functools.wraps(method)
+        async def once(servicer: _Servicer, request: _Request, context: _Context) -> Response:
+            return await servicer.answers.once(request, kind, lambda: method(servicer, request, context))
+
+        return once
+
+    return wrap
 
 
 def _repeated(known: AnswerRecord, call_hash: bytes, kind: type[Response]) -> Response:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from grpc import aio
 
 from coordinator.api import views
-from coordinator.api.answers import AnswerBook
+from coordinator.api.answers import AnswerBook, answered_once
 from coordinator.api.blob_stream import receive_blob, send_blob
 from coordinator.api.desks import JobDesk, JobDetail
 from coordinator.enrolment.registry import Registry
@@ -60,7 +60,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
 
     def __init__(self, ports: OperatorPorts) -> None:
         self._ports = ports
-        self._answers = AnswerBook(ports.store, ports.clock)
+        self.answers = AnswerBook(ports.store, ports.clock)
         self._closing = False
 
     def close(self) -> None:
@@ -89,27 +89,20 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
             )
         return wire.ListSitesResponse(sites=found)
 
+    @answered_once(wire.RevokeSiteResponse)
     async def RevokeSite(self, request: wire.RevokeSiteRequest, context: _Context) -> wire.RevokeSiteResponse:
         """Refuse a site from now on and end its stream."""
         site = fields.site(request.name)
+        await self._ports.registry.revoke(site)
+        await self._ports.fleet.expel(site)
+        return wire.RevokeSiteResponse()
 
-        async def revoke() -> wire.RevokeSiteResponse:
-            await self._ports.registry.revoke(site)
-            await self._ports.fleet.expel(site)
-            return wire.RevokeSiteResponse()
-
-        return await self._answers.once(request, wire.RevokeSiteResponse, revoke)
-
+    @answered_once(wire.EndorseSiteResponse)
     async def EndorseSite(self, request: wire.EndorseSiteRequest, context: _Context) -> wire.EndorseSiteResponse:
         """Keep an owner's endorsement of a site."""
         endorsement = fields.fixed(request.endorsement, fields.SIGNATURE_BYTES, "endorsement")
-        site = fields.site(request.name)
-
-        async def endorse() -> wire.EndorseSiteResponse:
-            await self._ports.registry.endorse(site, endorsement)
-            return wire.EndorseSiteResponse()
-
-        return await self._answers.once(request, wire.EndorseSiteResponse, endorse)
+        await self._ports.registry.endorse(fields.site(request.name), endorsement)
+        return wire.EndorseSiteResponse()
 
     async def UploadBlob(
         self, request_iterator: AsyncIterator[wire.UploadBlobRequest], context: _Context
@@ -133,20 +126,18 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         async for size_bytes, chunk in parts:
             yield wire.DownloadBlobResponse(size_bytes=size_bytes, chunk=chunk)
 
+    @answered_once(wire.AddModelResponse)
     async def AddModel(self, request: wire.AddModelRequest, context: _Context) -> wire.AddModelResponse:
         """Take in a base model whose files are here already."""
-        name, files = fields.text(request.name, "model name"), [file_from_wire(file) for file in request.files]
-
-        async def add() -> wire.AddModelResponse:
-            return wire.AddModelResponse(model=views.model_view(await self._take_in(name, files)))
-
-        return await self._answers.once(request, wire.AddModelResponse, add)
+        model = await self._take_in(fields.text(request.name, "model name"), [file_from_wire(f) for f in request.files])
+        return wire.AddModelResponse(model=views.model_view(model))
 
     async def ListModels(self, request: wire.ListModelsRequest, context: _Context) -> wire.ListModelsResponse:
         """Show the base models."""
         models = await self._ports.store.transact("list_models", lambda transaction: transaction.list_models())
         return wire.ListModelsResponse(models=[views.model_view(model) for model in models])
 
+    @answered_once(wire.SubmitJobResponse)
     async def SubmitJob(self, request: wire.SubmitJobRequest, context: _Context) -> wire.SubmitJobResponse:
         """Check a job and start it."""
         if len(request.job_toml) > _JOB_FILE_LIMIT:
@@ -154,12 +145,8 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         fields.require(request, "evaluation_data")
         digest, _ = blob_from_wire(request.evaluation_data)
         request_id = fields.text(request.request_id, "request id")
-
-        async def submit() -> wire.SubmitJobResponse:
-            accepted = await self._ports.jobs.submit_job(request.job_toml, digest, request_id)
-            return wire.SubmitJobResponse(job_id=accepted.job_id, notes=accepted.notes)
-
-        return await self._answers.once(request, wire.SubmitJobResponse, submit)
+        accepted = await self._ports.jobs.submit_job(request.job_toml, digest, request_id)
+        return wire.SubmitJobResponse(job_id=accepted.job_id, notes=accepted.notes)
 
     async def ListJobs(self, request: wire.ListJobsRequest, context: _Context) -> wire.ListJobsResponse:
         """Show all jobs in short."""
@@ -184,35 +171,23 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
                 return
             version = await self._next_version(detail.record.job_id, version)
 
+    @answered_once(wire.PauseJobResponse)
     async def PauseJob(self, request: wire.PauseJobRequest, context: _Context) -> wire.PauseJobResponse:
         """Start no further rounds."""
-        job = fields.text(request.job_id, "job")
+        await self._ports.jobs.pause_job(fields.text(request.job_id, "job"))
+        return wire.PauseJobResponse()
 
-        async def pause() -> wire.PauseJobResponse:
-            await self._ports.jobs.pause_job(job)
-            return wire.PauseJobResponse()
-
-        return await self._answers.once(request, wire.PauseJobResponse, pause)
-
+    @answered_once(wire.ResumeJobResponse)
     async def ResumeJob(self, request: wire.ResumeJobRequest, context: _Context) -> wire.ResumeJobResponse:
         """Go on with a paused job."""
-        job = fields.text(request.job_id, "job")
+        await self._ports.jobs.resume_job(fields.text(request.job_id, "job"))
+        return wire.ResumeJobResponse()
 
-        async def resume() -> wire.ResumeJobResponse:
-            await self._ports.jobs.resume_job(job)
-            return wire.ResumeJobResponse()
-
-        return await self._answers.once(request, wire.ResumeJobResponse, resume)
-
+    @answered_once(wire.StopJobResponse)
     async def StopJob(self, request: wire.StopJobRequest, context: _Context) -> wire.StopJobResponse:
         """End a job."""
-        job = fields.text(request.job_id, "job")
-
-        async def stop() -> wire.StopJobResponse:
-            await self._ports.jobs.stop_job(job)
-            return wire.StopJobResponse()
-
-        return await self._answers.once(request, wire.StopJobResponse, stop)
+        await self._ports.jobs.stop_job(fields.text(request.job_id, "job"))
+        return wire.StopJobResponse()
 
     async def _detail(self, id_or_name: str) -> JobDetail:
         return await self._ports.jobs.job_detail(fields.text(id_or_name, "job"))

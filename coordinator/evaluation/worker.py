@@ -14,6 +14,7 @@ from coordinator.evaluation.findings import Evaluation, Inventory
 from ravan.data.source import DataSource
 from ravan.errors import ConfigError, ErrorReason
 from ravan.manifest.plan import JobPlan, Precision, TrainingSettings
+from ravan.offline import stay_offline
 
 if TYPE_CHECKING:
     from ravan.tasks.task_model import EncodedExamples, TaskModel
@@ -37,8 +38,7 @@ _KEPT: Final = _Kept()
 
 def prepare_process(threads: int) -> None:
     """Set up a fresh process: `threads` for torch, no downloads, quiet priority, gone when the daemon is."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    stay_offline()
     # Ctrl-C reaches the whole terminal group; the daemon alone decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(_NICENESS)

@@ -93,18 +93,10 @@ class LimitReader:
 
     def _pressed_limits(self) -> Iterator[int]:
         """Yield what this process may hold where the rest is about to become too little for others."""
-        available = self._available_bytes() if self._keep_free else None
-        if available is not None and available < _NEAR * self._keep_free:
+        if self._keep_free and (available := self.available_bytes()) < _NEAR * self._keep_free:
             left = resident_bytes() + available - self._keep_free
             # In coarse steps, since every change is reported.
             yield max(_PRESSED_STEP, left - left % _PRESSED_STEP)
-
-    def _available_bytes(self) -> int | None:
-        for line in _lines(self._proc / "meminfo"):
-            name, _, rest = line.partition(":")
-            if name == "MemAvailable":
-                return int(rest.split()[0]) << 10
-        return None
 
     def _cgroup_limits(self) -> Iterator[int]:
         """Yield the limits of this process's groups and of all groups around them."""

@@ -130,11 +130,13 @@ class SecureRound:
             Document.MASK_SET, mask_set_digest(self._assignment_digest, self._roster_digest, delivery.mask_set)
         )
         path = self._notes.payload
-        if not self.is_masked:
-            write_private(path, self._masked_payload(job))
+        if self.is_masked:
+            content = path.read_bytes()
+        else:
+            content = self._masked_payload(job)
+            write_private(path, content)
         self._update = None
         self._notes.drop_update()
-        content = path.read_bytes()
         effects = self._machine.masked(Digest(hashlib.sha256(content).digest()), len(content))
         return MaskedUpdate(header=_last(effects, Upload).header, path=path)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ from edge_agent.serving.predictor import Predictor
 from edge_agent.serving.shelf import MODELS_FOLDER, ModelShelf
 from ravan.data.source import QUERIES, DataSource, TableFormat
 from ravan.manifest.plan import TrainingSettings
+from ravan.offline import stay_offline
 
 _BY_SUFFIX: Final = {
     ".csv": TableFormat.CSV,
@@ -40,8 +40,7 @@ def open_predictor(config: AgentFile, kept: KeptModel) -> Predictor:
 
 def prepare_process(config: AgentFile) -> None:
     """Have this process reach no hub, and compute on as many threads as training gets."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    stay_offline()
     import torch  # noqa: PLC0415 - slow to import
 
     torch.set_num_threads(training_threads(config.agent.threads))

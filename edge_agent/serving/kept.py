@@ -11,6 +11,7 @@ from typing import Any
 
 from ravan.codec.documents import open_document
 from ravan.errors import ErrorReason, ModelError, ProtocolError
+from ravan.identity.keyfiles import make_private_folder, write_private
 from ravan.ids import Digest
 from ravan.manifest.documents import DocumentKind, SignedDocument
 from ravan.manifest.plan import JobPlan
@@ -99,6 +100,20 @@ def read_model_file(path: Path) -> KeptModel | None:
         )
     except (OSError, ValueError, KeyError, TypeError, ProtocolError):
         return None
+
+
+def write_version(folder: Path, digest: Digest, state: bytes, facts: Path, content: bytes) -> None:
+    """Put a version and then the file that names it into a folder, and drop the versions of before.
+
+    Whoever reads at any moment finds a whole version or none. Blocks on disk; raises ResourceError (DISK_FULL).
+    """
+    make_private_folder(folder)
+    kept = state_path(folder, digest)
+    write_private(kept, state)
+    write_private(facts, content)
+    for each in folder.glob("*.safetensors"):
+        if each != kept:
+            each.unlink()
 
 
 def state_path(folder: Path, digest: bytes) -> Path:

@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-from edge_agent.serving.kept import KeptModel, state_path
+from edge_agent.serving.kept import KeptModel, state_path, write_version
 from ravan.errors import ErrorReason, ModelError, StateError
-from ravan.identity.keyfiles import make_private_folder, write_private
+from ravan.ids import Digest
 
 PERSONAL_FOLDER: Final = "personal"
 """In an agent's state."""
@@ -27,14 +27,9 @@ class OwnHeads:
 
     def keep(self, kept: KeptModel, state: bytes) -> None:
         """Make these bytes the PC's own state of a job, in place of an earlier one."""
-        folder, digest = self._folder(kept), hashlib.sha256(state).digest()
-        make_private_folder(folder)
-        write_private(state_path(folder, digest), state)
+        folder, digest = self._folder(kept), Digest(hashlib.sha256(state).digest())
         facts = {"version": kept.state_digest.hex(), "round": kept.round_number, "state_digest": digest.hex()}
-        write_private(folder / _FACTS, json.dumps(facts, indent=2).encode() + b"\n")
-        for each in folder.glob("*.safetensors"):
-            if each != state_path(folder, digest):
-                each.unlink()
+        write_version(folder, digest, state, folder / _FACTS, json.dumps(facts, indent=2).encode() + b"\n")
 
     def find(self, kept: KeptModel) -> bytes:
         """Return the PC's own state for this version.

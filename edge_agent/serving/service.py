@@ -28,6 +28,7 @@ class ModelService:
         self._shelf = shelf
         self._load = load
         self._lock = threading.Lock()
+        self._mark = shelf.mark()
         self._predictor = load(shelf.find(job))
 
     def describe(self) -> dict[str, Any]:
@@ -44,9 +45,12 @@ class ModelService:
 
     def _newest(self) -> Predictor:
         try:
-            newest = self._shelf.find(self._job)
-            if newest.state_digest != self._predictor.kept.state_digest:
-                self._take_up(newest)
+            mark = self._shelf.mark()
+            if mark != self._mark:
+                newest = self._shelf.find(self._job)
+                if newest.state_digest != self._predictor.kept.state_digest:
+                    self._take_up(newest)
+                self._mark = mark
         except (RavanError, OSError) as error:
             # What is in memory is as good as it was.
             log.warning("the newest version cannot be taken up", why=str(error))

@@ -20,7 +20,7 @@ from edge_agent.serving.kept import (
     encode_plan_file,
     read_model_file,
     read_plan_file,
-    state_path,
+    write_version,
 )
 from ravan.errors import ErrorReason, StateError
 from ravan.identity.keyfiles import make_private_folder, write_private
@@ -61,12 +61,7 @@ class ModelShelf:
         """Make these bytes the job's version in place of an earlier one, and of earlier jobs of its name."""
         opened, _ = plan.open()
         folder, digest = self._folder(opened.job_id), Digest(hashlib.sha256(state).digest())
-        make_private_folder(folder)
-        write_private(state_path(folder, digest), state)
-        write_private(folder / _KEPT, encode_model_file(plan, digest, round_number, now))
-        for each in folder.glob("*.safetensors"):
-            if each != state_path(folder, digest):
-                each.unlink()
+        write_version(folder, digest, state, folder / _KEPT, encode_model_file(plan, digest, round_number, now))
         self._drop_predecessors(opened)
 
     def has(self, plan: KeptPlan, round_number: int) -> bool:
@@ -85,6 +80,11 @@ class ModelShelf:
         """Return what can be used, newest first."""
         found = [model for folder in self._folders() if (model := read_model_file(folder / _KEPT)) is not None]
         return tuple(sorted(found, key=lambda model: model.kept_at, reverse=True))
+
+    def mark(self) -> tuple[tuple[str, int], ...]:
+        """Return what differs once a version was kept or dropped; nothing is read for it."""
+        kept = (folder / _KEPT for folder in self._folders())
+        return tuple((str(path), path.stat().st_mtime_ns) for path in kept if path.exists())
 
     def find(self, job: str) -> KeptModel:
         """Return the version of a job by its id, or of the newest job of this name; raise StateError NOT_FOUND."""
@@ -110,7 +110,11 @@ class ModelShelf:
 
     def _folder(self, job_id: JobId) -> Path:
         if not _JOB_ID.fullmatch(job_id):
-            raise StateError(f"The job id {job_id!r} names no folder.", reason=ErrorReason.MALFORMED)
+            raise StateError(
+                f"The job id {job_id!r} names no folder.",
+                reason=ErrorReason.MALFORMED,
+                next_step="Tell HQ; its coordinator gives no such ids.",
+            )
         return self._root / job_id
 
 

@@ -181,7 +181,7 @@ class RoundDesk:
     async def confirm(self, effect: SignSurvivorSet) -> None:
         """Check and sign the survivor set."""
         secure = self._secure(effect.round)
-        signature = secure.confirm(effect.survivors)
+        signature = await self._lane.in_thread(lambda _: secure.confirm(effect.survivors))
         await self._settings.audit.survivors(secure.assignment, secure.assignment_digest, effect.survivors)
         await self._send(effect.round, signature)
 
@@ -209,14 +209,27 @@ class RoundDesk:
             self._offer = None
 
     def _secure(self, reference: RoundRef) -> SecureRound:
-        if self._current is None or self._current.secure.assignment_digest != reference.assignment_digest:
-            raise StateError("This site is not in that round any more.", reason=ErrorReason.WRONG_STATE)
-        return self._current.secure
+        current = self._in_round()
+        if current.secure.assignment_digest != reference.assignment_digest:
+            raise _not_in_it()
+        return current.secure
+
+    def _in_round(self) -> _Current:
+        if self._current is None:
+            raise _not_in_it()
+        return self._current
 
     async def _send(self, reference: RoundRef, message: AgentMessage) -> None:
-        if self._current is None:
-            raise StateError("This site is not in that round any more.", reason=ErrorReason.WRONG_STATE)
-        await self._coordinator.submit(Submission(round=reference, index=self._current.index, message=message))
+        index = self._in_round().index
+        await self._coordinator.submit(Submission(round=reference, index=index, message=message))
+
+
+def _not_in_it() -> StateError:
+    return StateError(
+        "This site is not in that round any more.",
+        reason=ErrorReason.WRONG_STATE,
+        next_step="Nothing to do: it takes part in the next one.",
+    )
 
 
 def _before_roster(assignment: Assignment, digest: Digest) -> RoundRef:

@@ -25,9 +25,11 @@ REPEATABLE: Final[dict[str, tuple[str, ...]]] = {
     ),
     "ravan.wire.v1.TransferService": ("GetUploadStatus",),
     "ravan.wire.v1.OperatorService": (
+        "CreateToken",
         "ListSites",
         "RevokeSite",
         "EndorseSite",
+        "AddModel",
         "ListModels",
         "SubmitJob",
         "ListJobs",
@@ -37,7 +39,7 @@ REPEATABLE: Final[dict[str, tuple[str, ...]]] = {
         "StopJob",
     ),
 }
-"""Unary calls whose repetition changes nothing. CreateToken is not: each call makes a secret."""
+"""Unary calls whose repetition changes nothing; those of operators that change something carry a request id for it."""
 
 _RETRY_POLICY: Final = {
     "maxAttempts": 4,

@@ -99,7 +99,6 @@ class AnswerModel(TaskModel[AnswerExamples]):
             pad_id=int(self._tokenizer.pad_token_id),
         )
 
-    @torch.inference_mode()
     def answer(self, text: str) -> str:
         """Return what the model says to a text, by greedy decoding; a text that leaves no room is cut at its end."""
         (head,), tail = self._around([text])

@@ -11,14 +11,35 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from job_plans import plan_of
-from tiny_jobs import PLAN_DIGEST, identity_key, tiny_assignment
+from session_steps import (
+    ENDED,
+    LEFT,
+    OTHER_DIGEST,
+    OTHER_PLAN,
+    PLAN,
+    PREPARE,
+    STEPS,
+    SURVIVORS,
+    TERMS,
+    assignment,
+    delivery,
+    digest_of,
+    kinds,
+    prepared_now,
+    profile_of,
+    reference,
+    result,
+    reveal,
+    roster,
+    survivors,
+    train,
+)
+from tiny_jobs import PLAN_DIGEST
 
 from edge_agent.session.acceptance import SiteTerms, find_own_index
 from edge_agent.session.effects import (
     CloseRound,
     DealShares,
-    Effect,
     ForgetJob,
     Leave,
     MeetMembers,
@@ -37,8 +58,6 @@ from edge_agent.session.events import (
     InstructionRefused,
     PlanReceived,
     PreparationFailed,
-    Prepared,
-    RosterReceived,
     RoundFailed,
     StopRequested,
     TimelineChanged,
@@ -49,98 +68,8 @@ from ravan.codec.documents import model_digest
 from ravan.errors import ProtocolError, StateError
 from ravan.identity.endorsement import endorse
 from ravan.ids import Digest, JobId, RunId, SiteId
-from ravan.manifest.assignment import Assignment, Member
-from ravan.manifest.instructions import ConfirmSurvivors, JobEnded, MaskAndUpload, Reveal, RoundRef, RoundResult
-from ravan.manifest.phases import DropReason, JobState, RoundOutcome
-from ravan.manifest.profile import JobProfile
-from ravan.manifest.roster import Roster
-from ravan.secagg.messages import RevealRequest, ShareDelivery, SurvivorSet
-
-PLAN = plan_of(2)
-OTHER_PLAN = dataclasses.replace(PLAN, job_id=JobId("other"), job_name="other", run_id=RunId(bytes(16)))
-OTHER_DIGEST = Digest(hashlib.sha256(b"other plan").digest())
-TERMS = SiteTerms(site=SiteId("site-0"), identity_key=identity_key(0).public_key().public_bytes_raw())
-ROSTER_DIGEST = Digest(hashlib.sha256(b"roster").digest())
-
-
-def digest_of(number: int) -> Digest:
-    return Digest(hashlib.sha256(b"assignment %d" % number).digest())
-
-
-def assignment(number: int = 1) -> Assignment:
-    return tiny_assignment(PLAN, ((0, 1), (0, 1), (0, 1)), round_number=number)
-
-
-def train(number: int = 1, **changes: Any) -> AssignmentReceived:
-    changed = dataclasses.replace(assignment(number), **changes)
-    return AssignmentReceived(assignment=changed, digest=digest_of(number))
-
-
-def reference(number: int = 1) -> RoundRef:
-    return RoundRef(
-        run_id=PLAN.run_id,
-        round_number=number,
-        assignment_digest=digest_of(number),
-        roster_digest=ROSTER_DIGEST,
-    )
-
-
-def roster(number: int = 1) -> RosterReceived:
-    empty = Roster(assignment_digest=digest_of(number), entries=(), threshold=3, bundles=())
-    return RosterReceived(roster=empty, digest=ROSTER_DIGEST)
-
-
-LEFT = RoundRef(run_id=PLAN.run_id, round_number=1, assignment_digest=digest_of(1), roster_digest=Digest(b""))
-"""Round 1 before its roster."""
-
-
-def delivery(number: int = 1) -> MaskAndUpload:
-    return MaskAndUpload(round=reference(number), delivery=ShareDelivery(mask_set=(0, 1, 2), ciphertexts={}))
-
-
-def profile_of(digest: Digest) -> JobProfile:
-    return JobProfile(
-        plan_digest=digest,
-        ram_loaded_bytes=1,
-        ram_floor_bytes=1,
-        ram_per_matrix_bytes=1,
-        step_floor_s=1.0,
-        step_per_matrix_s=1.0,
-    )
-
-
-def prepared_now(digest: Digest) -> Prepared:
-    return Prepared(digest=digest, profile=profile_of(digest))
-
-
-SURVIVORS = SurvivorSet(survivors=(0, 1, 2), bundles=(0,))
-
-
-def survivors(number: int = 1) -> ConfirmSurvivors:
-    return ConfirmSurvivors(round=reference(number), survivors=SURVIVORS)
-
-
-def reveal(number: int = 1) -> Reveal:
-    return Reveal(round=reference(number), request=RevealRequest(survivor_set=SURVIVORS, signatures=()))
-
-
-def result(number: int = 1, run_id: RunId = PLAN.run_id) -> RoundResult:
-    return RoundResult(
-        run_id=run_id,
-        round_number=number,
-        outcome=RoundOutcome.COMMITTED,
-        state_digest=Digest(bytes(32)),
-        dropped=False,
-    )
-
-
-PREPARE = PlanReceived(plan=PLAN, digest=PLAN_DIGEST)
-ENDED = JobEnded(job_id=PLAN.job_id, state=JobState.COMPLETED)
-STEPS: tuple[Event, ...] = (train(), roster(), delivery(), survivors(), reveal(), result())
-
-
-def kinds(effects: tuple[Effect, ...]) -> list[type]:
-    return [type(effect) for effect in effects]
+from ravan.manifest.assignment import Member
+from ravan.manifest.phases import DropReason, RoundOutcome
 
 
 def machine(highest: dict[RunId, int] | None = None, terms: SiteTerms = TERMS) -> SessionMachine:
@@ -571,82 +500,3 @@ def test_a_damaged_ledger_is_not_taken_for_an_empty_one(tmp_path: Path, content:
     path.write_text(content)
     with pytest.raises(StateError, match=r"rounds\.json"):
         RoundLedger(path)
-
-
-def goes_on(highest: int = 1) -> SessionMachine:
-    """A new process of a site whose last one was in round 1."""
-    made = SessionMachine(TERMS, {PLAN.run_id: highest}, LEFT)
-    made.handle(PREPARE)
-    return made
-
-
-@pytest.mark.parametrize("taken", range(1, 6))
-def test_a_round_that_was_left_waits_for_its_job_and_goes_on_from_the_first(taken: int) -> None:
-    made = goes_on()
-    for event in STEPS[:taken]:
-        assert made.handle(event) == ()
-    report, *effects = made.handle(prepared_now(PLAN_DIGEST))
-    assert isinstance(report, ReportProfile)
-    steps = [StartTraining, DealShares, UploadMasked, SignSurvivorSet, RevealShares][:taken]
-    assert kinds(tuple(effects)) == [MeetMembers, RememberRound, *steps]
-    if taken < 5:
-        assert made.handle(STEPS[taken])
-    assert kinds(made.handle(result())) == [CloseRound]
-
-
-def test_a_round_that_was_left_goes_on_at_once_where_its_job_is_prepared() -> None:
-    made = goes_on()
-    made.handle(prepared_now(PLAN_DIGEST))
-    assert kinds(made.handle(train())) == [MeetMembers, RememberRound, StartTraining]
-    assert made.handle(train()) == ()
-
-
-def test_a_left_round_that_is_over_is_cleared_away() -> None:
-    gone = (CloseRound(assignment_digest=digest_of(1), outcome=None),)
-    assert goes_on().handle(result()) == gone
-    made = goes_on()
-    made.handle(train())
-    assert made.handle(result()) == gone
-    assert kinds(made.handle(prepared_now(PLAN_DIGEST))) == [ReportProfile]
-
-
-def test_the_result_of_an_older_round_ends_no_left_one() -> None:
-    made = goes_on()
-    assert made.handle(result(run_id=RunId(bytes(16)))) == ()
-    made.handle(train())
-    assert StartTraining in kinds(made.handle(prepared_now(PLAN_DIGEST)))
-
-
-def test_a_later_round_clears_the_left_one_away() -> None:
-    made = goes_on()
-    made.handle(prepared_now(PLAN_DIGEST))
-    assert kinds(made.handle(train(2))) == [CloseRound, MeetMembers, RememberRound, StartTraining]
-
-
-def test_another_assignment_of_the_left_rounds_number_is_not_taken() -> None:
-    made = goes_on()
-    made.handle(prepared_now(PLAN_DIGEST))
-    [note, leave] = made.handle(AssignmentReceived(assignment=assignment(1), digest=digest_of(9)))
-    assert (type(note), leave) == (Note, Leave(job_id=PLAN.job_id, round_number=1, reason=DropReason.RESTARTED))
-
-
-def test_a_left_round_whose_job_cannot_be_prepared_is_left_for_good() -> None:
-    made = goes_on()
-    made.handle(train())
-    made.handle(roster())
-    effects = made.handle(PreparationFailed(digest=PLAN_DIGEST, reason=DropReason.DATA))
-    assert kinds(effects) == [Leave, Note, CloseRound, Leave]
-    assert [each.round_number for each in effects if isinstance(each, Leave)] == [0, 1]
-
-
-@pytest.mark.parametrize("event", [TimelineChanged(), ENDED, InstructionRefused()])
-def test_what_ends_a_round_ends_the_one_that_waits(event: Event) -> None:
-    made = goes_on()
-    made.handle(train())
-    assert CloseRound(assignment_digest=digest_of(1), outcome=None) in made.handle(event)
-
-
-def test_stopping_leaves_the_round_that_waits() -> None:
-    made = goes_on()
-    made.handle(train())
-    assert kinds(made.handle(StopRequested())) == [CloseRound, Leave]
