@@ -68,11 +68,16 @@ bundle: $(VENV)/.runtime  ## everything that PCs without a network need, in dist
 	@$(BIN)/python -m deploy.bundle build --out dist --torch '$(TORCH)' $(if $(KEY),--key $(KEY)) \
 	    $(if $(MODEL),--model $(MODEL)) $(if $(MODEL_DIGEST),--model-digest $(MODEL_DIGEST)) $(if $(EXTRAS),--extras $(EXTRAS))
 
+# A thread for each test's arithmetic: the machine is full with two test workers and the processes that they start.
+test test-all: export OMP_NUM_THREADS := 1
+test test-all: export OPENBLAS_NUM_THREADS := 1
+test test-all: export RAVAN_HOST_LOW_PRIORITY := false
+
 test: $(VENV)/.dev  ## all tests but the slow ones
-	@RAVAN_HOST_LOW_PRIORITY=false $(BIN)/pytest -m 'not slow' -n 2 --dist loadfile
+	@$(BIN)/pytest -m 'not slow' -n 2 --dist loadfile
 
 test-all: $(VENV)/.dev $(VENV)/.examples  ## all tests
-	@RAVAN_HOST_LOW_PRIORITY=false $(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev  ## style, types, import contracts, wire format
 	@$(BIN)/ruff check .

@@ -88,7 +88,6 @@ def set_up_logs(settings: LogTable) -> None:
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
     for file in (each for each in root.handlers if isinstance(each, _PrivateFile)):

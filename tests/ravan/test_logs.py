@@ -68,6 +68,19 @@ def test_json_lines_carry_event_level_logger_and_values(capsys: pytest.CaptureFi
     assert (second["event"], second["level"], second["logger"]) == ("1 of 2", "warning", "some.library")
 
 
+def test_a_logger_that_was_used_before_follows_the_new_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logs(LogTable(format=LogFormat.TEXT))
+    log = structlog.stdlib.get_logger("ravan.test")
+    log.info("before")
+    set_up_logs(LogTable(format=LogFormat.JSON))
+    log.info("after")
+
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["event"] == "after"
+    with structlog.testing.capture_logs() as lines:
+        log.info("in a test")
+    assert [line["event"] for line in lines] == ["in a test"]
+
+
 def test_both_daemons_have_the_same_log_table() -> None:
     assert AgentFile.model_fields["log"].annotation is LogTable
     assert CoordinatorFile.model_fields["log"].annotation is LogTable
