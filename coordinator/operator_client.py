@@ -196,9 +196,8 @@ class OperatorClient:
     async def download_blob(self, digest: bytes, path: Path, progress: Progress | None = None) -> None:
         """Fetch a blob by its SHA-256 into a file; its hash is checked."""
         with self._translated():
-            await blob_stream.download(
-                self._stub.DownloadBlob, Digest(digest), path, progress=_named(progress, path.name)
-            )
+            intake = blob_stream.Intake(progress=_named(progress, path.name))
+            await blob_stream.download(self._stub.DownloadBlob, Digest(digest), path, intake=intake)
 
     async def _upload(self, path: Path, digest: Digest, progress: Progress | None) -> None:
         with self._translated():

@@ -40,6 +40,7 @@ from edge_agent.session.machine import SessionMachine
 from edge_agent.session.renewals import Renewals
 from edge_agent.session.round_desk import RoundDesk, RoundSettings
 from edge_agent.session.round_training import RoundTraining
+from edge_agent.storage.blob_cache import BlobCache
 from ravan.clock import SystemClock
 from ravan.heap import give_back_at_once
 from ravan.identity.keyfiles import make_private_folder
@@ -117,7 +118,9 @@ def build_session(
     acquaintances = AcquaintanceFile(state_dir)
     acquaintances.read()  # a damaged file is said now, not at the first round
     limits = LimitReader(configured_mb=config.agent.ram_limit_mb, keep_free_mb=config.host.keep_free_mb)
-    downloads = coordinator.downloads(config.agent.cache_dir / "blobs")
+    shelf = ModelShelf(state_dir / MODELS_FOLDER)
+    cache = BlobCache(config.agent.cache_dir, config.agent.disk_share(), shelf.plans)
+    downloads = coordinator.downloads(cache, config.agent.download_kib_per_s)
     lane = Lane(low_priority=config.host.low_priority)
     board = ActivityBoard(process_id, asyncio.get_running_loop())
     watch = HostWatch(config.host.terms(), HostSensors().read, TrainingGate(), board.pause)
@@ -135,7 +138,7 @@ def build_session(
         jobs=jobs,
         training=RoundTraining(jobs, limits, board, watch, checkpoint_s=config.agent.checkpoint_s),
         downloads=downloads,
-        uploads=coordinator.uploads(),
+        uploads=coordinator.uploads(config.agent.upload_kib_per_s),
         lane=lane,
         board=board,
     )
@@ -151,11 +154,11 @@ def build_session(
         renewals=Renewals(config.agent.identity_dir, coordinator, clock),
         jobs=jobs,
         rounds=rounds,
-        versions=VersionCollector(ModelShelf(state_dir / MODELS_FOLDER), downloads.fetch, identity.manifest_key, clock),
+        versions=VersionCollector(shelf, downloads.fetch, identity.manifest_key, clock),
         lane=lane,
         board=board,
         watch=watch,
-        probe=HardwareProbe(limits, config.agent.cache_dir),
+        probe=HardwareProbe(limits, config.agent.disk_share()),
         clock=clock,
     )
 
@@ -169,7 +172,6 @@ def round_settings(
         identity_key=identity.identity_key,
         minimum_bundle_threshold=config.policy.minimum_bundle_threshold,
         folder=config.agent.state_dir / ROUNDS_FOLDER,
-        upload_kib_per_s=config.agent.upload_kib_per_s,
         keeper=QuantisedKeeper(keep_quantised) if keep_quantised is not None else None,
         audit=audit,
     )

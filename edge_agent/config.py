@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, Field, model_validator
 from edge_agent.host.shifts import parse_shift
 from edge_agent.host.verdict import HostTerms
 from edge_agent.identity.reach import check_address
+from edge_agent.storage.share import DiskShare
 from ravan.configuration import STRICT, load_file, nearest_name, read_text
 from ravan.data.contents import Duplicates
 from ravan.data.source import QUERIES, DataKind, DecimalMark, Encoding, TableFormat
@@ -59,6 +60,10 @@ class AgentTable(BaseModel):
     """Most memory of the agent in MiB; 0 leaves it to the system's own limits."""
     upload_kib_per_s: int = Field(default=0, ge=0)
     """Most KiB a second that uploads may take; 0 means no limit."""
+    download_kib_per_s: int = Field(default=0, ge=0)
+    """Most KiB a second that downloads may take; 0 means no limit."""
+    disk_limit_mb: int = Field(default=0, ge=0)
+    """Most MiB that models, versions and unfinished rounds may take; 0 leaves it to the disk."""
     checkpoint_s: int = Field(default=30, ge=1, le=3600)
     """Seconds between two checkpoints of training, which a power failure costs at most."""
     coordinators: tuple[Annotated[str, AfterValidator(check_address)], ...] = ()
@@ -69,6 +74,10 @@ class AgentTable(BaseModel):
     """File with the proxy's password; relative to the configuration file."""
     proxy_password_variable: str = ""
     """Environment variable with the proxy's password, where no file holds it."""
+
+    def disk_share(self) -> DiskShare:
+        """Return what the agent may take of the disk."""
+        return DiskShare(limit_bytes=self.disk_limit_mb << 20, folders=(self.cache_dir, self.state_dir))
 
     def beside(self, home: Path) -> AgentTable:
         """Return the same with paths that are absolute, relative ones being meant from a folder."""
@@ -266,6 +275,11 @@ SAMPLE: Final = """\
 # ram_limit_mb = 0
 # Most KiB a second that uploads may take. 0 means no limit.
 # upload_kib_per_s = 0
+# Most KiB a second that downloads may take, of base models above all. 0 means no limit.
+# download_kib_per_s = 0
+# Most MiB of the disk that cache_dir and state_dir may take: what no job needs is dropped, and a job that does not fit
+# is left to other PCs. 0 leaves it to the disk.
+# disk_limit_mb = 0
 # Seconds between two checkpoints of training. After a power failure training goes on from the last one.
 # checkpoint_s = 30
 # Further addresses of the coordinator, tried in turn when the one in the join string does not answer: "HOST",

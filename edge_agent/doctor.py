@@ -165,7 +165,7 @@ async def _is_serving(identity: Identity, reach: Reach) -> bool:
 async def _report(config: AgentFile, coordinator: Coordinator) -> None:
     """Report the hardware as a running agent does; raise what the coordinator refuses it with, or TimeoutError."""
     limits = LimitReader(configured_mb=config.agent.ram_limit_mb)
-    hardware = await asyncio.to_thread(HardwareProbe(limits, config.agent.cache_dir).read)
+    hardware = await asyncio.to_thread(HardwareProbe(limits, config.agent.disk_share()).read)
     try:
         async with asyncio.timeout(REACH_TIMEOUT_S):
             await coordinator.report_hardware(hardware)

@@ -52,19 +52,31 @@ def sync_folder(folder: Path) -> None:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the length of all files in a folder and below; 0 when there is none. Blocks on disk."""
+    """Return the length of all files in a folder and below; 0 when there is none. Blocks on disk.
+
+    A file with several names counts once.
+    """
+    shared: dict[tuple[int, int], int] = {}
+    return _unshared_bytes(folder, shared) + sum(shared.values())
+
+
+def _unshared_bytes(folder: Path, shared: dict[tuple[int, int], int]) -> int:
     # What goes while it is being counted is not there.
     try:
         with os.scandir(folder) as entries:
-            return sum(map(_entry_bytes, entries))
+            return sum(_entry_bytes(entry, shared) for entry in entries)
     except FileNotFoundError:
         return 0
 
 
-def _entry_bytes(entry: os.DirEntry[str]) -> int:
+def _entry_bytes(entry: os.DirEntry[str], shared: dict[tuple[int, int], int]) -> int:
     if entry.is_dir(follow_symlinks=False):
-        return folder_bytes(Path(entry.path))
+        return _unshared_bytes(Path(entry.path), shared)
     try:
-        return entry.stat(follow_symlinks=False).st_size
+        found = os.lstat(entry.path)  # on Windows an entry's own stat tells of no other names
     except FileNotFoundError:
         return 0
+    if found.st_nlink > 1:
+        shared[found.st_dev, found.st_ino] = found.st_size
+        return 0
+    return found.st_size

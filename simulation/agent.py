@@ -28,6 +28,8 @@ from edge_agent.session.machine import SessionMachine
 from edge_agent.session.renewals import Renewals
 from edge_agent.session.round_desk import RoundSettings
 from edge_agent.session.stream import Unreadable
+from edge_agent.storage.blob_cache import BlobCache
+from edge_agent.storage.share import DiskShare
 from ravan.clock import SystemClock
 from ravan.identity.keyfiles import make_private_folder
 from ravan.identity.keys import raw_public
@@ -158,8 +160,9 @@ class LightAgent:
         make_private_folder(state_dir)
         ledger, lane, jobs = RoundLedger(state_dir / "rounds.json"), Lane(), LightJobs()
         board = ActivityBoard(process_id, asyncio.get_running_loop())
-        downloads = coordinator.downloads(self._folder / "blobs")
         shelf = ModelShelf(state_dir / MODELS_FOLDER)
+        cache = BlobCache(self._folder, DiskShare(limit_bytes=0, folders=(self._folder,)), shelf.plans)
+        downloads = coordinator.downloads(cache)
         rounds = LightRounds(
             gate=self._gate_of(power_cut),
             settings=RoundSettings(
@@ -167,7 +170,6 @@ class LightAgent:
                 identity_key=identity.identity_key,
                 minimum_bundle_threshold=BUNDLE_FLOOR,
                 folder=state_dir / "rounds",
-                upload_kib_per_s=0,
                 keeper=None,
                 audit=AuditTrail(state_dir, SystemClock()),
             ),

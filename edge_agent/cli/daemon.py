@@ -48,7 +48,7 @@ def probe(config_path: Path, as_json: bool) -> None:
 
     config = read_config(config_path) if config_path.exists() else AgentFile()
     limits = LimitReader(configured_mb=config.agent.ram_limit_mb)
-    hardware = HardwareProbe(limits, config.agent.cache_dir).read()
+    hardware = HardwareProbe(limits, config.agent.disk_share()).read()
     jobs = [_job_row(measured, hardware.ram_limit_bytes) for measured in _measured(ProfileCache, config)]
     if as_json:
         threads = training_threads(config.agent.threads)

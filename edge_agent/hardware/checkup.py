@@ -10,7 +10,7 @@ from typing import Final
 from edge_agent.config import AgentFile
 from edge_agent.finding import Finding
 from edge_agent.hardware.limits import LimitReader
-from edge_agent.hardware.probe import free_bytes
+from edge_agent.storage.share import DiskShare, free_bytes
 
 LEAST_DISK_BYTES: Final = 1 << 30
 LEAST_STATE_BYTES: Final = 100 << 20
@@ -25,7 +25,7 @@ def check_machine(config: AgentFile) -> Iterator[Finding]:
     """Check folders, disks and memory; writes and removes an empty file in each folder."""
     agent = config.agent
     yield _check_folders((agent.identity_dir, agent.cache_dir, agent.state_dir))
-    yield _check_disk(agent.cache_dir, agent.state_dir)
+    yield _check_disk(agent.cache_dir, agent.state_dir, agent.disk_share())
     yield _check_memory(LimitReader(configured_mb=agent.ram_limit_mb))
 
 
@@ -46,9 +46,11 @@ def _check_folders(folders: tuple[Path, ...]) -> Finding:
     return Finding(name="folders", good=True, sentence="keys, cache and state can be written")
 
 
-def _check_disk(cache: Path, state: Path) -> Finding:
+def _check_disk(cache: Path, state: Path, share: DiskShare) -> Finding:
     free, beside = free_bytes(cache), free_bytes(state)
     sentence = f"{free >> 20} MiB free at {cache}, {beside >> 20} MiB at {state}"
+    if share.limit_bytes:
+        sentence += f"; the agent holds {share.used_bytes() >> 20} of {share.limit_bytes >> 20} MiB"
     good = free >= LEAST_DISK_BYTES and beside >= LEAST_STATE_BYTES
     remedy = "Free some space, or move cache_dir to a larger disk; a base model takes up to some GiB."
     return Finding(name="disk", good=good, sentence=sentence, remedy="" if good else remedy)

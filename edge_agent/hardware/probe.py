@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Final
 
 from edge_agent.hardware.limits import LimitReader
+from edge_agent.storage.share import DiskShare
 from ravan.manifest.profile import HardwareProfile
 from ravan.version import VERSION
 
@@ -17,8 +17,8 @@ _CPU_INFO: Final = Path("/proc/cpuinfo")
 class HardwareProbe:
     """Look at the machine; what cannot change is looked at once."""
 
-    def __init__(self, limits: LimitReader, disk: Path, cpu_info: Path = _CPU_INFO) -> None:
-        """Take the limits, a folder on the disk that counts, and the kernel's description of the processor."""
+    def __init__(self, limits: LimitReader, disk: DiskShare, cpu_info: Path = _CPU_INFO) -> None:
+        """Take the limits, the agent's share of the disk, and the kernel's description of the processor."""
         self._limits = limits
         self._disk = disk
         self._aes = "aes" in _cpu_flags(cpu_info)
@@ -34,7 +34,7 @@ class HardwareProbe:
             ram_total_bytes=self._limits.total_bytes(),
             ram_limit_bytes=limit.limit_bytes,
             ram_limit_source=limit.source,
-            disk_free_bytes=free_bytes(self._disk),
+            disk_free_bytes=self._disk.free_bytes(),
             aes_instructions=self._aes,
             cpu_capability=self._capability,
             agent_version=VERSION,
@@ -51,12 +51,6 @@ def usable_cores() -> int:
 def training_threads(configured: int) -> int:
     """Return how many threads to train with: as configured, or half of the cores for 0."""
     return configured or max(1, usable_cores() // 2)
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the free space where `folder` is or will be."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(existing).free
 
 
 def cpu_capability() -> str:

@@ -57,6 +57,10 @@ class ModelShelf:
         """Return the plan of a run that this PC prepared."""
         return next((plan for plan, opened in self._prepared() if opened.run_id == run_id), None)
 
+    def plans(self) -> list[JobPlan]:
+        """Return the plans of all jobs that this PC prepared or has a version of."""
+        return [opened for _, opened in self._prepared()] + [model.plan for model in self.models()]
+
     def keep(self, plan: KeptPlan, state: bytes, *, round_number: int, now: float) -> None:
         """Make these bytes the job's version in place of an earlier one, and of earlier jobs of its name."""
         opened, _ = plan.open()

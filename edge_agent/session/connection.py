@@ -20,6 +20,7 @@ from edge_agent.session.reconnect import Backoff
 from edge_agent.session.rota import Rota
 from edge_agent.session.stream import Unreadable, read_message, until_moved
 from edge_agent.session.transfer import CurrentTransfer, Downloads, Uploads
+from edge_agent.storage.blob_cache import BlobCache
 from ravan.codec import enums
 from ravan.codec.grants import grant_from_wire
 from ravan.codec.profiles import hardware_to_wire, heartbeat_to_wire, job_profile_to_wire
@@ -32,6 +33,7 @@ from ravan.manifest.instructions import Greeting, Numbered
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.profile import HardwareProfile, JobProfile
 from ravan.rpc.blob_stream import ENDLESS, PASSING, Patience, reason_of
+from ravan.rpc.pace import Pace
 from ravan.rpc.proxy import name_peer
 from ravan.rpc.status import error_from_rpc
 from ravan.wire.v1 import site_service_pb2 as wire
@@ -89,13 +91,13 @@ class Coordinator:
             task.cancel()
         await asyncio.gather(self._line.close(), *self._retiring, return_exceptions=True)
 
-    def uploads(self) -> Uploads:
-        """Return the sender of masked updates."""
-        return Uploads(CurrentTransfer(self._current), self.explain, self._patience())
+    def uploads(self, kib_per_s: int = 0) -> Uploads:
+        """Return the sender of masked updates, which keeps below this rate if there is one."""
+        return Uploads(CurrentTransfer(self._current), self.explain, self._patience(), Pace(kib_per_s))
 
-    def downloads(self, cache_dir: Path) -> Downloads:
-        """Return the cache of content by hash."""
-        return Downloads(CurrentTransfer(self._current), cache_dir, self.explain, self._patience())
+    def downloads(self, cache: BlobCache, kib_per_s: int = 0) -> Downloads:
+        """Return what fills the cache, and keeps below this rate if there is one."""
+        return Downloads(CurrentTransfer(self._current), cache, self.explain, self._patience(), Pace(kib_per_s))
 
     def explain(self, error: aio.AioRpcError) -> RavanError:
         """Turn a failed call into an error with a sentence."""

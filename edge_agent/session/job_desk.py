@@ -75,6 +75,7 @@ class JobDesk:
         log.info("preparing", job=plan.job_name, model=plan.model_name)
         found = await self._lane.in_thread(lambda _: read_site_data(self._config, plan.training))
         log.info("data read", job=plan.job_name, **_counts(found))
+        self._downloads.cache.begin_job(digest, plan)
         with self._board.doing(AgentActivity.DOWNLOADING):
             blobs = await self._fetch_model(plan)
         bases = await self._fetch_bases(plan)
@@ -101,6 +102,7 @@ class JobDesk:
 
     def forget(self, digest: Digest) -> None:
         """Drop a job and the model in memory."""
+        self._downloads.cache.end_job(digest)
         if self._jobs.pop(digest, None) is not None:
             self._slot.drop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from edge_agent.session.effects import (
 )
 from edge_agent.session.job_desk import JobDesk
 from edge_agent.session.lane import Lane
-from edge_agent.session.round_training import RoundFolder, RoundTraining
+from edge_agent.session.round_training import RoundFolder, RoundTraining, round_files_bytes
 from edge_agent.session.transfer import Downloads, Uploads
 from ravan.codec.secagg_messages import AgentMessage, Submission
 from ravan.errors import ErrorReason, StateError
@@ -49,8 +50,6 @@ class RoundSettings:
     minimum_bundle_threshold: int
     folder: Path
     """What is written down of the round that is going on."""
-    upload_kib_per_s: int
-    """0 means no limit."""
     keeper: QuantisedKeeper | None
     audit: AuditTrail
 
@@ -138,7 +137,7 @@ class RoundDesk:
         self._training.check(job, trained | scored)
         self._board.forget_cost()
         with self._board.doing(AgentActivity.DOWNLOADING, number):
-            version = await self._downloads.fetch(assignment.state_digest)
+            version = await self._fetch_version(assignment, effect.index)
         heads = sum(block.kind is BlockKind.HEAD for block in trained)
         log.info("training", round=number, heads=heads, steps=job.plan.training.steps)
         started = time.monotonic()
@@ -152,6 +151,14 @@ class RoundDesk:
                 raise
         log.info("trained", round=number, seconds=round(time.monotonic() - started, 1))
         return update
+
+    async def _fetch_version(self, assignment: Assignment, index: int) -> Path:
+        """Return the file of the version to train from; raise ResourceError where the round's files have no room."""
+        cache, digest = self._downloads.cache, assignment.state_digest
+        await asyncio.to_thread(cache.use_version, assignment.plan_digest, digest)
+        version = await self._downloads.fetch(digest)
+        await asyncio.to_thread(cache.make_room, round_files_bytes(assignment, index))
+        return version
 
     async def deal_shares(self, effect: DealShares) -> None:
         """Check the roster and send sealed shares."""
@@ -171,7 +178,6 @@ class RoundDesk:
                 masked.header,
                 masked.path,
                 effect.round,
-                self._settings.upload_kib_per_s or None,
                 self._board.progress,
             )
         secure.uploaded()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -22,12 +22,19 @@ from edge_agent.training.outcome import TrainingOutcome
 from edge_agent.training.outcome_file import read_outcome, write_outcome
 from ravan.adapters.state import decode_state
 from ravan.ids import BlockId
+from ravan.manifest.assignment import Assignment
 
 if TYPE_CHECKING:
     from edge_agent.training.trainer import StepReport
     from ravan.tasks.task_model import EncodedExamples
 
 log = structlog.stdlib.get_logger(__name__)
+
+_CHECKPOINT_BYTES: Final = 12
+"""Of a parameter: itself and the optimiser's two averages."""
+
+_UPDATE_BYTES: Final = 4
+"""Of a parameter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +43,13 @@ class RoundFolder:
 
     notes: RoundNotes
     opening: Opening
+
+
+def round_files_bytes(assignment: Assignment, index: int) -> int:
+    """Return about what a site's files of a round take, from the first checkpoint to the masked payload."""
+    trained = assignment.blocks_of(index)
+    parameters = sum(block.length for block in assignment.blocks if block.block_id in trained)
+    return parameters * (_CHECKPOINT_BYTES + _UPDATE_BYTES) + parameters * assignment.ring_bits // 8
 
 
 class RoundTraining:

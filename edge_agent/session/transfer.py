@@ -1,22 +1,35 @@
-"""What the agent fetches and sends: models and versions by hash into a cache, masked vectors in resumable chunks."""
+"""What the agent fetches and sends: models and versions by hash into its cache, masked vectors in resumable chunks."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from grpc import aio
 
-from ravan.codec.chunks import CHUNK_BYTES, SMALL_CHUNK_BYTES, content_digest, offset_mismatch
+from edge_agent.storage.blob_cache import BlobCache
+from ravan.codec.chunks import CHUNK_BYTES, SMALL_CHUNK_BYTES, offset_mismatch
 from ravan.codec.references import round_to_wire
 from ravan.codec.secagg_messages import header_to_wire
 from ravan.errors import RavanError
 from ravan.ids import Digest
 from ravan.manifest.instructions import RoundRef
-from ravan.rpc.blob_stream import ENDLESS, Patience, Progress, Trial, download, read_chunks, send_stream, tracked
+from ravan.rpc.blob_stream import (
+    ENDLESS,
+    Intake,
+    Patience,
+    Progress,
+    Trial,
+    download,
+    read_chunks,
+    send_stream,
+    tracked,
+)
+from ravan.rpc.pace import UNPACED, Pace
 from ravan.secagg.messages import MaskedHeader
 from ravan.wire.v1 import transfer_service_pb2
 
@@ -74,17 +87,23 @@ class CurrentTransfer:
 
 
 class Downloads:
-    """A cache of content by hash, kept for ever; each file is checked when this process first uses it."""
+    """Fetches content by hash into the agent's cache, where it is not there already."""
 
-    def __init__(self, stub: Stub, cache_dir: Path, translate: Translate, patience: Patience = ENDLESS) -> None:
-        """Use or make the folder; `patience` says how long a broken line is tried again."""
+    def __init__(
+        self,
+        stub: Stub,
+        cache: BlobCache,
+        translate: Translate,
+        patience: Patience = ENDLESS,
+        pace: Pace = UNPACED,
+    ) -> None:
+        """Fill this cache; `patience` says how long a broken line is tried again, and all downloads keep one pace."""
+        self.cache = cache
         self._stub = stub
-        self._cache_dir = cache_dir
         self._translate = translate
         self._patience = patience
-        self._checked: set[Digest] = set()
+        self._pace = pace
         self._fetching: dict[Digest, asyncio.Lock] = {}
-        cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def fetch(self, digest: Digest, size_bytes: int | None = None, progress: Progress | None = None) -> Path:
         """Return the path of this content, downloading it where the cache has none or a damaged one.
@@ -92,52 +111,48 @@ class Downloads:
         Tries a broken line until it is cancelled. Raises TransferError (BLOB_MISSING, HASH_MISMATCH,
         CHUNK_CORRUPT, TOO_LARGE), ResourceError (DISK_FULL) or what `translate` makes of a refusal.
         """
-        path = self._cache_dir / digest.hex()
         async with self._fetching.setdefault(digest, asyncio.Lock()):
-            if not await self._holds(path, digest):
-                await self._download(path, digest, size_bytes, progress)
-                self._checked.add(digest)
-        return path
+            path = await asyncio.to_thread(self.cache.find, digest)
+            return path or await self._download(digest, size_bytes, progress)
 
-    async def _holds(self, path: Path, digest: Digest) -> bool:
-        if not await asyncio.to_thread(path.is_file):
-            return False
-        if digest not in self._checked and not await asyncio.to_thread(_has_digest, path, digest):
-            await asyncio.to_thread(path.unlink)
-            return False
-        self._checked.add(digest)
-        return True
-
-    async def _download(self, path: Path, digest: Digest, size_bytes: int | None, progress: Progress | None) -> None:
+    async def _download(self, digest: Digest, size_bytes: int | None, progress: Progress | None) -> Path:
+        path = self.cache.path_of(digest)
+        intake = Intake(
+            size_bytes=size_bytes,
+            progress=progress,
+            make_room=partial(self.cache.make_room, arriving=digest),
+            pace=self._pace,
+        )
         try:
             await download(
                 self._stub.Download,
                 digest,
                 path,
-                progress=progress,
-                size_bytes=size_bytes,
+                intake=intake,
                 request=transfer_service_pb2.DownloadRequest,
                 patience=self._patience,
             )
         except aio.AioRpcError as error:
             raise self._translate(error) from error
+        self.cache.added(digest)
+        return path
 
 
 class Uploads:
     """Sends masked vectors; the same bytes under the same header, however often the line breaks."""
 
-    def __init__(self, stub: Stub, translate: Translate, patience: Patience = ENDLESS) -> None:
+    def __init__(self, stub: Stub, translate: Translate, patience: Patience = ENDLESS, pace: Pace = UNPACED) -> None:
         """Send over this stub; `patience` says how long a broken line is tried again."""
         self._stub = stub
         self._translate = translate
         self._patience = patience
+        self._pace = pace
 
     async def send(
         self,
         header: MaskedHeader,
         path: Path,
         round_ref: RoundRef,
-        rate_limit_kib_s: int | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Send the payload at `path` until the coordinator has the whole of it.
@@ -149,7 +164,7 @@ class Uploads:
         while True:
             try:
                 committed = await self._committed(header, round_ref)
-                if await self._send_rest(header, path, round_ref, committed, rate_limit_kib_s, progress, trial):
+                if await self._send_rest(header, path, round_ref, committed, progress, trial):
                     return
             except aio.AioRpcError as error:
                 await self._pause(trial, error)
@@ -175,7 +190,6 @@ class Uploads:
         path: Path,
         round_ref: RoundRef,
         committed: int,
-        rate_limit_kib_s: int | None,
         progress: Progress | None,
         trial: Trial,
     ) -> bool:
@@ -183,25 +197,16 @@ class Uploads:
         first = transfer_service_pb2.UploadRequest(header=header_to_wire(round_ref, header))
         moved = tracked(progress, trial, header.size_bytes)
         call = self._stub.Upload(timeout=_UPLOAD_DEADLINE_S)
-        answer = await send_stream(call, first, _parts(path, committed, moved, rate_limit_kib_s))
+        answer = await send_stream(call, first, _parts(path, committed, moved, self._pace))
         return bool(answer.complete)
 
 
 async def _parts(
-    path: Path, offset: int, moved: Progress, rate_limit_kib_s: int | None
+    path: Path, offset: int, moved: Progress, pace: Pace
 ) -> AsyncGenerator[transfer_service_pb2.UploadRequest, None]:
-    """Yield the payload from `offset`, no faster than the limit; small chunks keep the line free for others."""
-    chunk_bytes = SMALL_CHUNK_BYTES if rate_limit_kib_s else CHUNK_BYTES
-    clock = asyncio.get_running_loop().time
-    due = clock()
+    """Yield the payload from `offset`, no faster than the pace; small chunks keep the line free for others."""
+    chunk_bytes = SMALL_CHUNK_BYTES if pace.limited else CHUNK_BYTES
     async with aclosing(read_chunks(path, offset, moved, chunk_bytes)) as chunks:
         async for chunk in chunks:
-            if rate_limit_kib_s:
-                await asyncio.sleep(due - clock())
-                due = max(due, clock()) + len(chunk.data) / (rate_limit_kib_s * 1024)
+            await pace.wait_for(len(chunk.data))
             yield transfer_service_pb2.UploadRequest(chunk=chunk)
-
-
-def _has_digest(path: Path, digest: Digest) -> bool:
-    with path.open("rb") as file:
-        return content_digest(file) == digest

@@ -40,7 +40,7 @@ def write_bundle(config: AgentFile, findings: Iterable[Finding], path: Path) -> 
             f"{path} exists.", reason=ErrorReason.ALREADY_EXISTS, next_step="Name a new file, or remove that one."
         )
     redactor = Redactor(config)
-    hardware = HardwareProbe(LimitReader(configured_mb=config.agent.ram_limit_mb), config.agent.cache_dir).read()
+    hardware = HardwareProbe(LimitReader(configured_mb=config.agent.ram_limit_mb), config.agent.disk_share()).read()
     contents = {
         "versions.json": _json(_versions()),
         "configuration.json": _json(redact_settings(config)),

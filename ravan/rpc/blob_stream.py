@@ -23,6 +23,7 @@ from ravan.codec.references import blob_to_wire
 from ravan.disk import disk_full, move_durably, room_in
 from ravan.errors import ErrorReason, ResourceError, TransferError
 from ravan.ids import Digest
+from ravan.rpc.pace import UNPACED, Pace
 from ravan.rpc.status import DETAIL_KEY, error_from_rpc, is_turned_away
 from ravan.wire.v1 import operator_service_pb2, transfer_service_pb2
 
@@ -41,6 +42,21 @@ UPLOAD_S: Final = 86_400.0
 _SPOILED: Final = frozenset({ErrorReason.CHUNK_CORRUPT, ErrorReason.HASH_MISMATCH})
 _SPOILED_LIMIT: Final = 5
 """Times that damaged content is fetched again; TLS lets no line damage it, so a machine is at fault."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """How a download is received."""
+
+    size_bytes: int | None = None
+    """What it has to have; None takes any."""
+    progress: Progress | None = None
+    make_room: Callable[[int], None] | None = None
+    """Called in a thread with the bytes to come before the first is written; raises ResourceError."""
+    pace: Pace = UNPACED
+
+
+_ANYHOW: Final = Intake()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +130,7 @@ async def download(
     digest: Digest,
     path: Path,
     *,
-    progress: Progress | None = None,
-    size_bytes: int | None = None,
+    intake: Intake = _ANYHOW,
     request: Callable[..., Any] = operator_service_pb2.DownloadBlobRequest,
     patience: Patience = HASTY,
 ) -> None:
@@ -128,9 +143,7 @@ async def download(
     trial = Trial(patience)
     while True:
         try:
-            await _fetch_rest(
-                lambda offset: call(request(sha256=digest, offset=offset)), partial, size_bytes, trial, progress
-            )
+            await _fetch_rest(lambda offset: call(request(sha256=digest, offset=offset)), partial, intake, trial)
             await asyncio.to_thread(_settle, partial, path, digest)
         except ResourceError:
             await asyncio.to_thread(partial.unlink, missing_ok=True)
@@ -235,9 +248,8 @@ def _must_begin_anew(error: aio.AioRpcError | TransferError) -> bool:
 async def _fetch_rest(
     open_at: Callable[[int], Any],
     partial: Path,
-    size_bytes: int | None,
+    intake: Intake,
     trial: Trial,
-    progress: Progress | None,
 ) -> None:
     with room_in(partial.parent), await asyncio.to_thread(partial.open, "ab") as file:
         sequence: ChunkSequence | None = None
@@ -245,10 +257,11 @@ async def _fetch_rest(
         try:
             async for part in parts:
                 if sequence is None:
-                    sequence = _begin(part.size_bytes, size_bytes, file, partial)
-                    moved = tracked(progress, trial, part.size_bytes)
+                    sequence = await asyncio.to_thread(_begin, part.size_bytes, file, partial, intake)
+                    moved = tracked(intake.progress, trial, part.size_bytes)
                 await asyncio.to_thread(file.write, sequence.accept(part.chunk))
                 moved(sequence.offset, part.size_bytes)
+                await intake.pace.wait_for(len(part.chunk.data))
         finally:
             parts.cancel()
         await asyncio.to_thread(_sync, file)
@@ -261,14 +274,16 @@ def _sync(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _begin(announced: int, expected: int | None, file: BinaryIO, partial: Path) -> ChunkSequence:
+def _begin(announced: int, file: BinaryIO, partial: Path, intake: Intake) -> ChunkSequence:
     """Check what is known before the first byte is written."""
-    if expected is not None and announced != expected:
+    if intake.size_bytes is not None and announced != intake.size_bytes:
         raise TransferError(
-            f"The content has {announced} bytes instead of {expected}.",
+            f"The content has {announced} bytes instead of {intake.size_bytes}.",
             reason=ErrorReason.TOO_LARGE,
             next_step="Submit the job again; if it recurs, take the model in again.",
         )
+    if intake.make_room is not None:
+        intake.make_room(announced - file.tell())
     if shutil.disk_usage(partial.parent).free < announced - file.tell():
         raise disk_full(partial.parent)
     return ChunkSequence(offset=file.tell(), size_bytes=announced)

@@ -27,6 +27,8 @@ from transfer_ports import (
 
 from coordinator.enrolment.pki import Pki, create_pki
 from edge_agent.session.transfer import Downloads, Uploads
+from edge_agent.storage.blob_cache import BlobCache
+from edge_agent.storage.share import DiskShare
 from ravan.codec.chunks import frame
 from ravan.codec.references import round_to_wire
 from ravan.codec.secagg_messages import header_to_wire
@@ -34,6 +36,7 @@ from ravan.errors import ErrorReason, RavanError, ResourceError
 from ravan.identity.certificates import Role
 from ravan.ids import SiteId
 from ravan.rpc.blob_stream import GO_ON, download, upload
+from ravan.rpc.pace import Pace
 from ravan.wire.v1 import operator_service_pb2_grpc, transfer_service_pb2, transfer_service_pb2_grpc
 
 MODEL = os.urandom(5 * (1 << 20) + 12345)
@@ -65,6 +68,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield place
 
 
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that everybody wanted to sleep, and does not."""
+    noted: list[float] = []
+    real_sleep = asyncio.sleep
+
+    async def note(delay: float) -> None:
+        noted.append(delay)
+        await real_sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    return noted
+
+
 @asynccontextmanager
 async def agent(hq: Coordinator, port: int | None = None, site: str = "plant-a") -> AsyncIterator[Any]:
     async with connect(hq.pki, port or hq.port, site) as channel:
@@ -83,12 +100,19 @@ def offer(hq: Coordinator, data: bytes = MODEL) -> bytes:
     return digest
 
 
-def cache_of(stub: Any, folder: Path) -> Downloads:
-    return Downloads(stub, folder, translate, QUICK)
+def cache_of(stub: Any, folder: Path, *, limit_bytes: int = 0, kib_per_s: int = 0) -> Downloads:
+    cache = BlobCache(folder, DiskShare(limit_bytes=limit_bytes, folders=(folder,)))
+    return Downloads(stub, cache, translate, QUICK, Pace(kib_per_s))
 
 
-def uploads_of(stub: Any) -> Uploads:
-    return Uploads(stub, translate, QUICK)
+def begin_download(folder: Path, held: bytes) -> None:
+    """Leave what another process had of MODEL when it ended."""
+    (folder / "blobs").mkdir(parents=True)
+    (folder / "blobs" / f"{digest_of(MODEL).hex()}.part").write_bytes(held)
+
+
+def uploads_of(stub: Any, kib_per_s: int = 0) -> Uploads:
+    return Uploads(stub, translate, QUICK, Pace(kib_per_s))
 
 
 async def status_of(stub: Any, data: bytes = VECTOR) -> tuple[int, bool]:
@@ -134,21 +158,19 @@ async def test_a_download_goes_on_after_each_cut(hq: Coordinator, tmp_path: Path
 async def test_a_download_goes_on_in_the_next_process(hq: Coordinator, tmp_path: Path) -> None:
     offer(hq)
     folder = tmp_path / "cache"
-    folder.mkdir()
-    (folder / f"{digest_of(MODEL).hex()}.part").write_bytes(MODEL[:1234567])
+    begin_download(folder, MODEL[:1234567])
     async with agent(hq) as stub:
         path = await cache_of(stub, folder).fetch(digest_of(MODEL))
     assert path.read_bytes() == MODEL
     assert hq.servicer.offsets == [1234567]
-    assert list(folder.iterdir()) == [path]
+    assert list((folder / "blobs").iterdir()) == [path]
 
 
 @pytest.mark.parametrize("held", [b"wrong" + MODEL[5:2000000], MODEL + b"too long"])
 async def test_an_unfinished_file_that_is_wrong_is_fetched_anew(hq: Coordinator, tmp_path: Path, held: bytes) -> None:
     offer(hq)
     folder = tmp_path / "cache"
-    folder.mkdir()
-    (folder / f"{digest_of(MODEL).hex()}.part").write_bytes(held)
+    begin_download(folder, held)
     async with agent(hq) as stub:
         path = await cache_of(stub, folder).fetch(digest_of(MODEL))
     assert path.read_bytes() == MODEL
@@ -168,8 +190,7 @@ async def test_a_damaged_cache_file_is_fetched_anew(hq: Coordinator, tmp_path: P
 async def test_a_basis_is_made_on_demand(hq: Coordinator, tmp_path: Path) -> None:
     hq.bases[digest_of(MODEL)] = MODEL
     folder = tmp_path / "cache"
-    folder.mkdir()
-    (folder / f"{digest_of(MODEL).hex()}.part").write_bytes(MODEL[:100])
+    begin_download(folder, MODEL[:100])
     async with agent(hq) as stub:
         assert (await cache_of(stub, folder).fetch(digest_of(MODEL))).read_bytes() == MODEL
     assert hq.servicer.offsets == [100]
@@ -197,14 +218,14 @@ async def test_content_that_was_damaged_at_hq_never_gets_its_name(hq: Coordinato
     hq.blobs.path(digest_of(MODEL)).write_bytes(b"rot")
     refusal = await refusal_of_fetch(hq, tmp_path / "cache", MODEL)
     assert refusal.reason is ErrorReason.HASH_MISMATCH
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert list((tmp_path / "cache" / "blobs").iterdir()) == []
 
 
 async def test_another_length_than_the_plan_says_is_refused_before_writing(hq: Coordinator, tmp_path: Path) -> None:
     offer(hq)
     refusal = await refusal_of_fetch(hq, tmp_path / "cache", MODEL, len(MODEL) - 1)
     assert refusal.reason is ErrorReason.TOO_LARGE
-    assert [path.stat().st_size for path in (tmp_path / "cache").iterdir()] == [0]
+    assert [path.stat().st_size for path in (tmp_path / "cache" / "blobs").iterdir()] == [0]
 
 
 async def test_a_full_disk_at_the_site_leaves_nothing(hq: Coordinator, small_disk: Path) -> None:
@@ -212,7 +233,7 @@ async def test_a_full_disk_at_the_site_leaves_nothing(hq: Coordinator, small_dis
     refusal = await refusal_of_fetch(hq, small_disk / "cache", MODEL)
     assert isinstance(refusal, ResourceError)
     assert refusal.reason is ErrorReason.DISK_FULL
-    assert list((small_disk / "cache").iterdir()) == []
+    assert list((small_disk / "cache" / "blobs").iterdir()) == []
 
 
 async def test_a_disk_that_runs_full_in_mid_download_leaves_nothing(hq: Coordinator, small_disk: Path) -> None:
@@ -228,13 +249,38 @@ async def test_a_disk_that_runs_full_in_mid_download_leaves_nothing(hq: Coordina
         with pytest.raises(ResourceError) as caught:
             await cache_of(stub, small_disk / "cache").fetch(digest_of(data), None, fill)
     assert caught.value.reason is ErrorReason.DISK_FULL
-    assert list((small_disk / "cache").iterdir()) == []
+    assert list((small_disk / "cache" / "blobs").iterdir()) == []
+
+
+async def test_what_is_over_the_agents_share_of_the_disk_is_not_fetched(hq: Coordinator, tmp_path: Path) -> None:
+    small, folder = os.urandom(1 << 20), tmp_path / "cache"
+    offer(hq)
+    offer(hq, small)
+    async with agent(hq) as stub:
+        cache = cache_of(stub, folder, limit_bytes=len(MODEL) - 1)
+        await cache.fetch(digest_of(small))
+        with pytest.raises(ResourceError) as caught:
+            await cache.fetch(digest_of(MODEL), len(MODEL))
+        assert caught.value.reason is ErrorReason.DISK_FULL
+        assert "disk_limit_mb" in caught.value.next_step
+        assert list((folder / "blobs").iterdir()) == []
+        # What fits is taken all the same.
+        assert (await cache.fetch(digest_of(small))).read_bytes() == small
+
+
+async def test_a_limited_download_keeps_its_pace(hq: Coordinator, tmp_path: Path, waits: list[float]) -> None:
+    offer(hq)
+    async with agent(hq) as stub:
+        path = await cache_of(stub, tmp_path / "cache", kib_per_s=1024).fetch(digest_of(MODEL))
+    assert path.read_bytes() == MODEL
+    # 5 MiB at 1 MiB/s: the last piece is due after what came before it, less the moments that passed.
+    assert 3 < max(waits) <= 5
 
 
 async def test_a_vector_arrives_under_the_certificates_site(hq: Coordinator, payload: Path) -> None:
     steps: list[tuple[int, int]] = []
     async with agent(hq, site="plant-c") as stub:
-        await uploads_of(stub).send(header_for(VECTOR), payload, ROUND, None, lambda *step: steps.append(step))
+        await uploads_of(stub).send(header_for(VECTOR), payload, ROUND, lambda *step: steps.append(step))
         assert await status_of(stub) == (len(VECTOR), True)
     assert hq.desk.arrived_ == [(SiteId("plant-c"), ROUND, header_for(VECTOR), VECTOR)]
     assert hq.desk.announced == [(SiteId("plant-c"), ROUND, header_for(VECTOR))]
@@ -375,21 +421,13 @@ async def test_an_upload_waits_for_room_at_the_coordinator(
 
 
 async def test_a_limited_upload_sends_small_chunks_at_its_pace(
-    hq: Coordinator, payload: Path, monkeypatch: pytest.MonkeyPatch
+    hq: Coordinator, payload: Path, waits: list[float]
 ) -> None:
     vector = VECTOR[: 64 << 10]
     os.truncate(payload, len(vector))
-    waits: list[float] = []
-    real_sleep = asyncio.sleep
-
-    async def note(delay: float) -> None:
-        waits.append(delay)
-        await real_sleep(0)
-
-    monkeypatch.setattr(asyncio, "sleep", note)
     async with agent(hq) as stub:
         steps: list[int] = []
-        await uploads_of(stub).send(header_for(vector), payload, ROUND, 1, lambda done, _: steps.append(done))
+        await uploads_of(stub, 1).send(header_for(vector), payload, ROUND, lambda done, _: steps.append(done))
     assert steps == [16 << 10, 32 << 10, 48 << 10, 64 << 10]
     # at 1 KiB/s the chunks are due after 0, 16, 32 and 48 seconds; what had passed was not waited for
     assert 40 < max(waits) <= 48

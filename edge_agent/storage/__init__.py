@@ -1,0 +1,1 @@
+"""What the agent keeps on the PC's disk, and how much of it."""
