@@ -121,7 +121,7 @@ def build_session(
     shelf = ModelShelf(state_dir / MODELS_FOLDER)
     cache = BlobCache(config.agent.cache_dir, config.agent.disk_share(), shelf.plans)
     downloads = coordinator.downloads(cache, config.agent.download_kib_per_s)
-    lane = Lane(low_priority=config.host.low_priority)
+    lane = Lane(low_priority=config.host.low_priority, rest_after_s=config.agent.unload_after_s or None)
     board = ActivityBoard(process_id, asyncio.get_running_loop())
     watch = HostWatch(config.host.terms(), HostSensors().read, TrainingGate(), board.pause)
     jobs = JobDesk(

@@ -64,6 +64,8 @@ class AgentTable(BaseModel):
     """Most KiB a second that downloads may take; 0 means no limit."""
     disk_limit_mb: int = Field(default=0, ge=0)
     """Most MiB that models, versions and unfinished rounds may take; 0 leaves it to the disk."""
+    unload_after_s: int = Field(default=600, ge=0)
+    """Seconds without work after which the base model's memory is given back; 0 keeps it."""
     checkpoint_s: int = Field(default=30, ge=1, le=3600)
     """Seconds between two checkpoints of training, which a power failure costs at most."""
     coordinators: tuple[Annotated[str, AfterValidator(check_address)], ...] = ()
@@ -280,6 +282,8 @@ SAMPLE: Final = """\
 # Most MiB of the disk that cache_dir and state_dir may take: what no job needs is dropped, and a job that does not fit
 # is left to other PCs. 0 leaves it to the disk.
 # disk_limit_mb = 0
+# Seconds without work after which the base model's memory is given back to the PC, until the next round. 0 keeps it.
+# unload_after_s = 600
 # Seconds between two checkpoints of training. After a power failure training goes on from the last one.
 # checkpoint_s = 30
 # Further addresses of the coordinator, tried in turn when the one in the join string does not answer: "HOST",

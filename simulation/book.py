@@ -33,8 +33,10 @@ class Standing:
 class RoundBook:
     """The coordinator's database, for reading."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, check: Callable[[], object] = lambda: None) -> None:
+        """Read this database; `check` is called at each look and raises where nothing will come any more."""
         self._database = database
+        self._check = check
 
     def standing(self, job_id: str) -> Standing:
         """Return where a job stands now."""
@@ -59,6 +61,7 @@ class RoundBook:
         """Look until a job stands as wanted; raise TimeoutError with where it stands instead."""
         end = time.monotonic() + within_s
         while not is_so(standing := self.standing(job_id)):
+            self._check()
             if time.monotonic() > end:
                 raise TimeoutError(f"After {within_s:.0f} s the job still stands at {standing}.")
             await asyncio.sleep(LOOK_EVERY_S)

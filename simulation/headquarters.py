@@ -36,6 +36,7 @@ class Headquarters:
         fixed = {"SERVER_LISTEN": "127.0.0.1"} | {f"SERVER_{name}": port for name, port in ports.items()}
         self._environment = {f"{_TABLE}{name}": str(value) for name, value in {**fixed, **settings}.items()}
         self._daemon: asyncio.subprocess.Process | None = None
+        self._told_to_end = False
 
     @property
     def pid(self) -> int:
@@ -53,7 +54,7 @@ class Headquarters:
 
     async def start(self) -> float:
         """Start the daemon; return the seconds until it said that it is ready."""
-        began = time.perf_counter()
+        began, self._told_to_end = time.perf_counter(), False
         with self.log.open("ab") as log:
             self._daemon = await asyncio.create_subprocess_exec(
                 *_coordinator("serve", "--config", self.config),
@@ -80,8 +81,14 @@ class Headquarters:
 
     async def _end(self, number: signal.Signals) -> None:
         assert self._daemon is not None
+        self._told_to_end = True
         self._daemon.send_signal(number)
         await self._daemon.wait()
+
+    def check(self) -> None:
+        """Raise RuntimeError when the daemon ended without being told to."""
+        if self._daemon is not None and self._daemon.returncode is not None and not self._told_to_end:
+            raise RuntimeError(f"The coordinator ended by itself: {self._daemon.returncode}. Its log is {self.log}.")
 
     def endpoint(self) -> Endpoint:
         """Return how an operator reaches it."""

@@ -89,7 +89,7 @@ async def set_scene(
                 headquarters=headquarters,
                 fleet=fleet,
                 client=client,
-                book=RoundBook(DataFolder(headquarters.folder).database),
+                book=RoundBook(DataFolder(headquarters.folder).database, headquarters.check),
                 job_id=await submit(client, order, folder),
             )
     finally:

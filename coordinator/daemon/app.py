@@ -22,6 +22,7 @@ from coordinator.config import CoordinatorFile, DataFolder, server_files
 from coordinator.daemon.data_lock import hold_data_folder, share_data_folder, workers_are_there
 from coordinator.daemon.following import Following
 from coordinator.daemon.listening import Listeners
+from coordinator.daemon.open_files import allow_open_files
 from coordinator.daemon.switching import connect_services
 from coordinator.daemon.term import Household, Term
 from coordinator.enrolment.live_keys import LiveKeys
@@ -74,6 +75,7 @@ def run_daemon(config: CoordinatorFile) -> None:
     give_back_at_once()
     share_arenas(HEAPS)
     sys.setswitchinterval(SWITCH_S)
+    allow_open_files()
     set_up_logs(config.log)
     with _data_folder(config) as alone:
         asyncio.run(_serve(config, alone=alone))

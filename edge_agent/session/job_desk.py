@@ -69,6 +69,7 @@ class JobDesk:
         self._profiles = ProfileCache(config.agent.state_dir / "profiles")
         self._slot = ModelSlot()
         self._jobs: dict[Digest, PreparedJob] = {}
+        lane.when_idle(self._rest)
 
     async def prepare(self, plan: JobPlan, digest: Digest) -> JobProfile:
         """Return the job's measured cost; raise DataError before anything is fetched, or another RavanError."""
@@ -109,6 +110,13 @@ class JobDesk:
     def model_of(self, job: PreparedJob) -> TaskModel[Any]:
         """Return the job's model, loaded if another one was used meanwhile. Blocks."""
         return self._slot.load(job.folder, job.plan)
+
+    def _rest(self) -> None:
+        """Give the model's memory back to the PC; whoever needs the model loads it again. Blocks."""
+        if self._slot.loaded:
+            before = resident_bytes()
+            self._slot.drop()
+            log.info("unloaded the base model for want of work", freed_mb=max(0, before - resident_bytes()) >> 20)
 
     def refresh_data(self, job: PreparedJob) -> EncodedExamples:
         """Return the job's data, read again if they have changed; raise DataError. Blocks."""

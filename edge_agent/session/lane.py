@@ -21,15 +21,21 @@ _Result = TypeVar("_Result")
 class Lane:
     """Run submitted work one after the other; each piece is for one plan or assignment, named by its digest."""
 
-    def __init__(self, *, low_priority: bool = False) -> None:
-        """Do the work at usual priority, or behind every other program of the PC."""
+    def __init__(self, *, low_priority: bool = False, rest_after_s: float | None = None) -> None:
+        """Do the work at usual priority, or behind every other program of the PC; rest after so long without any."""
         self._queue: deque[tuple[Digest, Work]] = deque()
         self._arrived = asyncio.Event()
         self._current: tuple[Digest, asyncio.Task[None]] | None = None
+        self._rest_after_s = rest_after_s
+        self._rest: Callable[[], object] | None = None
         # One thread for everything keeps the allocator's memory in one place.
         self._threads = ThreadPoolExecutor(
             1, thread_name_prefix="work", initializer=step_back if low_priority else None
         )
+
+    def when_idle(self, rest: Callable[[], object]) -> None:
+        """Have this called in the thread of the work, once in each time without any."""
+        self._rest = rest
 
     def submit(self, purpose: Digest, work: Work) -> None:
         """Queue a piece of work; it must handle its own errors."""
@@ -51,7 +57,7 @@ class Lane:
                 while self._queue:
                     await self._do(*self._queue.popleft())
                 self._arrived.clear()
-                await self._arrived.wait()
+                await self._wait_for_work()
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -66,6 +72,16 @@ class Lane:
             with suppress(BaseException):
                 await future
             raise
+
+    async def _wait_for_work(self) -> None:
+        if self._rest is not None and self._rest_after_s is not None:
+            rest = self._rest
+            try:
+                async with asyncio.timeout(self._rest_after_s):
+                    await self._arrived.wait()
+            except TimeoutError:
+                await self.in_thread(lambda _: rest())
+        await self._arrived.wait()
 
     async def _do(self, purpose: Digest, work: Work) -> None:
         task = asyncio.create_task(work())

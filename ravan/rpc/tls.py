@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final, cast
 
 import grpc
+
+_HANDSHAKE_BEGINS_S: Final = 0.1
+"""Far more than a thread of gRPC's takes from asking what to show until it holds on to the answer."""
 
 
 def server_tls(*, key: bytes, certificate: bytes) -> grpc.ServerCredentials:
@@ -29,20 +34,39 @@ class ServerShow:
 
 
 def live_tls(show: Callable[[], ServerShow]) -> grpc.ServerCredentials:
-    """Return credentials that ask at each handshake what to show, from threads of gRPC's.
+    """Return credentials for one port that ask at each handshake what to show, from threads of gRPC's.
 
     Whoever binds a port with them has to keep them for as long as the port is open: gRPC does not. Whether
     clients need a certificate is settled by the first answer.
+
+    gRPC frees what an answer replaces although a handshake may be about to use it (grpc/grpc#36693): with an answer to
+    each, a few hundred agents that connected together ended the process. So nothing is answered while nothing
+    has changed; and since gRPC lets no handshake ask while another does, a changed answer waits until those that asked
+    before have begun.
     """
-    needs_certificate = bool(show().client_authorities)
+    shown = show()
 
-    def fetch() -> grpc.ServerCertificateConfiguration:
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal shown
         now = show()
-        return grpc.ssl_server_certificate_configuration(
-            [(now.key, now.certificate)], root_certificates=now.client_authorities or None
-        )
+        if now == shown:
+            return None
+        time.sleep(_HANDSHAKE_BEGINS_S)
+        shown = now
+        return _configuration(now)
 
-    return grpc.dynamic_ssl_server_credentials(fetch(), fetch, require_client_authentication=needs_certificate)
+    return grpc.dynamic_ssl_server_credentials(
+        # The stubs do not know that None says "as before".
+        _configuration(shown),
+        cast(Callable[[], grpc.ServerCertificateConfiguration], fetch),
+        require_client_authentication=bool(shown.client_authorities),
+    )
+
+
+def _configuration(show: ServerShow) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(show.key, show.certificate)], root_certificates=show.client_authorities or None
+    )
 
 
 def enrolling_client(*, ca_certificate: bytes) -> grpc.ChannelCredentials:

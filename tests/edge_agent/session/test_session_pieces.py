@@ -130,6 +130,36 @@ async def test_cancelling_ends_what_runs_and_drops_what_waits_for_the_same(lane:
     assert seen == ["ended"]
 
 
+async def test_a_lane_without_work_rests_once_until_there_is_some() -> None:
+    resting, worked = asyncio.Queue[str](), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    lane = Lane(rest_after_s=0.01)
+    lane.when_idle(lambda: loop.call_soon_threadsafe(resting.put_nowait, threading.current_thread().name))
+
+    async def work() -> None:
+        worked.set()
+
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(lane.run())
+        assert (await resting.get()).startswith("work")
+        await asyncio.sleep(0.1)
+        assert resting.empty()
+        lane.submit(A, work)
+        await worked.wait()
+        await resting.get()
+        running.cancel()
+
+
+async def test_a_lane_that_is_to_stay_ready_does_not_rest() -> None:
+    rested: list[str] = []
+    lane = Lane()
+    lane.when_idle(lambda: rested.append("rested"))
+    running = asyncio.create_task(lane.run())
+    await asyncio.sleep(0.05)
+    running.cancel()
+    assert rested == []
+
+
 async def test_a_thread_is_told_and_waited_for(lane: Lane) -> None:
     began = asyncio.Event()
     loop = asyncio.get_running_loop()
