@@ -160,10 +160,13 @@ class JobDesk:
         """Load, encode, measure. Blocks."""
         import torch  # noqa: PLC0415 - slow to import, and not needed before a job comes
 
-        from edge_agent.training.base_model import assemble_model_folder  # noqa: PLC0415 - imports torch
+        from edge_agent.training.base_model import (  # noqa: PLC0415 - imports torch
+            assemble_model_folder,
+            least_loaded_bytes,
+        )
 
         torch.set_num_threads(self._threads)
-        self._check_room(plan)
+        self._check_room(plan, least_loaded_bytes(plan, blobs))
         folder = assemble_model_folder(plan, blobs, self._config.agent.cache_dir / "models")
         task = self._slot.load(folder, plan)
         data = task.encode(found.examples)
@@ -219,13 +222,12 @@ class JobDesk:
                 next_step="Raise ram_limit_mb or the system's limit for the agent; then it takes part.",
             )
 
-    def _check_room(self, plan: JobPlan) -> None:
+    def _check_room(self, plan: JobPlan, weights: int) -> None:
         """Refuse a model whose weights alone do not fit, before they are loaded."""
         limit = self._limits.read().limit_bytes
-        weights = sum(file.size_bytes for file in plan.model_files)
         if resident_bytes() + weights > limit and not self._slot.loaded:
             raise ResourceError(
-                f"The model '{plan.model_name}' has {weights >> 20} MiB of weights; that does not fit this agent's"
+                f"The weights of the model '{plan.model_name}' take {weights >> 20} MiB; that does not fit this agent's"
                 f" limit of {limit >> 20} MiB.",
                 reason=ErrorReason.MEMORY_LIMIT,
                 next_step="Raise ram_limit_mb or the system's limit for the agent, or leave this job to other PCs.",

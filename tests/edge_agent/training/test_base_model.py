@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_jobs import TinyJob, tiny_job
 
-from edge_agent.training.base_model import ModelSlot, assemble_model_folder
+from edge_agent.training.base_model import ModelSlot, assemble_model_folder, least_loaded_bytes
 from edge_agent.training.bases import differing_matrices, planned_bases
 from ravan.adapters.basis import Basis, draw_basis, encode_basis
 from ravan.codec.documents import model_digest
@@ -39,6 +40,25 @@ def test_a_folder_with_proper_names_and_no_second_copy(tmp_path: Path) -> None:
     assert all((folder / name).samefile(blob) for name, blob in blobs.items())
     assert assemble_model_folder(job.plan, blobs, tmp_path / "models") == folder
     assert [path.name for path in (tmp_path / "models").iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize(("precision", "width"), [(Precision.FLOAT32, 4), (Precision.BFLOAT16, 2), (Precision.INT8, 1)])
+def test_weights_take_what_the_plans_precision_gives_them_and_not_their_file(
+    tmp_path: Path, precision: Precision, width: int
+) -> None:
+    job = tiny_job(tmp_path)
+    blobs = blobs_of(job, tmp_path / "cache")
+    plan = dataclasses.replace(job.plan, precision=precision)
+    stored = sum(tensor.numel() for tensor in load_file(job.folder / "model.safetensors").values())
+    assert stored > 1000
+    assert least_loaded_bytes(plan, blobs) == stored * width
+
+
+def test_a_damaged_file_of_weights_is_left_to_loading(tmp_path: Path) -> None:
+    job = tiny_job(tmp_path)
+    blobs = blobs_of(job, tmp_path / "cache")
+    blobs["model.safetensors"].write_bytes(b"\xff" * 100)
+    assert least_loaded_bytes(job.plan, blobs) == 0
 
 
 def test_a_blob_that_was_fetched_again_is_linked_anew(tmp_path: Path) -> None:
