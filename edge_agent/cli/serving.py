@@ -82,22 +82,25 @@ def predict(
 @click.argument("job")
 @config_option
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0: any free one.")
-def serve_model(job: str, config_path: Path, port: int) -> None:
+@click.option("--personal", is_flag=True, help="By this PC's own heads, from `ravan-agent personalise`.")
+def serve_model(job: str, config_path: Path, port: int, personal: bool) -> None:
     """Answer other programs on this PC by the model that it keeps of JOB, over HTTP on 127.0.0.1. Needs no network.
 
     POST /predict takes {"texts": [...]}, {"images": [...]} in base64 or {"windows": [...]} as JSON. GET /model says
-    which version answers, GET /healthz that the server lives. A newer version is taken up as soon as it is kept.
+    which version answers, GET /healthz that the server lives. A newer version is taken up as soon as it is kept; with
+    --personal once there are own heads on top of it.
     """
     import signal
 
-    from edge_agent.serving.asking import open_predictor, shelf_of
+    from edge_agent.serving.asking import open_predictor, own_heads_of, shelf_of
     from edge_agent.serving.local_server import LOOPBACK, build_local_server
     from edge_agent.serving.service import ModelService
     from ravan.logs import set_up_logs
 
     config = read_config(config_path)
     set_up_logs(config.log)
-    service = ModelService(job, shelf_of(config), lambda kept: open_predictor(config, kept))
+    own = own_heads_of(config) if personal else None
+    service = ModelService(job, shelf_of(config), lambda kept: open_predictor(config, kept), own)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with build_local_server(service, port) as server:
         click.echo(f"Answers at http://{LOOPBACK}:{server.server_address[1]}/predict by the model of {job}.")

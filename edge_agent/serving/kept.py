@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from ravan.identity.keyfiles import make_private_folder, write_private
 from ravan.ids import Digest
 from ravan.manifest.documents import DocumentKind, SignedDocument
 from ravan.manifest.plan import JobPlan
+
+Mark = tuple[tuple[str, int], ...]
+"""Files and when they were written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +103,11 @@ def read_model_file(path: Path) -> KeptModel | None:
         )
     except (OSError, ValueError, KeyError, TypeError, ProtocolError):
         return None
+
+
+def mark_of(facts: Iterable[Path]) -> Mark:
+    """Return what differs once one of these files was written or dropped; none is read."""
+    return tuple((str(path), path.stat().st_mtime_ns) for path in sorted(facts) if path.exists())
 
 
 def write_version(folder: Path, digest: Digest, state: bytes, facts: Path, content: bytes) -> None:

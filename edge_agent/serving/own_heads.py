@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-from edge_agent.serving.kept import KeptModel, state_path, write_version
+from edge_agent.serving.kept import KeptModel, Mark, mark_of, state_path, write_version
 from ravan.errors import ErrorReason, ModelError, StateError
 from ravan.ids import Digest
 
@@ -31,13 +31,21 @@ class OwnHeads:
         facts = {"version": kept.state_digest.hex(), "round": kept.round_number, "state_digest": digest.hex()}
         write_version(folder, digest, state, folder / _FACTS, json.dumps(facts, indent=2).encode() + b"\n")
 
+    def are_for(self, kept: KeptModel) -> bool:
+        """Tell whether what is kept was trained on top of this version."""
+        return self._facts(kept).get("version") == kept.state_digest.hex()
+
+    def mark(self) -> Mark:
+        """Return what differs once heads were kept or dropped; nothing is read for it."""
+        return mark_of(self._root.glob(f"*/{_FACTS}"))
+
     def find(self, kept: KeptModel) -> bytes:
         """Return the PC's own state for this version.
 
         Raise StateError NOT_FOUND where there is none or it is for another version, ModelError where it is damaged.
         """
         facts = self._facts(kept)
-        if facts.get("version") != kept.state_digest.hex():
+        if not self.are_for(kept):
             raise _none_for(kept, facts)
         try:
             digest = bytes.fromhex(facts["state_digest"])

@@ -53,9 +53,9 @@ class Predictor:
         with torch.inference_mode():
             inject(self.task.model, plan, blocks, frozenset(), planned_bases(plan, self._files.bases))
 
-    def follow(self, kept: KeptModel) -> None:
-        """Go on with another version of the same plan, which takes no second look at the base model."""
-        self.put(kept.read_state())
+    def follow(self, kept: KeptModel, own: bytes | None = None) -> None:
+        """Go on with another version of the same plan, or the PC's `own` state on top of it; the base model stays."""
+        self.put(kept.read_state() if own is None else own)
         self.kept = kept
 
     def answer(self, questions: Questions) -> list[Prediction]:

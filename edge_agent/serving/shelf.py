@@ -16,8 +16,10 @@ from typing import Final
 from edge_agent.serving.kept import (
     KeptModel,
     KeptPlan,
+    Mark,
     encode_model_file,
     encode_plan_file,
+    mark_of,
     read_model_file,
     read_plan_file,
     write_version,
@@ -85,10 +87,9 @@ class ModelShelf:
         found = [model for folder in self._folders() if (model := read_model_file(folder / _KEPT)) is not None]
         return tuple(sorted(found, key=lambda model: model.kept_at, reverse=True))
 
-    def mark(self) -> tuple[tuple[str, int], ...]:
+    def mark(self) -> Mark:
         """Return what differs once a version was kept or dropped; nothing is read for it."""
-        kept = (folder / _KEPT for folder in self._folders())
-        return tuple((str(path), path.stat().st_mtime_ns) for path in kept if path.exists())
+        return mark_of(folder / _KEPT for folder in self._folders())
 
     def find(self, job: str) -> KeptModel:
         """Return the version of a job by its id, or of the newest job of this name; raise StateError NOT_FOUND."""
