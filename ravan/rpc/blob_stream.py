@@ -211,7 +211,8 @@ async def read_chunks(
     path: Path, offset: int, moved: Progress | None = None, chunk_bytes: int = CHUNK_BYTES
 ) -> AsyncGenerator[transfer_service_pb2.Chunk, None]:
     """Yield a file's chunks from `offset`, telling `moved` whenever the taker comes back for the next one."""
-    with await asyncio.to_thread(path.open, "rb") as file:
+    # Opened here for the reason that stands at `_fetch_rest`.
+    with path.open("rb") as file:
         size_bytes = (await asyncio.to_thread(path.stat)).st_size
         file.seek(offset)
         while data := await asyncio.to_thread(file.read, chunk_bytes):
@@ -251,7 +252,8 @@ async def _fetch_rest(
     intake: Intake,
     trial: Trial,
 ) -> None:
-    with room_in(partial.parent), await asyncio.to_thread(partial.open, "ab") as file:
+    # Opened here and not in a thread, which would leave it open when this is called off meanwhile.
+    with room_in(partial.parent), partial.open("ab") as file:
         sequence: ChunkSequence | None = None
         parts = open_at(file.tell())
         try:

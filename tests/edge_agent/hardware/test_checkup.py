@@ -57,10 +57,10 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_agent.hardware.probe.shutil.disk_usage", lambda _: Usage(free=LEAST_DISK_BYTES - 1))
+    monkeypatch.setattr("edge_agent.storage.share.shutil.disk_usage", lambda _: Usage(free=LEAST_DISK_BYTES - 1))
     finding = found(config(tmp_path))["disk"]
     assert (finding.good, bool(finding.remedy)) == (False, True)
-    monkeypatch.setattr("edge_agent.hardware.probe.shutil.disk_usage", lambda _: Usage(free=LEAST_DISK_BYTES))
+    monkeypatch.setattr("edge_agent.storage.share.shutil.disk_usage", lambda _: Usage(free=LEAST_DISK_BYTES))
     assert found(config(tmp_path))["disk"].good
 
 
