@@ -119,7 +119,8 @@ def build_session(
     acquaintances.read()  # a damaged file is said now, not at the first round
     limits = LimitReader(configured_mb=config.agent.ram_limit_mb, keep_free_mb=config.host.keep_free_mb)
     shelf = ModelShelf(state_dir / MODELS_FOLDER)
-    cache = BlobCache(config.agent.cache_dir, config.agent.disk_share(), shelf.plans)
+    share = config.agent.disk_share()
+    cache = BlobCache(config.agent.cache_dir, share, shelf.plans)
     downloads = coordinator.downloads(cache, config.agent.download_kib_per_s)
     lane = Lane(low_priority=config.host.low_priority, rest_after_s=config.agent.unload_after_s or None)
     board = ActivityBoard(process_id, asyncio.get_running_loop())
@@ -158,7 +159,7 @@ def build_session(
         lane=lane,
         board=board,
         watch=watch,
-        probe=HardwareProbe(limits, config.agent.disk_share()),
+        probe=HardwareProbe(limits, share),
         clock=clock,
     )
 

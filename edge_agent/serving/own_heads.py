@@ -33,7 +33,7 @@ class OwnHeads:
 
     def are_for(self, kept: KeptModel) -> bool:
         """Tell whether what is kept was trained on top of this version."""
-        return self._facts(kept).get("version") == kept.state_digest.hex()
+        return _belong(self._facts(kept), kept)
 
     def mark(self) -> Mark:
         """Return what differs once heads were kept or dropped; nothing is read for it."""
@@ -45,7 +45,7 @@ class OwnHeads:
         Raise StateError NOT_FOUND where there is none or it is for another version, ModelError where it is damaged.
         """
         facts = self._facts(kept)
-        if not self.are_for(kept):
+        if not _belong(facts, kept):
             raise _none_for(kept, facts)
         try:
             digest = bytes.fromhex(facts["state_digest"])
@@ -74,6 +74,10 @@ class OwnHeads:
     def _folder(self, kept: KeptModel) -> Path:
         # The shelf let no id pass that names no folder.
         return self._root / kept.plan.job_id
+
+
+def _belong(facts: dict[str, Any], kept: KeptModel) -> bool:
+    return bool(facts.get("version") == kept.state_digest.hex())
 
 
 def _none_for(kept: KeptModel, facts: dict[str, Any]) -> StateError:

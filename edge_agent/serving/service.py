@@ -73,19 +73,21 @@ class ModelService:
             self._take_up(newest)
 
     def _take_up(self, newest: KeptModel) -> None:
-        own = self._own.find(newest) if self._own is not None else None
-        if newest.plan_digest != self._predictor.kept.plan_digest:
-            self._predictor = self._opened(newest)
+        if newest.plan_digest == self._predictor.kept.plan_digest:
+            self._predictor.follow(newest, self._own_state(newest))
         else:
-            self._predictor.follow(newest, own)
+            self._predictor = self._opened(newest)
         log.info("answers by a newer version", job=self._job, round=newest.round_number)
 
     def _opened(self, kept: KeptModel) -> Predictor:
-        own = self._own.find(kept) if self._own is not None else None
+        own = self._own_state(kept)
         predictor = self._load(kept)
         if own is not None:
             predictor.put(own)
         return predictor
+
+    def _own_state(self, kept: KeptModel) -> bytes | None:
+        return None if self._own is None else self._own.find(kept)
 
     def _mark_of_now(self) -> tuple[object, ...]:
         return self._shelf.mark(), None if self._own is None else self._own.mark()

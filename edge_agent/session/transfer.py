@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -116,25 +115,19 @@ class Downloads:
             return path or await self._download(digest, size_bytes, progress)
 
     async def _download(self, digest: Digest, size_bytes: int | None, progress: Progress | None) -> Path:
-        path = self.cache.path_of(digest)
-        intake = Intake(
-            size_bytes=size_bytes,
-            progress=progress,
-            make_room=partial(self.cache.make_room, arriving=digest),
-            pace=self._pace,
-        )
-        try:
-            await download(
-                self._stub.Download,
-                digest,
-                path,
-                intake=intake,
-                request=transfer_service_pb2.DownloadRequest,
-                patience=self._patience,
-            )
-        except aio.AioRpcError as error:
-            raise self._translate(error) from error
-        self.cache.added(digest)
+        intake = Intake(size_bytes=size_bytes, progress=progress, make_room=self.cache.make_room, pace=self._pace)
+        with self.cache.receiving(digest) as path:
+            try:
+                await download(
+                    self._stub.Download,
+                    digest,
+                    path,
+                    intake=intake,
+                    request=transfer_service_pb2.DownloadRequest,
+                    patience=self._patience,
+                )
+            except aio.AioRpcError as error:
+                raise self._translate(error) from error
         return path
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,9 @@ from ravan.manifest.plan import JobPlan
 
 _UNUSED_S: Final = 30 * 86_400.0
 """After so long without use nobody is expected to come back for it."""
+
+_NAME_LENGTH: Final = 64
+"""Of a digest in hex."""
 
 _UNFINISHED: Final = ".part"
 """Ends the name of what is not here as a whole yet."""
@@ -49,6 +52,7 @@ class BlobCache:
         self._jobs: dict[Digest, JobPlan] = {}
         self._versions: dict[Digest, Digest] = {}
         """By the digest of the plan, like the jobs."""
+        self._arriving: set[Digest] = set()
         self._blobs.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path_of(self, digest: Digest) -> Path:
@@ -67,9 +71,15 @@ class BlobCache:
         os.utime(path, (self._now(), self._now()))
         return path
 
-    def added(self, digest: Digest) -> None:
-        """Note that this content has been written to its path and checked."""
-        self._checked.add(digest)
+    @contextmanager
+    def receiving(self, digest: Digest) -> Iterator[Path]:
+        """Keep what has come of this content; yields where the whole goes, which the block leaves there checked."""
+        self._arriving.add(digest)
+        try:
+            yield self.path_of(digest)
+            self._checked.add(digest)
+        finally:
+            self._arriving.discard(digest)
 
     def begin_job(self, plan_digest: Digest, plan: JobPlan) -> None:
         """Keep what the job's model is built from until the job ends."""
@@ -86,28 +96,40 @@ class BlobCache:
         self._jobs.pop(plan_digest, None)
         self._drop_version(self._versions.pop(plan_digest, None))
 
-    def make_room(self, size_bytes: int, arriving: Digest | None = None) -> None:
+    def make_room(self, size_bytes: int) -> None:
         """Have the disk share hold this much more, dropping what nobody needs; raise ResourceError (DISK_FULL).
 
-        `arriving` is what the room is for, so that its unfinished part stays. Blocks on disk.
+        Blocks on disk.
         """
-        plans = [*self._jobs.values(), *self._kept_plans()]
-        idle = self._idle({*_contents_of(plans), *self._versions.values(), *([arriving] if arriving else [])})
-        while idle and (self._is_forgotten(idle[0]) or self._share.over_by(size_bytes)):
-            self._drop(idle.pop(0))
-            self._drop_folders({model_digest(plan.model_files).hex() for plan in plans})
+        stored = self._stored()
         missing = self._share.over_by(size_bytes)
+        if missing or any(self._is_forgotten(used_at) for used_at, _ in stored):
+            missing = self._drop_idle(stored, size_bytes)
         if missing:
             raise _no_room(self._share, size_bytes, missing)
 
-    def _idle(self, needed: set[Digest]) -> list[Path]:
-        """Return what nobody needs, longest unused first."""
-        names = {digest.hex() for digest in needed}
-        found = [path for path in self._blobs.iterdir() if path.name.removesuffix(_UNFINISHED) not in names]
-        return sorted(found, key=lambda path: path.stat().st_mtime)
+    def _stored(self) -> list[tuple[float, Path]]:
+        """Return all content with the time of its last use, longest unused first."""
+        found = []
+        for path in self._blobs.iterdir():
+            with suppress(FileNotFoundError):  # another thread has dropped or finished it
+                found.append((path.stat().st_mtime, path))
+        return sorted(found)
 
-    def _is_forgotten(self, path: Path) -> bool:
-        return self._now() - path.stat().st_mtime > _UNUSED_S
+    def _drop_idle(self, stored: Iterable[tuple[float, Path]], size_bytes: int) -> int:
+        """Drop what is forgotten, and what nobody needs while room is missing; return what still is."""
+        plans = [*self._jobs.values(), *self._kept_plans()]
+        needed = {each.hex() for each in (*_contents_of(plans), *self._versions.values(), *self._arriving)}
+        self._drop_folders({model_digest(plan.model_files).hex() for plan in plans})
+        missing = self._share.over_by(size_bytes)
+        for used_at, path in stored:
+            if path.name.removesuffix(_UNFINISHED) not in needed and (missing or self._is_forgotten(used_at)):
+                self._drop(path)
+                missing = self._share.over_by(size_bytes)
+        return missing
+
+    def _is_forgotten(self, used_at: float) -> bool:
+        return self._now() - used_at > _UNUSED_S
 
     def _drop_version(self, version: Digest | None) -> None:
         # Jobs that begin alike share their first version.
@@ -123,7 +145,8 @@ class BlobCache:
     def _drop_folders(self, needed: set[str]) -> None:
         """Drop folders of links to a model's files, which hold the files' space; they are made again when needed."""
         for folder in self._models.iterdir() if self._models.is_dir() else ():
-            if folder.name not in needed:
+            # One that another thread is just putting together has a shorter name.
+            if len(folder.name) == _NAME_LENGTH and folder.name not in needed:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

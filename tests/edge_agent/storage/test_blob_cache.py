@@ -50,10 +50,9 @@ class Scene:
     def store(self, data: bytes) -> Path:
         """Do what a download does."""
         digest = digest_of(data)
-        self.cache.make_room(len(data), digest)
-        path = self.cache.path_of(digest)
-        path.write_bytes(data)
-        self.cache.added(digest)
+        with self.cache.receiving(digest) as path:
+            self.cache.make_room(len(data))
+            path.write_bytes(data)
         self.now += 1
         assert self.cache.find(digest) == path
         return path
@@ -157,9 +156,12 @@ def test_an_unfinished_part_makes_room_unless_it_is_what_arrives(tmp_path: Path)
     scene = Scene(tmp_path, limit_bytes=250)
     part = scene.cache.path_of(digest_of(A)).with_name(digest_of(A).hex() + ".part")
     part.write_bytes(A[:60])
-    scene.cache.make_room(190, digest_of(A))
-    assert part.exists()
-    scene.cache.make_room(200, digest_of(B))
+    with scene.cache.receiving(digest_of(A)):
+        scene.cache.make_room(190)
+        with pytest.raises(ResourceError), scene.cache.receiving(digest_of(B)):
+            scene.cache.make_room(200)
+        assert part.exists()
+    scene.cache.make_room(200)
     assert not part.exists()
 
 
@@ -169,9 +171,11 @@ def test_links_to_a_dropped_models_files_give_their_space_back(tmp_path: Path) -
         each: assemble_model_folder(plan_with(each), {"file-0": scene.store(each)}, tmp_path / "cache" / "models")
         for each in (A, B)
     }
+    draft = tmp_path / "cache" / "models" / "tmp4x7u"  # as another thread is just filling it
+    draft.mkdir()
     scene.store(C)
     assert scene.share.used_bytes() == 200
-    assert (folders[A].exists(), folders[B].exists()) == (False, True)
+    assert (folders[A].exists(), folders[B].exists(), draft.exists()) == (False, True, True)
 
 
 @settings(max_examples=60, deadline=None)
