@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -15,8 +16,8 @@ import structlog
 from edge_agent.audit.trail import AuditTrail
 from edge_agent.config import AgentFile
 from edge_agent.hardware.limits import LimitReader
+from edge_agent.hardware.memory import resident_bytes_of
 from edge_agent.hardware.probe import HardwareProbe, training_threads
-from edge_agent.host.gate import TrainingGate
 from edge_agent.host.sensors import HostSensors
 from edge_agent.host.watch import HostWatch
 from edge_agent.identity.keystore import Identity, load_identity
@@ -41,6 +42,9 @@ from edge_agent.session.renewals import Renewals
 from edge_agent.session.round_desk import RoundDesk, RoundSettings
 from edge_agent.session.round_training import RoundTraining
 from edge_agent.storage.blob_cache import BlobCache
+from edge_agent.worker.companion import WorkerProcess
+from edge_agent.worker.port import Worker
+from edge_agent.worker.process import WorkerSettings
 from ravan.clock import SystemClock
 from ravan.heap import give_back_at_once
 from ravan.identity.keyfiles import make_private_folder
@@ -84,12 +88,14 @@ async def _run(
         )
     memory = config.agent.state_dir / "coordinator"
     coordinator = Coordinator(identity, reach_of(config.agent, os.environ), memory)
+    worker = start_worker(config)
     try:
-        session = build_session(config, identity, coordinator, keep_quantised)
+        session = build_session(config, identity, coordinator, worker, keep_quantised)
         await _serve(session, identity, stop, notifier)
     finally:
         switch.disconnect()
         await coordinator.close()
+        await asyncio.to_thread(worker.rest)
     log.info("ravan-agent ended")
 
 
@@ -105,8 +111,20 @@ async def _serve(session: AgentSession, identity: Identity, stop: asyncio.Event,
         await telling
 
 
+def start_worker(config: AgentFile) -> WorkerProcess:
+    """Return the worker, whose process starts with its first order."""
+    return WorkerProcess(
+        WorkerSettings(
+            config=config,
+            threads=training_threads(config.agent.threads),
+            log_level=logging.getLogger().level,
+            agent_pid=os.getpid(),
+        )
+    )
+
+
 def build_session(
-    config: AgentFile, identity: Identity, coordinator: Coordinator, keep_quantised: Path | None
+    config: AgentFile, identity: Identity, coordinator: Coordinator, worker: Worker, keep_quantised: Path | None
 ) -> AgentSession:
     """Join all parts of a session; must run on the session's event loop."""
     clock, state_dir = SystemClock(), config.agent.state_dir
@@ -117,17 +135,24 @@ def build_session(
     ledger = RoundLedger(state_dir / "rounds.json")
     acquaintances = AcquaintanceFile(state_dir)
     acquaintances.read()  # a damaged file is said now, not at the first round
-    limits = LimitReader(configured_mb=config.agent.ram_limit_mb, keep_free_mb=config.host.keep_free_mb)
+    limits = LimitReader(
+        configured_mb=config.agent.ram_limit_mb,
+        keep_free_mb=config.host.keep_free_mb,
+        beside_bytes=lambda: resident_bytes_of(worker.pid),
+    )
     shelf = ModelShelf(state_dir / MODELS_FOLDER)
     share = config.agent.disk_share()
     cache = BlobCache(config.agent.cache_dir, share, shelf.plans)
     downloads = coordinator.downloads(cache, config.agent.download_kib_per_s)
     lane = Lane(low_priority=config.host.low_priority, rest_after_s=config.agent.unload_after_s or None)
-    board = ActivityBoard(process_id, asyncio.get_running_loop())
-    watch = HostWatch(config.host.terms(), HostSensors().read, TrainingGate(), board.pause)
+    board = ActivityBoard(process_id, asyncio.get_running_loop(), lambda: worker.pid)
+    sensors = HostSensors(lambda: worker.pid)
+    watch = HostWatch(config.host.terms(), sensors.read, worker.stand_aside, board.pause)
     jobs = JobDesk(
-        config=config,
+        state_dir=state_dir,
+        cache_dir=config.agent.cache_dir,
         threads=training_threads(config.agent.threads),
+        worker=worker,
         downloads=downloads,
         lane=lane,
         board=board,
@@ -137,7 +162,7 @@ def build_session(
         settings=round_settings(config, identity, process_id, AuditTrail(state_dir, clock), keep_quantised),
         coordinator=coordinator,
         jobs=jobs,
-        training=RoundTraining(jobs, limits, board, watch, checkpoint_s=config.agent.checkpoint_s),
+        training=RoundTraining(worker, limits, board, watch, checkpoint_s=config.agent.checkpoint_s),
         downloads=downloads,
         uploads=coordinator.uploads(config.agent.upload_kib_per_s),
         lane=lane,

@@ -9,7 +9,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final
 
 from edge_agent.hardware.probe import HardwareProbe
 from edge_agent.host.watch import HostWatch
@@ -18,6 +18,7 @@ from edge_agent.session.effects import DealShares, RevealShares, SignSurvivorSet
 from edge_agent.session.job_desk import JobDesk, PreparedJob
 from edge_agent.session.round_desk import RoundDesk
 from edge_agent.session.round_training import RoundFolder, RoundTraining
+from edge_agent.worker.bench import JobFiles
 from ravan.ids import BlockId, Digest
 from ravan.manifest.plan import JobPlan
 from ravan.manifest.profile import HardwareProfile, JobProfile, LimitSource
@@ -25,13 +26,11 @@ from ravan.version import VERSION
 from simulation.steps import Step
 from simulation.update import make_up_update
 
-if TYPE_CHECKING:
-    from ravan.tasks.task_model import EncodedExamples
-
 Gate = Callable[[Step, int], Awaitable[None]]
 """Passed before each step of a round, which is named by its number; may hold the agent or never let it go on."""
 
 _MIB: Final = 1 << 20
+_SAME_DATA: Final = (0, 0, 0)
 
 
 class LightProbe(HardwareProbe):
@@ -71,12 +70,7 @@ class LightJobs(JobDesk):
             step_per_matrix_s=1e-6,
         )
         self._jobs[digest] = PreparedJob(
-            plan=plan,
-            folder=Path(),
-            bases={},
-            profile=profile,
-            data=cast("EncodedExamples", object()),
-            data_stamp=(0, 0, 0),
+            files=JobFiles(plan=plan, digest=digest, folder=Path(), bases={}), profile=profile
         )
         return profile
 
@@ -152,7 +146,7 @@ class LightTraining(RoundTraining):
     ) -> UnmaskedUpdate:
         """Make an update up, or offer the last one again."""
         assignment = effect.assignment
-        if offer is not None and offer.serves(assignment, effect.index, job.data):
+        if offer is not None and offer.serves(assignment, effect.index, _SAME_DATA):
             return offer
         trained = assignment.blocks_of(effect.index)
         self._on_update(assignment.round_number)
@@ -160,6 +154,6 @@ class LightTraining(RoundTraining):
             plan_digest=assignment.plan_digest,
             state_digest=assignment.state_digest,
             trained=trained,
-            data=job.data,
+            data_stamp=_SAME_DATA,
             outcome=make_up_update(job.plan, trained, assignment.state_digest, self._site_number),
         )

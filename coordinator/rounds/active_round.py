@@ -1,7 +1,7 @@
 """One running round: feeds the machine, stores every step before anyone is told, runs timers and workers.
 
-The machine takes events as they come. One task stores what they did, all that came in the meantime in one
-transaction, and then carries the effects out, whatever becomes of the calls that brought the events.
+The machine takes events as they come. What they did is stored in their order, all that came in the meantime in one
+transaction (`coordinator.rounds.step_queue`), and then carried out, whatever becomes of the calls that brought them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -52,6 +51,7 @@ from coordinator.rounds.results import NewVersion, SummedRound
 from coordinator.rounds.services import Services
 from coordinator.rounds.standing import Standing
 from coordinator.rounds.states import RoundState
+from coordinator.rounds.step_queue import StepQueue, TakenStep
 from coordinator.rounds.storing import Step, store_step
 from coordinator.rounds.suspicions import find_roster, most_liars
 from coordinator.store.records import RoundEntry, RoundRecord
@@ -65,15 +65,6 @@ from ravan.secagg.messages import MaskedHeader
 from ravan.secagg.unmask import UnmaskJob
 
 log = structlog.stdlib.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Taken:
-    """An event that the machine has taken."""
-
-    entries: Sequence[RoundEntry]
-    effects: Sequence[Effect]
-    stored: asyncio.Future[None]
 
 
 class ActiveRound:
@@ -101,8 +92,7 @@ class ActiveRound:
         self._timer: Timer | None = None
         self._kept: set[bytes] = set()
         """Digests of the messages in the journal; a site may send one again as often as it likes."""
-        self._unstored: list[_Taken] = []
-        self._storing = False
+        self._steps = StepQueue(services.errands, self._store, self._stand_still)
         self._headers: dict[int, tuple[SiteId, MaskedHeader]] = {}
         self._due: Sequence[Effect] = ()
         """Work that an earlier process had begun."""
@@ -229,16 +219,9 @@ class ActiveRound:
             return
         self.require_room()
         effects = self._advance(event)
-        taken = _Taken(
-            entries=(*opening, *self._note(event)), effects=effects, stored=asyncio.get_running_loop().create_future()
-        )
-        if taken.entries or effects:
-            self._unstored.append(taken)
-            if not self._storing:
-                self._storing = True
-                self._services.errands.start(self._store(), "store the steps of a round")
-            # A caller whose line breaks takes nothing back.
-            await asyncio.shield(taken.stored)
+        entries = (*opening, *self._note(event))
+        if entries or effects:
+            await self._steps.put(entries, effects)
 
     def _advance(self, event: Event) -> tuple[Effect, ...]:
         effects = self.machine.handle(event)
@@ -263,24 +246,8 @@ class ActiveRound:
             self._notes.uploads[event.site] = event.header.size_bytes
         return (entry,)
 
-    async def _store(self) -> None:
-        """Store and carry out what has been taken, until there is nothing more."""
-        taken: list[_Taken] = []
-        try:
-            while self._unstored:
-                taken, self._unstored = self._unstored, []
-                await self._store_at_once(taken)
-        except Exception as error:
-            for each in (*taken, *self._unstored):
-                each.stored.set_exception(error)
-            self._unstored.clear()
-            self._stand_still(error)
-        finally:
-            self._storing = False
-            for each in (*taken, *self._unstored):
-                each.stored.cancel()
-
-    async def _store_at_once(self, taken: Sequence[_Taken]) -> None:
+    async def _store(self, taken: Sequence[TakenStep]) -> None:
+        """Store what has been taken in one transaction, and carry it out."""
         effects = [effect for each in taken for effect in each.effects]
         job = None
         for effect in effects:
@@ -293,8 +260,6 @@ class ActiveRound:
         step = Step(entries=entries, effects=effects, record=self.record, job=job)
         await self._services.store.transact("advance_round", lambda transaction: store_step(transaction, step))
         self._carry_out(effects)
-        for each in taken:
-            each.stored.set_result(None)
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         if not effects:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edge_agent.hardware.limits import LimitReader
-from edge_agent.hardware.memory import release_unused, resident_bytes
+from edge_agent.hardware.memory import release_unused
 from ravan.errors import ErrorReason, ResourceError
 
 
@@ -22,6 +22,11 @@ class OutgrownError(ResourceError):
             next_step="Nothing to do: the next round asks for less. To train more, raise the limit.",
         )
         self.seen_bytes = seen_bytes
+        self.limit_bytes = limit_bytes
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # It comes out of the worker process.
+        return OutgrownError, (self.seen_bytes, self.limit_bytes)
 
 
 class MemoryGuard:
@@ -35,7 +40,7 @@ class MemoryGuard:
     def watching(self) -> Iterator[None]:
         """Raise OutgrownError where an allocation in the block fails, as under a limit that a person set by ulimit."""
         release_unused()
-        self._idle_bytes = resident_bytes()
+        self._idle_bytes = self._limits.held_bytes()
         try:
             yield
         except Exception as error:

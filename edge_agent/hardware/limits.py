@@ -1,4 +1,4 @@
-"""The tightest memory limit that holds for this process; any of them may change while it runs."""
+"""The tightest memory limit that holds for the agent; any of them may change while it runs."""
 
 from __future__ import annotations
 
@@ -50,13 +50,22 @@ class LimitReader:
         proc: Path = Path("/proc"),
         sys_fs: Path = Path("/sys"),
         resource_limits: Callable[[], Iterator[int]] = soft_resource_limits,
+        beside_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Take the configured limit and what others are to have (MiB, 0 for none), and where the kernel's files are."""
+        """Take the configured limit and what others are to have (MiB, 0 for none), and where the kernel's files are.
+
+        `beside_bytes` tells what the agent's other process holds.
+        """
         self._configured = configured_mb << 20
         self._keep_free = keep_free_mb << 20
         self._proc = proc
         self._cgroups = sys_fs / "fs" / "cgroup"
         self._resource_limits = resource_limits
+        self._beside_bytes = beside_bytes
+
+    def held_bytes(self) -> int:
+        """Return what the agent holds now, in both of its processes."""
+        return resident_bytes() + self._beside_bytes()
 
     def total_bytes(self) -> int:
         """Return the machine's physical memory."""
@@ -92,9 +101,9 @@ class LimitReader:
         return any(self._pressed_limits())
 
     def _pressed_limits(self) -> Iterator[int]:
-        """Yield what this process may hold where the rest is about to become too little for others."""
+        """Yield what the agent may hold where the rest is about to become too little for others."""
         if self._keep_free and (available := self.available_bytes()) < _NEAR * self._keep_free:
-            left = resident_bytes() + available - self._keep_free
+            left = self.held_bytes() + available - self._keep_free
             # In coarse steps, since every change is reported.
             yield max(_PRESSED_STEP, left - left % _PRESSED_STEP)
 

@@ -128,7 +128,7 @@ def _layer_of(name: str) -> str:
 
 def _too_tight(loaded: int, limit: int) -> ResourceError:
     return ResourceError(
-        f"With the model loaded the agent holds {loaded >> 20} MiB, over its limit of {limit >> 20} MiB.",
+        f"With the model loaded {loaded >> 20} MiB are taken; the agent's limit leaves {limit >> 20} MiB for it.",
         reason=ErrorReason.MEMORY_LIMIT,
         next_step="Raise ram_limit_mb or the system's limit for the agent, or close other programs on this PC.",
     )

@@ -1,4 +1,4 @@
-"""Memory of this process: what is resident now, and the peak of one piece of work."""
+"""Memory of the agent's processes: what is resident now, and the peak of one piece of work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-_STATUS: Final = Path("/proc/self/status")
+_PROC: Final = Path("/proc")
 _CLEAR_REFS: Final = Path("/proc/self/clear_refs")
 _RESET_PEAK: Final = "5"
 """What the kernel's `clear_refs` takes to set the peak back to what is resident now."""
@@ -20,13 +20,23 @@ _SAMPLE_S: Final = 0.005
 
 
 def resident_bytes() -> int:
-    """Return what is resident now."""
+    """Return what is resident now in this process."""
     return _status_bytes("VmRSS") or _psutil_resident()
 
 
 def lifetime_peak_bytes() -> int:
-    """Return the peak since the start, or since a meter last reset it."""
+    """Return the peak of this process since its start, or since a meter last reset it."""
     return _status_bytes("VmHWM") or _psutil_resident()
+
+
+def resident_bytes_of(pid: int | None) -> int:
+    """Return what is resident now in another process; 0 for none, or one that has ended."""
+    return 0 if pid is None else _status_bytes("VmRSS", pid) or _psutil_resident(pid)
+
+
+def lifetime_peak_bytes_of(pid: int | None) -> int:
+    """Return the peak of another process; 0 for none, or one that has ended."""
+    return 0 if pid is None else _status_bytes("VmHWM", pid) or _psutil_resident(pid)
 
 
 def release_unused() -> None:
@@ -80,15 +90,19 @@ def _reset_peak() -> bool:
     return True
 
 
-def _status_bytes(name: str) -> int:
+def _status_bytes(name: str, pid: int | None = None) -> int:
     try:
-        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+        status = _PROC / ("self" if pid is None else str(pid)) / "status"
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:")), 0)
 
 
-def _psutil_resident() -> int:
+def _psutil_resident(pid: int | None = None) -> int:
     import psutil  # noqa: PLC0415 - only where there is no /proc
 
-    return int(psutil.Process().memory_info().rss)
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0

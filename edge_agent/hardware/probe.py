@@ -13,6 +13,11 @@ from ravan.version import VERSION
 
 _CPU_INFO: Final = Path("/proc/cpuinfo")
 
+_CAPABILITIES: Final = {
+    "AVX512": frozenset({"avx512vl", "avx512bw", "avx512dq", "fma"}),
+    "AVX2": frozenset({"avx2", "fma"}),
+}
+
 
 class HardwareProbe:
     """Look at the machine; what cannot change is looked at once."""
@@ -21,14 +26,13 @@ class HardwareProbe:
         """Take the limits, the agent's share of the disk, and the kernel's description of the processor."""
         self._limits = limits
         self._disk = disk
-        self._aes = "aes" in _cpu_flags(cpu_info)
-        self._capability: str | None = None
+        flags = _cpu_flags(cpu_info)
+        self._aes = "aes" in flags
+        self._capability = cpu_capability(flags)
 
     def read(self) -> HardwareProfile:
-        """Return the profile of now; the first call imports torch."""
+        """Return the profile of now."""
         limit = self._limits.read()
-        if self._capability is None:
-            self._capability = cpu_capability()
         return HardwareProfile(
             cores=usable_cores(),
             ram_total_bytes=self._limits.total_bytes(),
@@ -53,11 +57,14 @@ def training_threads(configured: int) -> int:
     return configured or max(1, usable_cores() // 2)
 
 
-def cpu_capability() -> str:
-    """Return the instruction set that torch dispatches to, e.g. `AVX512`."""
-    import torch  # noqa: PLC0415 - slow to import, and `--help` must not
+def cpu_capability(flags: frozenset[str]) -> str:
+    """Return the instruction set that torch dispatches to by the processor's flags; empty where there are none.
 
-    return str(torch.backends.cpu.get_cpu_capability())
+    The agent's own process does without torch. The conditions are those of torch's `DispatchStub.cpp`.
+    """
+    if not flags:
+        return ""
+    return next((name for name, needed in _CAPABILITIES.items() if needed <= flags), "DEFAULT")
 
 
 def _cpu_flags(cpu_info: Path) -> frozenset[str]:

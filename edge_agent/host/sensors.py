@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
@@ -17,7 +19,9 @@ _IDLE: Final = ("idle", "iowait")
 class HostSensors:
     """Read the PC; the processor's share is that of the time since the reading before."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker_pid: Callable[[], int | None] = lambda: None) -> None:
+        """Take what tells the agent's other process, if there is one."""
+        self._worker_pid = worker_pid
         self._own = psutil.Process(os.getpid())
         self._before = self._times()
 
@@ -25,6 +29,7 @@ class HostSensors:
         """Return what it shows now; takes about a millisecond."""
         before, self._before = self._before, self._times()
         total, busy, own = (new - old for new, old in zip(self._before, before, strict=True))
+        own = max(0.0, own)  # a worker that has ended took its seconds along
         battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
         return Readings(
             moment=datetime.now(),
@@ -39,8 +44,18 @@ class HostSensors:
         # Guests' time is part of the user's already.
         parts = {name: value for name, value in times._asdict().items() if not name.startswith("guest")}
         total = sum(parts.values())
-        own = self._own.cpu_times()
-        return total, total - sum(parts.get(name, 0.0) for name in _IDLE), own.user + own.system
+        return total, total - sum(parts.get(name, 0.0) for name in _IDLE), _seconds(self._own) + self._worker_seconds()
+
+    def _worker_seconds(self) -> float:
+        pid = self._worker_pid()
+        with suppress(psutil.NoSuchProcess):
+            return 0.0 if pid is None else _seconds(psutil.Process(pid))
+        return 0.0
+
+
+def _seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _hottest() -> float | None:

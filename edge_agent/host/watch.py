@@ -8,7 +8,6 @@ from typing import Final
 
 import structlog
 
-from edge_agent.host.gate import TrainingGate
 from edge_agent.host.verdict import LASTING, HostTerms, PauseReason, Readings, find_pause
 from ravan.errors import ErrorReason, ResourceError
 
@@ -18,16 +17,12 @@ LOOK_EVERY_S: Final = 0.5
 
 
 class HostWatch:
-    """Keep the gate as the PC's terms want it."""
+    """Have training stand aside as the PC's terms want it."""
 
-    def __init__(
-        self, terms: HostTerms, read: Callable[[], Readings], gate: TrainingGate, on_pause: Callable[[bool], None]
-    ) -> None:
-        """Take the terms, what reads the sensors, and who is told that a pause begins or is over."""
+    def __init__(self, terms: HostTerms, read: Callable[[], Readings], *on_pause: Callable[[bool], None]) -> None:
+        """Take the terms, what reads the sensors, and who is told in turn that a pause begins or is over."""
         self._terms = terms
         self._read = read
-        self.gate = gate
-        """What training passes."""
         self._on_pause = on_pause
         self.reason: PauseReason | None = None
         """Why training stands aside now."""
@@ -39,17 +34,16 @@ class HostWatch:
             await asyncio.sleep(LOOK_EVERY_S)
 
     def take(self, readings: Readings) -> None:
-        """Open or close the gate by what was read."""
+        """Begin or end a pause by what was read."""
         before, self.reason = self.reason, find_pause(self._terms, readings, self.reason)
         if self.reason is before:
             return
         if self.reason is None:
             log.info("training goes on", after=before.value if before else "")
-            self.gate.open()
         else:
             log.info("training stands aside", why=self.reason.value)
-            self.gate.close()
-        self._on_pause(self.reason is not None)
+        for tell in self._on_pause:
+            tell(self.reason is not None)
 
     def check(self) -> None:
         """Raise ResourceError (HOST_BUSY) where a round that is begun now could not be trained for hours."""

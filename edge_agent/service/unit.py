@@ -48,7 +48,7 @@ def render_unit(settings: UnitSettings) -> str:
 
 
 def _memory(limit_mb: int) -> str:
-    """Stop growth at the limit and kill above it: the agent itself gives up a round that would not fit."""
+    """Stop growth at the limit and end the worker above it: the agent gives up a round that would not fit."""
     if not limit_mb:
         return "# No ram_limit_mb in the configuration: under pressure the agent goes before other programs."
     return f"MemoryHigh={limit_mb}M\nMemoryMax={limit_mb + max(_LEAST_ROOM_MB, limit_mb // 8)}M"
@@ -115,6 +115,8 @@ IOSchedulingClass=idle
 CPUWeight=20
 IOWeight=20
 OOMScoreAdjust=500
+# Where memory runs out the worker process goes, and the agent starts another one.
+OOMPolicy=continue
 TasksMax=256
 {memory}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.training.base_model import assemble_model_folder
+from edge_agent.training.model_folder import assemble_model_folder
 from ravan.codec.chunks import content_digest
 from ravan.errors import ErrorReason, ModelError
 from ravan.ids import Digest

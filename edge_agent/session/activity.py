@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 import structlog
 
-from edge_agent.hardware.memory import lifetime_peak_bytes, resident_bytes
+from edge_agent.hardware.memory import (
+    lifetime_peak_bytes,
+    lifetime_peak_bytes_of,
+    resident_bytes,
+    resident_bytes_of,
+)
 from edge_agent.training.outcome import TrainingCost
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.phases import AgentActivity
@@ -26,8 +31,14 @@ BEAT_EVERY_S: Final = 1.0
 class ActivityBoard:
     """Hold the current activity; safe to be told progress from the thread that works."""
 
-    def __init__(self, process_id: bytes, loop: asyncio.AbstractEventLoop) -> None:
-        """Take the name of this process and the loop on which heartbeats are sent."""
+    def __init__(
+        self,
+        process_id: bytes,
+        loop: asyncio.AbstractEventLoop,
+        worker_pid: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """Take the name of this process, the loop on which heartbeats are sent, and what tells the other process."""
+        self._worker_pid = worker_pid
         self._process_id = process_id
         self._loop = loop
         self._changed = asyncio.Event()
@@ -71,14 +82,15 @@ class ActivityBoard:
     def heartbeat(self) -> Heartbeat:
         """Return the sign of life of now."""
         # A measurement sets the kernel's mark back, and the highest of the process is what counts.
-        self._peak_bytes = max(self._peak_bytes, lifetime_peak_bytes())
+        worker = self._worker_pid()
+        self._peak_bytes = max(self._peak_bytes, lifetime_peak_bytes() + lifetime_peak_bytes_of(worker))
         return Heartbeat(
             process_id=self._process_id,
             activity=AgentActivity.PAUSED if self._is_held_up() else self._activity,
             round_number=self._round,
             done=self._done,
             total=self._total,
-            rss_bytes=resident_bytes(),
+            rss_bytes=resident_bytes() + resident_bytes_of(worker),
             peak_rss_bytes=self._peak_bytes,
             extra_peak_bytes=self._cost.extra_peak_bytes if self._cost else 0,
             step_cpu_s=self._cost.step_cpu_s if self._cost else 0.0,

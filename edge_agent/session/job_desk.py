@@ -4,87 +4,82 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from edge_agent.config import AgentFile
-from edge_agent.data.site_data import SiteExamples, has_changed, read_site_data
 from edge_agent.hardware.correction import correct_profile
 from edge_agent.hardware.limits import LimitReader
-from edge_agent.hardware.memory import resident_bytes
 from edge_agent.hardware.profile_cache import MeasuredJob, ProfileCache
 from edge_agent.session.activity import ActivityBoard
 from edge_agent.session.lane import Lane
 from edge_agent.session.transfer import Downloads
-from ravan.data.stamp import Stamp
-from ravan.errors import ErrorReason, ResourceError
+from edge_agent.training.model_folder import assemble_model_folder
+from edge_agent.worker.bench import JobFiles
+from edge_agent.worker.orders import Answer, FindDifferingBases, ForgetJob, MeasureJob, Order, ReadData
+from edge_agent.worker.port import Worker
 from ravan.ids import Digest
 from ravan.manifest.phases import AgentActivity
 from ravan.manifest.plan import JobPlan
 from ravan.manifest.profile import JobProfile
-
-if TYPE_CHECKING:
-    from ravan.tasks.task_model import EncodedExamples, TaskModel
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
 class PreparedJob:
-    """What is at hand for the rounds of one plan."""
+    """What is at hand for the rounds of one plan; model and data are with the worker."""
 
-    plan: JobPlan
-    folder: Path
-    """The base model's files."""
-    bases: dict[int, Path]
-    """Files of bases that this machine draws differently, by matrix ordinal."""
+    files: JobFiles
     profile: JobProfile
-    data: EncodedExamples
-    data_stamp: Stamp
-    """Of the source that `data` came from."""
+
+    @property
+    def plan(self) -> JobPlan:
+        """Return the plan."""
+        return self.files.plan
 
 
 class JobDesk:
-    """Prepare jobs, and hand out their model and data for training."""
+    """Prepare jobs with the worker, and keep what is known of them."""
 
     def __init__(
         self,
         *,
-        config: AgentFile,
+        state_dir: Path,
+        cache_dir: Path,
         threads: int,
+        worker: Worker,
         downloads: Downloads,
         lane: Lane,
         board: ActivityBoard,
         limits: LimitReader,
     ) -> None:
-        from edge_agent.training.base_model import ModelSlot  # noqa: PLC0415 - imports torch
-
-        self._config = config
+        """Take the threads that the worker trains with: what was measured with others does not count."""
+        self._models = cache_dir / "models"
         self._threads = threads
+        self._worker = worker
         self._downloads = downloads
         self._lane = lane
         self._board = board
         self._limits = limits
-        self._profiles = ProfileCache(config.agent.state_dir / "profiles")
-        self._slot = ModelSlot()
+        self._profiles = ProfileCache(state_dir / "profiles")
         self._jobs: dict[Digest, PreparedJob] = {}
         lane.when_idle(self._rest)
 
     async def prepare(self, plan: JobPlan, digest: Digest) -> JobProfile:
         """Return the job's measured cost; raise DataError before anything is fetched, or another RavanError."""
         log.info("preparing", job=plan.job_name, model=plan.model_name)
-        found = await self._lane.in_thread(lambda _: read_site_data(self._config, plan.training))
-        log.info("data read", job=plan.job_name, **_counts(found))
+        await self._ask(ReadData(plan=plan, digest=digest))
         self._downloads.cache.begin_job(digest, plan)
         with self._board.doing(AgentActivity.DOWNLOADING):
             blobs = await self._fetch_model(plan)
         bases = await self._fetch_bases(plan)
+        folder = await self._lane.in_thread(lambda _: assemble_model_folder(plan, blobs, self._models))
+        files = JobFiles(plan=plan, digest=digest, folder=folder, bases=bases)
         with self._board.doing(AgentActivity.MEASURING):
-            job = await self._lane.in_thread(lambda _: self._build(plan, digest, blobs, bases, found))
-        self._jobs[digest] = job
-        self._say_what_is_missing(job)
-        return job.profile
+            profile = await self._measured(files)
+        self._jobs[digest] = PreparedJob(files=files, profile=profile)
+        self._say_what_is_missing(plan, profile)
+        return profile
 
     def job(self, digest: Digest) -> PreparedJob:
         """Return a prepared job."""
@@ -102,30 +97,21 @@ class JobDesk:
         log.warning("corrected", job=job.plan.job_name, **_figures(job.profile))
 
     def forget(self, digest: Digest) -> None:
-        """Drop a job and the model in memory."""
+        """Drop a job, and in its turn what the worker holds for it; with the last job that is all its memory."""
         self._downloads.cache.end_job(digest)
         if self._jobs.pop(digest, None) is not None:
-            self._slot.drop()
+            self._lane.submit(digest, lambda: self._put_away(digest))
 
-    def model_of(self, job: PreparedJob) -> TaskModel[Any]:
-        """Return the job's model, loaded if another one was used meanwhile. Blocks."""
-        return self._slot.load(job.folder, job.plan)
+    async def _put_away(self, digest: Digest) -> None:
+        if self._jobs:
+            await self._ask(ForgetJob(digest=digest))
+        else:
+            await self._lane.in_thread(lambda _: self._worker.rest())
 
     def _rest(self) -> None:
         """Give the model's memory back to the PC; whoever needs the model loads it again. Blocks."""
-        if self._slot.loaded:
-            before = resident_bytes()
-            self._slot.drop()
-            log.info("unloaded the base model for want of work", freed_mb=max(0, before - resident_bytes()) >> 20)
-
-    def refresh_data(self, job: PreparedJob) -> EncodedExamples:
-        """Return the job's data, read again if they have changed; raise DataError. Blocks."""
-        if has_changed(self._config, job.plan.training, job.data_stamp):
-            found = read_site_data(self._config, job.plan.training)
-            job.data = self.model_of(job).encode(found.examples)
-            job.data_stamp = found.stamp
-            log.info("data read again", job=job.plan.job_name, **_counts(found))
-        return job.data
+        if freed := self._worker.rest():
+            log.info("unloaded the base model for want of work", freed_mb=freed >> 20)
 
     async def _fetch_model(self, plan: JobPlan) -> dict[str, Path]:
         total = sum(file.size_bytes for file in plan.model_files)
@@ -142,105 +128,50 @@ class JobDesk:
         return paths
 
     async def _fetch_bases(self, plan: JobPlan) -> dict[int, Path]:
-        from edge_agent.training.bases import differing_matrices  # noqa: PLC0415 - not needed before a job comes
-
-        differing = await self._lane.in_thread(lambda _: differing_matrices(plan))
+        differing = await self._ask(FindDifferingBases(plan=plan))
         if differing:
             log.warning("this machine draws some bases differently; fetching them", matrices=len(differing))
-        return {matrix.ordinal: await self._downloads.fetch(matrix.basis_digest) for matrix in differing}
+        digests = {matrix.ordinal: matrix.basis_digest for matrix in plan.matrices}
+        return {ordinal: await self._downloads.fetch(digests[ordinal]) for ordinal in differing}
 
-    def _build(
-        self,
-        plan: JobPlan,
-        digest: Digest,
-        blobs: dict[str, Path],
-        bases: dict[int, Path],
-        found: SiteExamples,
-    ) -> PreparedJob:
-        """Load, encode, measure. Blocks."""
-        import torch  # noqa: PLC0415 - slow to import, and not needed before a job comes
-
-        from edge_agent.training.base_model import (  # noqa: PLC0415 - imports torch
-            assemble_model_folder,
-            least_loaded_bytes,
+    async def _measured(self, files: JobFiles) -> JobProfile:
+        plan = files.plan
+        known = self._profiles.find(files.digest, self._threads)
+        profile = await self._lane.in_thread(
+            lambda cancelled: self._worker.ask(
+                MeasureJob(job=files, known=known),
+                cancelled,
+                lambda heard: self._board.progress(heard.done, heard.total, job=plan.job_name),
+            )
         )
-
-        torch.set_num_threads(self._threads)
-        self._check_room(plan, least_loaded_bytes(plan, blobs))
-        folder = assemble_model_folder(plan, blobs, self._config.agent.cache_dir / "models")
-        task = self._slot.load(folder, plan)
-        data = task.encode(found.examples)
-        return PreparedJob(
-            plan=plan,
-            folder=folder,
-            bases=bases,
-            data=data,
-            data_stamp=found.stamp,
-            profile=self._measured(plan, digest, task, data, bases),
-        )
-
-    def _measured(
-        self, plan: JobPlan, digest: Digest, task: TaskModel[Any], data: EncodedExamples, bases: dict[int, Path]
-    ) -> JobProfile:
-        known = self._profiles.find(digest, self._threads)
-        if known is not None:
-            return known
-        from edge_agent.hardware.measurement import measure_job  # noqa: PLC0415 - imports torch
-        from edge_agent.training.bases import planned_bases  # noqa: PLC0415 - imports torch
-
-        profile = measure_job(
-            task,
-            plan,
-            digest,
-            data=data,
-            bases=planned_bases(plan, bases),
-            limit_bytes=self._limits.read().limit_bytes,
-            on_progress=lambda done, total: self._board.progress(done, total, job=plan.job_name),
-        )
-        self._keep(plan, profile)
-        log.info(
-            "measured",
-            job=plan.job_name,
-            **_figures(profile),
-            step_ms=round(1000 * profile.step_floor_s),
-            matrix_ms=round(1000 * profile.step_per_matrix_s, 1),
-        )
+        if known is None:
+            self._keep(plan, profile)
+            log.info(
+                "measured",
+                job=plan.job_name,
+                **_figures(profile),
+                step_ms=round(1000 * profile.step_floor_s),
+                matrix_ms=round(1000 * profile.step_per_matrix_s, 1),
+            )
         return profile
+
+    async def _ask(self, order: Order[Answer]) -> Answer:
+        return await self._lane.in_thread(lambda cancelled: self._worker.ask(order, cancelled))
 
     def _keep(self, plan: JobPlan, profile: JobProfile) -> None:
         self._profiles.keep(
             MeasuredJob(profile=profile, job_name=plan.job_name, matrices=len(plan.matrices), threads=self._threads)
         )
 
-    def _say_what_is_missing(self, job: PreparedJob) -> None:
+    def _say_what_is_missing(self, plan: JobPlan, profile: JobProfile) -> None:
         """Tell the site where not even the smallest allocation fits; the coordinator leaves it out by the profile."""
-        limit, needed = self._limits.read().limit_bytes, job.profile.peak_bytes(0)
+        limit, needed = self._limits.read().limit_bytes, profile.peak_bytes(0)
         if needed > limit:
             log.warning(
-                f"Not even the smallest part of the job '{job.plan.job_name}' fits this PC: it takes"
+                f"Not even the smallest part of the job '{plan.job_name}' fits this PC: it takes"
                 f" {needed >> 20} MiB, and the agent's limit is {limit >> 20} MiB.",
                 next_step="Raise ram_limit_mb or the system's limit for the agent; then it takes part.",
             )
-
-    def _check_room(self, plan: JobPlan, weights: int) -> None:
-        """Refuse a model whose weights alone do not fit, before they are loaded."""
-        limit = self._limits.read().limit_bytes
-        if resident_bytes() + weights > limit and not self._slot.loaded:
-            raise ResourceError(
-                f"The weights of the model '{plan.model_name}' take {weights >> 20} MiB; that does not fit this agent's"
-                f" limit of {limit >> 20} MiB.",
-                reason=ErrorReason.MEMORY_LIMIT,
-                next_step="Raise ram_limit_mb or the system's limit for the agent, or leave this job to other PCs.",
-            )
-
-
-def _counts(found: SiteExamples) -> dict[str, int]:
-    return {
-        "examples": len(found.examples),
-        "left_out": found.examples.left_out,
-        "duplicates": found.duplicates,
-        "kept_back": found.kept_back,
-    }
 
 
 def _figures(profile: JobProfile) -> dict[str, int]:

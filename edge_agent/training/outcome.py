@@ -11,6 +11,10 @@ from ravan.ids import BlockId
 from ravan.secagg.statistics import LocalStatistics
 
 
+class TrainingCancelledError(Exception):
+    """The round was given up while it trained."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingCost:
     """What a round's training took of the PC."""

@@ -23,7 +23,7 @@ from edge_agent.hardware.memory import PeakMeter, release_unused, resident_bytes
 from edge_agent.host.gate import CalledOffError, TrainingGate
 from edge_agent.training.checkpoint import Checkpoint, CheckpointFile, restore, trained_tensors
 from edge_agent.training.lower_part import LowerPart, layers_below
-from edge_agent.training.outcome import TrainingCost, TrainingOutcome, not_finite
+from edge_agent.training.outcome import TrainingCancelledError, TrainingCost, TrainingOutcome, not_finite
 from edge_agent.training.scoring import score_heads
 from ravan.adapters.basis import BasisSource
 from ravan.adapters.model import TrainedParameters, inject, local_deltas, remove, trained_parameters
@@ -35,10 +35,6 @@ from ravan.tasks.batch import Batch
 from ravan.tasks.task_model import TaskModel
 
 log = structlog.stdlib.get_logger(__name__)
-
-
-class TrainingCancelledError(Exception):
-    """The round was given up while it trained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

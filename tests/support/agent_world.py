@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,16 @@ import numpy as np
 from scripted_headquarters import Arrived, Headquarters
 from secagg_driver import sole
 from tiny_jobs import TinyJob, identity_key, tiny_assignment
+from worker_thread import WorkerThread
 
 from edge_agent.app import build_session
-from edge_agent.config import load_config
+from edge_agent.config import AgentFile, load_config
 from edge_agent.identity.keystore import Identity, load_identity
 from edge_agent.secure.notes import RoundNotes
 from edge_agent.secure.round import SecureRound
 from edge_agent.session.connection import Coordinator
 from edge_agent.training.outcome import TrainingCost, TrainingOutcome
+from edge_agent.worker.port import Worker
 from ravan.adapters.state import block_shapes, encode_state, initial_state
 from ravan.codec.documents import encode_assignment, encode_plan, encode_roster, sign_document
 from ravan.codec.secagg_messages import Submission
@@ -82,17 +84,21 @@ class World:
         return self.root / "kept"
 
     @asynccontextmanager
-    async def agent(self, environment: dict[str, str] | None = None) -> AsyncIterator[asyncio.Event]:
-        """Run a session; yields what stops it."""
+    async def agent(
+        self, environment: dict[str, str] | None = None, worker_of: Callable[[AgentFile], Worker] = WorkerThread
+    ) -> AsyncIterator[asyncio.Event]:
+        """Run a session, its worker in a thread unless told otherwise; yields what stops it."""
         config = load_config(self.config_path, _BESIDE_OTHER_TESTS | (environment or {}))
         coordinator, stop = Coordinator(self.identity), asyncio.Event()
-        running = asyncio.create_task(build_session(config, self.identity, coordinator, self.kept).run(stop))
+        worker = worker_of(config)
+        running = asyncio.create_task(build_session(config, self.identity, coordinator, worker, self.kept).run(stop))
         try:
             yield stop
         finally:
             stop.set()
             await running
             await coordinator.close()
+            await asyncio.to_thread(worker.rest)
 
     @overload
     def sign(self, kind: Literal[DocumentKind.PLAN], value: JobPlan) -> SignedDocument: ...

@@ -15,8 +15,8 @@ from edge_agent.data.batches import deal_batches
 from edge_agent.host.gate import TrainingGate
 from edge_agent.host.verdict import HostTerms, PauseReason, Readings
 from edge_agent.host.watch import HostWatch
-from edge_agent.training.outcome import TrainingOutcome
-from edge_agent.training.trainer import TrainingCancelledError, TrainingOrder, train
+from edge_agent.training.outcome import TrainingCancelledError, TrainingOutcome
+from edge_agent.training.trainer import TrainingOrder, train
 from ravan.adapters.basis import drawn_bases
 from ravan.adapters.state import initial_state
 from ravan.clock import ManualClock
@@ -137,7 +137,7 @@ def test_no_hook_stays_on_the_model(site: Site) -> None:
 
 def watch(terms: HostTerms) -> tuple[HostWatch, list[bool]]:
     told: list[bool] = []
-    return HostWatch(terms, lambda: pytest.fail("looked by itself"), TrainingGate(), told.append), told
+    return HostWatch(terms, lambda: pytest.fail("looked by itself"), told.append, told.append), told
 
 
 def shown(busy: float = 0.0, *, battery: bool = False) -> Readings:
@@ -147,13 +147,14 @@ def shown(busy: float = 0.0, *, battery: bool = False) -> Readings:
     return Readings(moment=moment, busy_share=busy, on_battery=battery)
 
 
-def test_the_watch_closes_and_opens_the_gate_and_says_why_once() -> None:
+def test_the_watch_begins_and_ends_a_pause_and_says_why_once() -> None:
     looked, told = watch(HostTerms(busy_share=0.5))
     with capture_logs() as lines:
         for busy in (0.1, 0.9, 0.9, 0.45, 0.1, 0.1):
             looked.take(shown(busy))
-            assert looked.gate.is_closed == (busy > 0.4)
-    assert told == [True, False]
+            assert (looked.reason is not None) == (busy > 0.4)
+    # Both who are to know, each once.
+    assert told == [True, True, False, False]
     assert [line.get("why") or line["after"] for line in lines] == [PauseReason.BUSY.value] * 2
 
 

@@ -7,6 +7,7 @@ import dataclasses
 
 from agent_world import Round, World
 from scripted_headquarters import Attached
+from worker_thread import WorkerThread
 
 from edge_agent.app import build_session
 from edge_agent.config import load_config
@@ -18,7 +19,7 @@ async def test_a_renewal_in_every_phase_of_a_round_drops_nothing(world: World) -
     config = load_config(world.config_path, {"RAVAN_AGENT_THREADS": "1"})
     first = world.identity
     coordinator, stop = Coordinator(first), asyncio.Event()
-    session = build_session(config, first, coordinator, None)
+    session = build_session(config, first, coordinator, WorkerThread(config), None)
     running = asyncio.create_task(session.run(stop))
     attached = await world.hq.hear(Attached)
     world.prepare()

@@ -14,7 +14,7 @@ from job_plans import plan_of
 
 from edge_agent.storage.blob_cache import BlobCache
 from edge_agent.storage.share import DiskShare
-from edge_agent.training.base_model import assemble_model_folder
+from edge_agent.training.model_folder import assemble_model_folder
 from ravan.errors import ErrorReason, ResourceError
 from ravan.ids import Digest
 from ravan.manifest.plan import JobPlan, ModelFile

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 from tiny_jobs import TinyJob, tiny_job
 
-from edge_agent.training.base_model import ModelSlot, assemble_model_folder, least_loaded_bytes
+from edge_agent.training.base_model import ModelSlot
 from edge_agent.training.bases import differing_matrices, planned_bases
+from edge_agent.training.model_folder import assemble_model_folder, least_loaded_bytes
 from ravan.adapters.basis import Basis, draw_basis, encode_basis
 from ravan.codec.documents import model_digest
 from ravan.errors import TransferError
@@ -47,18 +48,16 @@ def test_weights_take_what_the_plans_precision_gives_them_and_not_their_file(
     tmp_path: Path, precision: Precision, width: int
 ) -> None:
     job = tiny_job(tmp_path)
-    blobs = blobs_of(job, tmp_path / "cache")
     plan = dataclasses.replace(job.plan, precision=precision)
     stored = sum(tensor.numel() for tensor in load_file(job.folder / "model.safetensors").values())
     assert stored > 1000
-    assert least_loaded_bytes(plan, blobs) == stored * width
+    assert least_loaded_bytes(plan, job.folder) == stored * width
 
 
 def test_a_damaged_file_of_weights_is_left_to_loading(tmp_path: Path) -> None:
     job = tiny_job(tmp_path)
-    blobs = blobs_of(job, tmp_path / "cache")
-    blobs["model.safetensors"].write_bytes(b"\xff" * 100)
-    assert least_loaded_bytes(job.plan, blobs) == 0
+    (job.folder / "model.safetensors").write_bytes(b"\xff" * 100)
+    assert least_loaded_bytes(job.plan, job.folder) == 0
 
 
 def test_a_blob_that_was_fetched_again_is_linked_anew(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import torch
 from tiny_jobs import TinyJob, tiny_job, write_rows
 
 from edge_agent.data.batches import deal_batches
-from edge_agent.training.outcome import TrainingOutcome
+from edge_agent.training.outcome import TrainingCancelledError, TrainingOutcome
 from edge_agent.training.scoring import score_heads
-from edge_agent.training.trainer import StepReport, TrainingCancelledError, TrainingOrder, train
+from edge_agent.training.trainer import StepReport, TrainingOrder, train
 from ravan.adapters.basis import drawn_bases
 from ravan.adapters.model import inject, remove
 from ravan.adapters.state import ModelState, initial_state

@@ -1,0 +1,138 @@
+"""What the worker is asked to do. Each order may be carried out twice with the same result: a worker may die."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import structlog
+
+from edge_agent.hardware.memory import resident_bytes
+from edge_agent.training.outcome import TrainingCost
+from edge_agent.worker.bench import Bench, JobFiles
+from ravan.errors import ErrorReason, ResourceError
+from ravan.ids import Digest
+from ravan.manifest.plan import JobPlan
+from ravan.manifest.profile import JobProfile
+
+log = structlog.stdlib.get_logger(__name__)
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far an order is."""
+
+    done: int
+    total: int
+    step: str = ""
+    """For the line that a person follows."""
+    cost: TrainingCost | None = None
+    """What training took so far."""
+
+
+Tell = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """How an order is heard and called off while it is carried out."""
+
+    tell: Tell
+    cancelled: threading.Event
+
+
+class Order(ABC, Generic[Answer]):
+    """One piece of work."""
+
+    @abstractmethod
+    def carry_out(self, bench: Bench, call: Call) -> Answer:
+        """Do it and return the answer; what is raised reaches whoever asked. Blocks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadData(Order[int]):
+    """Read a job's examples before anything is fetched for it; the answer is their number."""
+
+    plan: JobPlan
+    digest: Digest
+
+    def carry_out(self, bench: Bench, call: Call) -> int:
+        """Raise DataError for whatever is wrong with them."""
+        del call
+        return len(bench.read_data(self.plan, self.digest).examples)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindDifferingBases(Order[tuple[int, ...]]):
+    """Draw a job's bases; the answer is the ordinals of matrices whose bases come out otherwise here."""
+
+    plan: JobPlan
+
+    def carry_out(self, bench: Bench, call: Call) -> tuple[int, ...]:
+        """Draw them one at a time."""
+        from edge_agent.training.bases import differing_matrices  # noqa: PLC0415 - not needed before a job comes
+
+        del bench, call
+        return tuple(matrix.ordinal for matrix in differing_matrices(self.plan))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureJob(Order[JobProfile]):
+    """Load a job's model and data; the answer is what training costs here."""
+
+    job: JobFiles
+    known: JobProfile | None
+    """What was measured before, and is not measured again."""
+
+    def carry_out(self, bench: Bench, call: Call) -> JobProfile:
+        """Raise ResourceError (MEMORY_LIMIT), ModelError, ConfigError or DataError."""
+        self._check_room(bench)
+        task, held = bench.model_of(self.job), bench.data_of(self.job)
+        if self.known is not None:
+            return self.known
+        from edge_agent.hardware.measurement import measure_job  # noqa: PLC0415 - imports torch
+        from edge_agent.training.bases import planned_bases  # noqa: PLC0415 - not needed before a job comes
+
+        plan, beside = self.job.plan, bench.limits.held_bytes() - resident_bytes()
+        alone = measure_job(
+            task,
+            plan,
+            self.job.digest,
+            data=held.encoded,
+            bases=planned_bases(plan, self.job.bases),
+            limit_bytes=bench.limits.read().limit_bytes - beside,
+            on_progress=lambda done, total: call.tell(Progress(done=done, total=total)),
+        )
+        # The limit is that of the agent, whose own process is there as long as this one.
+        return replace(alone, ram_loaded_bytes=alone.ram_loaded_bytes + beside)
+
+    def _check_room(self, bench: Bench) -> None:
+        """Refuse a model whose weights alone do not fit, before they are loaded."""
+        from edge_agent.training.model_folder import least_loaded_bytes  # noqa: PLC0415 - not needed before a job comes
+
+        plan, limit = self.job.plan, bench.limits.read().limit_bytes
+        weights = least_loaded_bytes(plan, self.job.folder)
+        if bench.limits.held_bytes() + weights > limit and not bench.holds_model:
+            raise ResourceError(
+                f"The weights of the model '{plan.model_name}' take {weights >> 20} MiB; that does not fit this agent's"
+                f" limit of {limit >> 20} MiB.",
+                reason=ErrorReason.MEMORY_LIMIT,
+                next_step="Raise ram_limit_mb or the system's limit for the agent, or leave this job to other PCs.",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetJob(Order[None]):
+    """Drop what is held for a job."""
+
+    digest: Digest
+
+    def carry_out(self, bench: Bench, call: Call) -> None:
+        """Drop its data, and the model."""
+        del call
+        bench.forget(self.digest)
