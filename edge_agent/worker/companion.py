@@ -15,7 +15,7 @@ import structlog
 
 from edge_agent.hardware.memory import resident_bytes_of
 from edge_agent.worker.log_lines import write_line
-from edge_agent.worker.messages import Control, Done, Failed, LogLine
+from edge_agent.worker.messages import Begun, Control, Done, Failed, LogLine
 from edge_agent.worker.orders import Answer, Order, Progress, Tell
 from edge_agent.worker.port import untold
 from edge_agent.worker.process import WorkerSettings, work
@@ -43,9 +43,11 @@ class _Running:
 
 
 class _Died(Exception):  # noqa: N818 - caught where it is raised
-    def __init__(self, exit_code: int | None) -> None:
+    def __init__(self, exit_code: int | None, *, begun: bool) -> None:
+        """Take how the process ended, and whether it had begun with the order."""
         super().__init__()
         self.exit_code = exit_code
+        self.was_killed = begun and hasattr(signal, "SIGKILL") and exit_code == -signal.SIGKILL
 
 
 class WorkerProcess:
@@ -74,7 +76,7 @@ class WorkerProcess:
             try:
                 return self._attend(order, cancelled, tell)
             except _Died as death:
-                if _was_killed(death.exit_code):
+                if death.was_killed:
                     raise _killed() from None
                 if attempt == _ATTEMPTS or cancelled.is_set():
                     raise _died(death.exit_code) from None
@@ -106,7 +108,7 @@ class WorkerProcess:
     def _attend(self, order: Order[Answer], cancelled: threading.Event, tell: Tell) -> Answer:
         running = self._started()
         self._send(order)
-        called_off = False
+        begun = called_off = False
         while True:
             if cancelled.is_set() and not called_off:
                 called_off = True
@@ -116,8 +118,10 @@ class WorkerProcess:
             try:
                 heard = running.pipe.recv()
             except (EOFError, OSError):
-                raise _Died(self._bury(running)) from None
+                raise _Died(self._bury(running), begun=begun) from None
             match heard:
+                case Begun():
+                    begun = True
                 case Done():
                     answer: Answer = heard.answer
                     return answer
@@ -130,7 +134,7 @@ class WorkerProcess:
 
     def _started(self) -> _Running:
         if self._running is not None and not self._running.process.is_alive():
-            log.warning("the worker process was ended while it had nothing to do")
+            log.info("the worker process was ended while it had nothing to do")
             self._bury(self._running)
         if self._running is None:
             # Not fork: the agent has threads, and gRPC does not survive a fork.
@@ -165,10 +169,6 @@ def _send_quietly(pipe: Connection[Any, Any], message: Order[Any] | Control) -> 
     # Whoever waits for the answer learns that nobody has heard.
     with suppress(OSError):
         pipe.send(message)
-
-
-def _was_killed(exit_code: int | None) -> bool:
-    return hasattr(signal, "SIGKILL") and exit_code == -signal.SIGKILL
 
 
 def _name(order: Order[Any]) -> str:

@@ -34,6 +34,11 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """An order is being carried out: what ends the process from now on may be its doing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """An order was carried out."""
 

@@ -21,7 +21,7 @@ from edge_agent.host.priority import be_ended_first, step_back
 from edge_agent.training.outcome import TrainingCancelledError
 from edge_agent.worker.bench import Bench
 from edge_agent.worker.log_lines import send_logs
-from edge_agent.worker.messages import Control, Done, Failed, ToWorker, WorkFaultError
+from edge_agent.worker.messages import Begun, Control, Done, Failed, ToWorker, WorkFaultError
 from edge_agent.worker.orders import Call, Order
 from ravan.errors import RavanError
 from ravan.heap import give_back_at_once
@@ -79,6 +79,7 @@ class _Desk:
         """Carry out what comes until the end is told."""
         threading.Thread(target=self._hear, name="orders", daemon=True).start()
         while (given := self._orders.get()) is not None:
+            self._send(Begun())
             self._send(self._carry_out(*given))
 
     def _carry_out(self, order: Order[Any], call: Call) -> Done | Failed:

@@ -54,9 +54,9 @@ def marks(tmp_path: Path) -> Path:
     return folder
 
 
-def wait_until_gone(pid: int) -> None:
+def wait_until_gone(pid: int, within_s: float = PATIENCE_S) -> None:
     """A process that nobody has waited for is gone as well."""
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + within_s
     while time.monotonic() < until:
         try:
             if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
@@ -165,7 +165,7 @@ def test_a_worker_that_was_ended_while_idle_costs_nothing(worker: WorkerProcess)
     with capture_logs() as lines:
         wait_until_gone(first)
         assert worker.ask(TellProcess(), NEVER) != first
-    assert [line["event"] for line in lines] == ["the worker process was ended while it had nothing to do"]
+    assert len(lines) == 1
 
 
 def test_its_lines_are_in_the_agents_log(worker: WorkerProcess) -> None:
@@ -197,9 +197,9 @@ def test_it_ends_with_an_agent_that_was_killed_also_in_the_midst_of_work(tmp_pat
     command = [sys.executable, str(tmp_path / "agent.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}) as agent:
         assert agent.stdout is not None
-        lines = [line for line in iter(agent.stdout.readline, b"") if line.strip().isdigit()][:1] or [b""]
+        worker_pid = next(int(line) for line in iter(agent.stdout.readline, b"") if line.strip().isdigit())
         agent.kill()
-    wait_until_gone(int(lines[0]))
+    wait_until_gone(worker_pid, within_s=PATIENCE_S / 2)
 
 
 def test_the_agents_own_process_holds_no_model_library() -> None:
