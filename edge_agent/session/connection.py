@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +19,7 @@ from edge_agent.session.line import Line
 from edge_agent.session.reconnect import Backoff
 from edge_agent.session.rota import Rota
 from edge_agent.session.stream import Unreadable, read_message, until_moved
-from edge_agent.session.transfer import CurrentTransfer, Downloads, Uploads
+from edge_agent.session.transfer import CurrentTransfer, Downloads, Uploads, UploadStub
 from edge_agent.storage.blob_cache import BlobCache
 from ravan.codec import enums
 from ravan.codec.grants import grant_from_wire
@@ -93,7 +93,7 @@ class Coordinator:
 
     def uploads(self, kib_per_s: int = 0) -> Uploads:
         """Return the sender of masked updates, which keeps below this rate if there is one."""
-        return Uploads(CurrentTransfer(self._current), self.explain, self._patience(), Pace(kib_per_s))
+        return Uploads(self._own_line, self.explain, self._patience(), Pace(kib_per_s))
 
     def downloads(self, cache: BlobCache, kib_per_s: int = 0) -> Downloads:
         """Return what fills the cache, and keeps below this rate if there is one."""
@@ -188,6 +188,15 @@ class Coordinator:
 
     def _current(self) -> Line:
         return self._line
+
+    @asynccontextmanager
+    async def _own_line(self) -> AsyncIterator[UploadStub]:
+        """Open a line that ends with the upload: gRPC keeps what it read megabytes with, 200 KB a site at HQ."""
+        line = self._dial()
+        try:
+            yield line.transfer
+        finally:
+            await line.close()
 
     def _patience(self) -> Patience:
         return replace(ENDLESS, until=self._standing.wait)

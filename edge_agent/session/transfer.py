@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -44,13 +44,17 @@ _UPLOAD_DEADLINE_S: Final = 600.0
 """Of one attempt; a vector that takes longer goes on from where the coordinator's copy ends."""
 
 
-class Stub(Protocol):
-    """The calls of the transfer service: generated code, or what stands in for it."""
+class DownloadStub(Protocol):
+    """The call that content comes by: generated code, or what stands in for it."""
 
     @property
     def Download(self) -> Any:  # noqa: N802 - the wire's name
         """Opens a download."""
         ...
+
+
+class UploadStub(Protocol):
+    """The calls that a masked vector goes by."""
 
     @property
     def Upload(self) -> Any:  # noqa: N802 - the wire's name
@@ -63,8 +67,12 @@ class Stub(Protocol):
         ...
 
 
+OpenUploads = Callable[[], AbstractAsyncContextManager[UploadStub]]
+"""Opens a line for uploads, and hangs up at the end of the block."""
+
+
 class CurrentTransfer:
-    """The transfer service over the newest line, which each call holds open until it has ended."""
+    """Downloads over the newest line, which each call holds open until it has ended."""
 
     def __init__(self, current: Callable[[], Line]) -> None:
         self._current = current
@@ -74,23 +82,13 @@ class CurrentTransfer:
         line = self._current()
         return line.hold(line.transfer.Download(request))
 
-    def Upload(self, timeout: float) -> Any:  # noqa: N802 - the wire's name
-        """Open an upload."""
-        line = self._current()
-        return line.hold(line.transfer.Upload(timeout=timeout))
-
-    def GetUploadStatus(self, request: Any, timeout: float) -> Any:  # noqa: N802 - the wire's name
-        """Ask how much has arrived."""
-        line = self._current()
-        return line.hold(line.transfer.GetUploadStatus(request, timeout=timeout))
-
 
 class Downloads:
     """Fetches content by hash into the agent's cache, where it is not there already."""
 
     def __init__(
         self,
-        stub: Stub,
+        stub: DownloadStub,
         cache: BlobCache,
         translate: Translate,
         patience: Patience = ENDLESS,
@@ -134,9 +132,11 @@ class Downloads:
 class Uploads:
     """Sends masked vectors; the same bytes under the same header, however often the line breaks."""
 
-    def __init__(self, stub: Stub, translate: Translate, patience: Patience = ENDLESS, pace: Pace = UNPACED) -> None:
-        """Send over this stub; `patience` says how long a broken line is tried again."""
-        self._stub = stub
+    def __init__(
+        self, open_line: OpenUploads, translate: Translate, patience: Patience = ENDLESS, pace: Pace = UNPACED
+    ) -> None:
+        """Take what opens a line for each attempt; `patience` says how long a broken one is tried again."""
+        self._open_line = open_line
         self._translate = translate
         self._patience = patience
         self._pace = pace
@@ -156,9 +156,10 @@ class Uploads:
         trial = Trial(self._patience)
         while True:
             try:
-                committed = await self._committed(header, round_ref)
-                if await self._send_rest(header, path, round_ref, committed, progress, trial):
-                    return
+                async with self._open_line() as stub:
+                    committed = await _committed(stub, header, round_ref)
+                    if await self._send_rest(stub, header, path, round_ref, committed, progress, trial):
+                        return
             except aio.AioRpcError as error:
                 await self._pause(trial, error)
             else:
@@ -170,15 +171,9 @@ class Uploads:
         except aio.AioRpcError as final:
             raise self._translate(final) from final
 
-    async def _committed(self, header: MaskedHeader, round_ref: RoundRef) -> int:
-        request = transfer_service_pb2.GetUploadStatusRequest(
-            round=round_to_wire(round_ref), index=header.index, sha256=header.sha256
-        )
-        status = await self._stub.GetUploadStatus(request, timeout=_STATUS_DEADLINE_S)
-        return int(status.committed_bytes)
-
     async def _send_rest(
         self,
+        stub: UploadStub,
         header: MaskedHeader,
         path: Path,
         round_ref: RoundRef,
@@ -189,9 +184,17 @@ class Uploads:
         """Make one attempt; a complete upload sends its header alone, so that the coordinator surely notes it."""
         first = transfer_service_pb2.UploadRequest(header=header_to_wire(round_ref, header))
         moved = tracked(progress, trial, header.size_bytes)
-        call = self._stub.Upload(timeout=_UPLOAD_DEADLINE_S)
+        call = stub.Upload(timeout=_UPLOAD_DEADLINE_S)
         answer = await send_stream(call, first, _parts(path, committed, moved, self._pace))
         return bool(answer.complete)
+
+
+async def _committed(stub: UploadStub, header: MaskedHeader, round_ref: RoundRef) -> int:
+    request = transfer_service_pb2.GetUploadStatusRequest(
+        round=round_to_wire(round_ref), index=header.index, sha256=header.sha256
+    )
+    status = await stub.GetUploadStatus(request, timeout=_STATUS_DEADLINE_S)
+    return int(status.committed_bytes)
 
 
 async def _parts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ async def upload_honestly(hq: Coordinator, folder: Path, site: str) -> bytes:
     await asyncio.to_thread(path.write_bytes, data)
     async with connect(hq.pki, hq.port, site) as channel:
         stub: Any = TransferServiceStub(channel)
-        await Uploads(stub, translate, QUICK).send(header_for(data), path, ROUND)
+        await Uploads(lambda: nullcontext(stub), translate, QUICK).send(header_for(data), path, ROUND)
     return data
 
 

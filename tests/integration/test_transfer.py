@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def begin_download(folder: Path, held: bytes) -> None:
 
 
 def uploads_of(stub: Any, kib_per_s: int = 0) -> Uploads:
-    return Uploads(stub, translate, QUICK, Pace(kib_per_s))
+    return Uploads(lambda: nullcontext(stub), translate, QUICK, Pace(kib_per_s))
 
 
 async def status_of(stub: Any, data: bytes = VECTOR) -> tuple[int, bool]:
@@ -409,7 +409,9 @@ async def test_an_upload_waits_for_room_at_the_coordinator(
             await super()._pause(trial, error)
 
     async with coordinator(pki, tmp_path / "hq", staging=small_disk / "staging") as hq, agent(hq) as stub:
-        sending = asyncio.create_task(Waiting(stub, translate, QUICK).send(header_for(vector), payload, ROUND))
+        sending = asyncio.create_task(
+            Waiting(lambda: nullcontext(stub), translate, QUICK).send(header_for(vector), payload, ROUND)
+        )
         async with asyncio.timeout(LONG_S):
             waiting = asyncio.create_task(refused.wait())
             await asyncio.wait({sending, waiting}, return_when=asyncio.FIRST_COMPLETED)

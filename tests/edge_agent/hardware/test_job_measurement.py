@@ -22,6 +22,7 @@ from edge_agent.hardware.profile_cache import MeasuredJob, ProfileCache
 from edge_agent.hardware.trial import TrialSteps
 from ravan.adapters.basis import drawn_bases
 from ravan.errors import ErrorReason, ResourceError
+from ravan.heap import give_back_at_once
 from ravan.ids import BlockId, Digest
 from ravan.manifest.plan import JobPlan, Matrix
 from ravan.manifest.profile import JobProfile
@@ -78,6 +79,8 @@ def tiny_job_plan_of_width(width: int) -> JobPlan:
 def wide() -> Iterator[WideModel]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    # As the worker process does at its start: what is measured would else depend on the tests that ran before.
+    give_back_at_once()
     yield WideModel()
     torch.set_num_threads(threads)
 

@@ -11,6 +11,8 @@ from agent_world import Round, World, end_before_masking
 from structlog.testing import capture_logs
 from tiny_jobs import write_rows
 
+from edge_agent.session import connection
+from edge_agent.session.line import Line
 from ravan.adapters.state import encode_state, initial_state
 from ravan.ids import Digest
 from ravan.manifest.phases import RoundOutcome
@@ -63,3 +65,25 @@ async def test_an_update_is_not_offered_where_another_would_be_trained(world: Wo
         with capture_logs() as entries:
             await end_before_masking(world, 2, assignment)
         assert offers(entries) == 0
+
+
+async def test_an_upload_has_a_line_of_its_own_that_ends_with_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[NotedLine] = []
+
+    class NotedLine(Line):
+        ended = False
+
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            opened.append(self)
+
+        async def close(self) -> None:
+            await super().close()
+            self.ended = True
+
+    monkeypatch.setattr(connection, "Line", NotedLine)
+    async with world.agent():
+        world.prepare()
+        await world.hq.hear(JobProfile)
+        await Round(world, *world.train(1)).run()
+        assert [line.ended for line in opened] == [False, True]
