@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -41,15 +41,17 @@ class Process:
     """The agent's process, started anew after each kill."""
 
     world: World
+    wrap: Callable[[list[str]], list[str]] = list
+    """Makes the command one that runs in a cage."""
     running: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        command = ["-m", "edge_agent", "run", "--config", str(self.world.config_path)]
+        command = [sys.executable, "-m", "edge_agent", "run", "--config", str(self.world.config_path)]
         command += ["--keep-quantised", str(self.world.kept)]
         environment = os.environ | {"RAVAN_AGENT_THREADS": "1", "RAVAN_AGENT_CHECKPOINT_S": "1"}
         with (self.world.root / "agent.log").open("ab") as log:
             self.running = await asyncio.create_subprocess_exec(
-                sys.executable, *command, stdout=log, stderr=log, env=environment
+                *self.wrap(command), stdout=log, stderr=log, env=environment
             )
 
     async def kill(self) -> None:
@@ -64,8 +66,8 @@ class Process:
 
 
 @asynccontextmanager
-async def process(world: World) -> AsyncIterator[Process]:
-    made = Process(world)
+async def process(world: World, wrap: Callable[[list[str]], list[str]] = list) -> AsyncIterator[Process]:
+    made = Process(world, wrap)
     try:
         await made.start()
         yield made
