@@ -16,7 +16,7 @@ import structlog
 from edge_agent.audit.trail import AuditTrail
 from edge_agent.config import AgentFile
 from edge_agent.hardware.limits import LimitReader
-from edge_agent.hardware.memory import resident_bytes_of
+from edge_agent.hardware.memory import agent_bytes
 from edge_agent.hardware.probe import HardwareProbe, training_threads
 from edge_agent.host.sensors import HostSensors
 from edge_agent.host.watch import HostWatch
@@ -138,7 +138,7 @@ def build_session(
     limits = LimitReader(
         configured_mb=config.agent.ram_limit_mb,
         keep_free_mb=config.host.keep_free_mb,
-        beside_bytes=lambda: resident_bytes_of(worker.pid),
+        held_bytes=lambda: agent_bytes(worker.pid),
     )
     shelf = ModelShelf(state_dir / MODELS_FOLDER)
     share = config.agent.disk_share()

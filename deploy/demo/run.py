@@ -24,11 +24,11 @@ from ravan.wire.v1.round_pb2 import JobState, RoundOutcome, RoundPhase
 from ravan.wire.v1.site_service_pb2 import AgentActivity
 
 SITES: Final = (
-    SiteSettings(name="a", ram_limit_mb=600, upload_kib_per_s=24),
+    SiteSettings(name="a", ram_limit_mb=640, upload_kib_per_s=24),
     SiteSettings(name="b", ram_limit_mb=1200),
     SiteSettings(name="c", ram_limit_mb=1200),
     SiteSettings(name="d", ram_limit_mb=1200),
-    SiteSettings(name="e", ram_limit_mb=635),
+    SiteSettings(name="e", ram_limit_mb=675),
 )
 FAULTS: Final = (
     Fault(site="a", first_round=3, activity=AgentActivity.AGENT_ACTIVITY_TRAINING),

@@ -50,22 +50,16 @@ class LimitReader:
         proc: Path = Path("/proc"),
         sys_fs: Path = Path("/sys"),
         resource_limits: Callable[[], Iterator[int]] = soft_resource_limits,
-        beside_bytes: Callable[[], int] = lambda: 0,
+        held_bytes: Callable[[], int] = resident_bytes,
     ) -> None:
-        """Take the configured limit and what others are to have (MiB, 0 for none), and where the kernel's files are.
-
-        `beside_bytes` tells what the agent's other process holds.
-        """
+        """Take the configured limit and what others are to have (MiB, 0 for none), and where the kernel's files are."""
         self._configured = configured_mb << 20
         self._keep_free = keep_free_mb << 20
         self._proc = proc
         self._cgroups = sys_fs / "fs" / "cgroup"
         self._resource_limits = resource_limits
-        self._beside_bytes = beside_bytes
-
-    def held_bytes(self) -> int:
-        """Return what the agent holds now, in both of its processes."""
-        return resident_bytes() + self._beside_bytes()
+        self.held_bytes = held_bytes
+        """Tells what the agent holds now, in all of its processes."""
 
     def total_bytes(self) -> int:
         """Return the machine's physical memory."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 import threading
 from contextlib import suppress
@@ -29,14 +30,32 @@ def lifetime_peak_bytes() -> int:
     return _status_bytes("VmHWM") or _psutil_resident()
 
 
-def resident_bytes_of(pid: int | None) -> int:
-    """Return what is resident now in another process; 0 for none, or one that has ended."""
-    return 0 if pid is None else _status_bytes("VmRSS", pid) or _psutil_resident(pid)
+def resident_bytes_of(pid: int) -> int:
+    """Return what is resident now in another process; 0 for one that has ended."""
+    return _status_bytes("VmRSS", pid) or _psutil_resident(pid)
 
 
-def lifetime_peak_bytes_of(pid: int | None) -> int:
-    """Return the peak of another process; 0 for none, or one that has ended."""
-    return 0 if pid is None else _status_bytes("VmHWM", pid) or _psutil_resident(pid)
+def private_bytes_of(pid: int) -> int:
+    """Return what a process holds for itself alone; 0 for one that has ended.
+
+    What it has mapped from files, such as libraries, the agent's other process has mapped as well.
+    """
+    return _status_bytes("RssAnon", pid) or _psutil_resident(pid)
+
+
+def agent_bytes(worker_pid: int | None) -> int:
+    """Return what the agent holds now: this process and its worker, if there is one."""
+    if worker_pid is None:
+        return resident_bytes()
+    return private_bytes_of(os.getpid()) + resident_bytes_of(worker_pid)
+
+
+def agent_peak_bytes(worker_pid: int | None) -> int:
+    """Return the peak of the one of both that holds most, over what the other holds."""
+    if worker_pid is None:
+        return lifetime_peak_bytes()
+    peak = _status_bytes("VmHWM", worker_pid) or _psutil_resident(worker_pid)
+    return private_bytes_of(os.getpid()) + peak
 
 
 def release_unused() -> None:

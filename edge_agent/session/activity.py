@@ -9,12 +9,7 @@ from typing import Any, Final
 
 import structlog
 
-from edge_agent.hardware.memory import (
-    lifetime_peak_bytes,
-    lifetime_peak_bytes_of,
-    resident_bytes,
-    resident_bytes_of,
-)
+from edge_agent.hardware.memory import agent_bytes, agent_peak_bytes
 from edge_agent.training.outcome import TrainingCost
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.phases import AgentActivity
@@ -83,14 +78,14 @@ class ActivityBoard:
         """Return the sign of life of now."""
         # A measurement sets the kernel's mark back, and the highest of the process is what counts.
         worker = self._worker_pid()
-        self._peak_bytes = max(self._peak_bytes, lifetime_peak_bytes() + lifetime_peak_bytes_of(worker))
+        self._peak_bytes = max(self._peak_bytes, agent_peak_bytes(worker))
         return Heartbeat(
             process_id=self._process_id,
             activity=AgentActivity.PAUSED if self._is_held_up() else self._activity,
             round_number=self._round,
             done=self._done,
             total=self._total,
-            rss_bytes=resident_bytes() + resident_bytes_of(worker),
+            rss_bytes=agent_bytes(worker),
             peak_rss_bytes=self._peak_bytes,
             extra_peak_bytes=self._cost.extra_peak_bytes if self._cost else 0,
             step_cpu_s=self._cost.step_cpu_s if self._cost else 0.0,

@@ -38,7 +38,7 @@ class WorkerKilledError(ResourceError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Running:
     process: SpawnProcess
-    pid: int | None
+    pid: int
     pipe: Connection[Any, Any]
 
 
@@ -144,7 +144,7 @@ class WorkerProcess:
             process.start()
             theirs.close()
             with self._sending:
-                self._running = _Running(process=process, pid=process.pid, pipe=ours)
+                self._running = _Running(process=process, pid=process.pid or 0, pipe=ours)
                 if self._paused:
                     _send_quietly(ours, Control.STAND_ASIDE)
         return self._running

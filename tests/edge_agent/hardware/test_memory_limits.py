@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.hardware import limits
 from edge_agent.hardware.limits import LimitReader, soft_resource_limits
 from ravan.manifest.profile import LimitSource
 
@@ -124,11 +123,16 @@ def test_resource_limits_of_this_process_are_read() -> None:
     ("available_mb", "pressed"), [(100, True), (400, True), (511, True), (513, False), (4000, False)]
 )
 def test_what_other_programs_are_to_have_comes_off_where_it_gets_short(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, available_mb: int, pressed: bool
+    machine: Machine, available_mb: int, pressed: bool
 ) -> None:
-    monkeypatch.setattr(limits, "resident_bytes", lambda: 700 * MIB)
     machine.write(machine.proc / "meminfo", f"MemTotal: {8 << 20} kB\nMemAvailable: {available_mb << 10} kB\n")
-    reader = LimitReader(keep_free_mb=256, proc=machine.proc, sys_fs=machine.sys, resource_limits=lambda: iter(()))
+    reader = LimitReader(
+        keep_free_mb=256,
+        proc=machine.proc,
+        sys_fs=machine.sys,
+        resource_limits=lambda: iter(()),
+        held_bytes=lambda: 700 * MIB,
+    )
     assert reader.is_pressed == pressed
     found = reader.read().limit_bytes
     if pressed:
