@@ -75,13 +75,17 @@ class Bench:
         log.info("data read", job=plan.job_name, **_counts(found))
         return found
 
-    def model_of(self, job: JobFiles) -> TaskModel[Any]:
-        """Return the job's model, loaded if another one was used meanwhile; raise ModelError or ConfigError."""
+    def load_libraries(self) -> None:
+        """Import what a model takes, which is as large as a small one."""
         import torch  # noqa: PLC0415 - slow to import, and the agent's own process never needs it
 
+        torch.set_num_threads(self._threads)
+
+    def model_of(self, job: JobFiles) -> TaskModel[Any]:
+        """Return the job's model, loaded if another one was used meanwhile; raise ModelError or ConfigError."""
+        self.load_libraries()
         from edge_agent.training.base_model import ModelSlot  # noqa: PLC0415 - imports torch
 
-        torch.set_num_threads(self._threads)
         self._slot = self._slot or ModelSlot()
         return self._slot.load(job.folder, job.plan)
 

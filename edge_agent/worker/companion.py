@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import signal
 import threading
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -25,6 +28,9 @@ log = structlog.stdlib.get_logger(__name__)
 
 _LOOK_EVERY_S: Final = 0.2
 """How often whoever waits for an answer looks whether it is still wanted."""
+
+_CANCEL_PATIENCE_S: Final = 15.0
+"""Longest that the end of a step is waited for; a service has 20 s to stop."""
 
 _END_PATIENCE_S: Final = 5.0
 
@@ -69,8 +75,8 @@ class WorkerProcess:
     def ask(self, order: Order[Answer], cancelled: threading.Event, tell: Tell = untold) -> Answer:
         """Have an order carried out, a second time where the process dies over it.
 
-        Raise what the order raises; WorkerKilledError where the system ended the process, and ResourceError (INTERNAL)
-        where it died twice. Blocks.
+        One that is called off and goes on is ended with its process after a while. Raise what the order raises,
+        WorkerKilledError where the system ended the process, and ResourceError (INTERNAL) where it died twice. Blocks.
         """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -106,19 +112,9 @@ class WorkerProcess:
         return held
 
     def _attend(self, order: Order[Answer], cancelled: threading.Event, tell: Tell) -> Answer:
-        running = self._started()
+        running, begun = self._started(), False
         self._send(order)
-        begun = called_off = False
-        while True:
-            if cancelled.is_set() and not called_off:
-                called_off = True
-                self._send(Control.CANCEL)
-            if not wait([running.pipe, running.process.sentinel], _LOOK_EVERY_S):
-                continue
-            try:
-                heard = running.pipe.recv()
-            except (EOFError, OSError):
-                raise _Died(self._bury(running), begun=begun) from None
+        for heard in self._messages(running, cancelled):
             match heard:
                 case Begun():
                     begun = True
@@ -131,6 +127,23 @@ class WorkerProcess:
                     write_line(heard)
                 case Progress():
                     tell(heard)
+        raise _Died(self._bury(running), begun=begun)
+
+    def _messages(self, running: _Running, cancelled: threading.Event) -> Iterator[Any]:
+        """Yield what the worker says until it ends; where that is wished call its order off, and end it if it goes on."""
+        give_up_at = math.inf
+        while True:
+            if cancelled.is_set() and give_up_at == math.inf:
+                give_up_at = time.monotonic() + _CANCEL_PATIENCE_S
+                self._send(Control.CANCEL)
+            if time.monotonic() > give_up_at:
+                running.process.kill()
+            if wait([running.pipe, running.process.sentinel], _LOOK_EVERY_S):
+                try:
+                    heard = running.pipe.recv()
+                except (EOFError, OSError):
+                    return
+                yield heard
 
     def _started(self) -> _Running:
         if self._running is not None and not self._running.process.is_alive():

@@ -115,6 +115,7 @@ class MeasureJob(Order[JobProfile]):
         """Refuse a model whose weights alone do not fit, before they are loaded."""
         from edge_agent.training.model_folder import least_loaded_bytes  # noqa: PLC0415 - not needed before a job comes
 
+        bench.load_libraries()
         plan, limit = self.job.plan, bench.limits.read().limit_bytes
         weights = least_loaded_bytes(plan, self.job.folder)
         if bench.limits.held_bytes() + weights > limit and not bench.holds_model:

@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,15 @@ class WaitForCancel(Order[None]):
         if not call.cancelled.wait(PATIENCE_S):
             raise TimeoutError
         raise TrainingCancelledError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HangOn(Order[None]):
+    """Hear nothing any more."""
+
+    def carry_out(self, bench: Bench, call: Call) -> None:
+        call.tell(Progress(done=0, total=1))
+        time.sleep(10 * PATIENCE_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

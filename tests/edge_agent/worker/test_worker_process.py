@@ -19,6 +19,7 @@ from worker_orders import (
     PATIENCE_S,
     Die,
     Fail,
+    HangOn,
     PassGate,
     Talk,
     TellProcess,
@@ -30,6 +31,7 @@ from worker_orders import (
 from edge_agent.config import AgentFile
 from edge_agent.hardware.guard import OutgrownError
 from edge_agent.training.outcome import TrainingCancelledError
+from edge_agent.worker import companion
 from edge_agent.worker.companion import WorkerKilledError, WorkerProcess
 from edge_agent.worker.messages import WorkFaultError
 from edge_agent.worker.orders import Progress
@@ -121,6 +123,17 @@ def test_an_order_is_called_off_and_the_next_one_is_not(worker: WorkerProcess) -
         worker.ask(WaitForCancel(), again, lambda _: again.set())
 
 
+def test_an_order_that_hears_nothing_is_ended_with_its_process(
+    worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(companion, "_CANCEL_PATIENCE_S", 0.5)
+    first, cancelled = worker.ask(TellProcess(), NEVER), threading.Event()
+    with pytest.raises(ResourceError):
+        worker.ask(HangOn(), cancelled, lambda _: cancelled.set())
+    wait_until_gone(first)
+    assert worker.ask(TellProcess(), NEVER) != first
+
+
 def test_it_stands_aside_before_it_begins_and_goes_on_when_told(worker: WorkerProcess) -> None:
     heard: list[int] = []
     worker.stand_aside(True)
@@ -180,6 +193,7 @@ def test_its_lines_are_in_the_agents_log(worker: WorkerProcess) -> None:
 AGENT = """
 import logging, os, sys, threading
 from edge_agent.config import AgentFile
+from edge_agent.worker import companion
 from edge_agent.worker.companion import WorkerProcess
 from edge_agent.worker.process import WorkerSettings
 from worker_orders import TellProcess, WaitForCancel
