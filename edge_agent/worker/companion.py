@@ -130,7 +130,7 @@ class WorkerProcess:
         raise _Died(self._bury(running), begun=begun)
 
     def _messages(self, running: _Running, cancelled: threading.Event) -> Iterator[Any]:
-        """Yield what the worker says until it ends; where that is wished call its order off, and end it if it goes on."""
+        """Yield what the worker says until it ends; call its order off where that is wished, and end it if it stays."""
         give_up_at = math.inf
         while True:
             if cancelled.is_set() and give_up_at == math.inf:
