@@ -34,7 +34,7 @@ _SAME_DATA: Final = (0, 0, 0)
 
 
 class LightProbe(HardwareProbe):
-    """A PC with room for everything; looked at, it would import torch."""
+    """A PC with room for everything."""
 
     def __init__(self) -> None:
         pass

@@ -48,7 +48,7 @@ class HostSensors:
 
     def _worker_seconds(self) -> float:
         pid = self._worker_pid()
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.Error):
             return 0.0 if pid is None else _seconds(psutil.Process(pid))
         return 0.0
 

@@ -103,10 +103,13 @@ class JobDesk:
             self._lane.submit(digest, lambda: self._put_away(digest))
 
     async def _put_away(self, digest: Digest) -> None:
-        if self._jobs:
-            await self._ask(ForgetJob(digest=digest))
-        else:
-            await self._lane.in_thread(lambda _: self._worker.rest())
+        try:
+            if self._jobs:
+                await self._ask(ForgetJob(digest=digest))
+                return
+        except Exception as error:  # a worker that cannot do even this is of no more use, and the agent lives on
+            log.warning("the worker process could not forget a job, and is ended", why=str(error))
+        await self._lane.in_thread(lambda _: self._worker.rest())
 
     def _rest(self) -> None:
         """Give the model's memory back to the PC; whoever needs the model loads it again. Blocks."""

@@ -106,6 +106,7 @@ class Bench:
     def forget(self, digest: Digest) -> None:
         """Drop a job's data and the model in memory."""
         self._data.pop(digest, None)
+        self._read = None
         self.drop_model()
 
     def drop_model(self) -> None:

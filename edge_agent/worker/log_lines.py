@@ -14,6 +14,12 @@ Send = Callable[[LogLine], None]
 
 _PLAIN: Final = (str, int, float, bool, type(None))
 
+_LEVELS: Final = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+"""Libraries may have others between them."""
+
+_TAKEN: Final = frozenset({"level", "event"})
+"""Names that no fact may have where a line is written."""
+
 
 def send_logs(send: Send, level: int) -> None:
     """Have structlog and the standard library send their lines from `level` on, in this process."""
@@ -41,7 +47,8 @@ def send_logs(send: Send, level: int) -> None:
 
 def write_line(line: LogLine) -> None:
     """Write a line of the worker's into the agent's log."""
-    structlog.stdlib.get_logger(line.logger).log(line.level, line.event, **line.facts)
+    level = max((each for each in _LEVELS if each <= line.level), default=logging.DEBUG)
+    structlog.stdlib.get_logger(line.logger).log(level, line.event, **line.facts)
 
 
 class _Sender(logging.Handler):
@@ -63,4 +70,5 @@ def _number(method: str) -> int:
 
 def _plain(line: MutableMapping[str, Any]) -> dict[str, Any]:
     """Return facts that need no class of ours to be unpacked."""
-    return {key: value if isinstance(value, _PLAIN) else str(value) for key, value in line.items()}
+    named = {f"{key}_" if key in _TAKEN else key: value for key, value in line.items()}
+    return {key: value if isinstance(value, _PLAIN) else str(value) for key, value in named.items()}

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-import structlog
-
 from edge_agent.hardware.memory import resident_bytes
 from edge_agent.training.outcome import TrainingCost
 from edge_agent.worker.bench import Bench, JobFiles
@@ -17,8 +15,6 @@ from ravan.errors import ErrorReason, ResourceError
 from ravan.ids import Digest
 from ravan.manifest.plan import JobPlan
 from ravan.manifest.profile import JobProfile
-
-log = structlog.stdlib.get_logger(__name__)
 
 Answer = TypeVar("Answer")
 

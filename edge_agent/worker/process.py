@@ -94,11 +94,15 @@ class _Desk:
             return Failed(error=WorkFaultError(f"{type(error).__name__}: {error}"))
 
     def _hear(self) -> None:
-        with suppress(EOFError, OSError):
+        try:
             while True:
                 self._take(self._pipe.recv())
-        # The agent is gone, and nobody is left to work for.
-        os._exit(0)
+        except (EOFError, OSError):
+            # The agent is gone, and nobody is left to work for.
+            os._exit(0)
+        except BaseException:  # who hears nothing any more must not be waited for
+            log.exception("the worker process cannot read an order")
+            os._exit(1)
 
     def _take(self, heard: ToWorker) -> None:
         match heard:

@@ -28,6 +28,7 @@ from edge_agent.training.trainer import TrainingOrder, train
 from ravan.adapters.basis import drawn_bases
 from ravan.adapters.state import initial_state
 from ravan.codec.secagg_messages import Submission
+from ravan.manifest.phases import DropReason
 from ravan.manifest.profile import JobProfile
 from ravan.secagg.unmask import unmask
 from ravan.tasks.batch import Batch
@@ -75,6 +76,10 @@ async def process(world: World, wrap: Callable[[list[str]], list[str]] = list) -
         await made.end()
 
 
+class RoundLeftError(Exception):
+    """The agent left a round of which it could know nothing."""
+
+
 @dataclass
 class Ear:
     """Hear everything; what comes again must be what came before, byte for byte."""
@@ -85,12 +90,19 @@ class Ear:
     repeated: int = 0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the agent has prepared the job."""
+    over: set[int] = field(default_factory=set)
+    """Rounds that have ended: whoever comes back to one of them leaves it."""
+    unnoted: bool = False
+    """Whether the agent was killed before it had noted that it takes part in the round."""
 
     async def hear(self, kind: type[_Heard]) -> _Heard:
         """Wait for the next thing of this kind that is new."""
         while True:
             heard = await self.hq._heard.get()
-            assert not isinstance(heard, Left), heard
+            if isinstance(heard, Left) and heard.round_number not in self.over:
+                assert self.unnoted, heard
+                assert heard.reason in {DropReason.RESTARTED, DropReason.REFUSED}
+                raise RoundLeftError
             if isinstance(heard, JobProfile):
                 self.ready.set()
             if isinstance(heard, Attached):
@@ -142,6 +154,13 @@ def clipped(delta: np.ndarray, clip: float) -> np.ndarray:
     return flat * (clip / norm) if norm > clip else flat
 
 
+async def prepare_again(world: World, ear: Ear) -> None:
+    """Do as headquarters do: forget instructions of what is over, have the job prepared again and wait for it."""
+    world.hq.withdraw()
+    world.prepare()
+    await ear.hear(JobProfile)
+
+
 async def lead(world: World, number: int, ear: Ear, pause_s: float = 0.0) -> None:
     """Lead one round; its sum must hold what training in one go gives, whatever becomes of the agent.
 
@@ -160,11 +179,10 @@ async def lead(world: World, number: int, ear: Ear, pause_s: float = 0.0) -> Non
     await asyncio.sleep(pause_s)
     job = await current.reveal(request)
     sums = unmask(job, lambda i: io.BytesIO(current.payloads[i].read_bytes())).sums
+    ear.over.add(number)
     current.finish()
     await asyncio.sleep(pause_s)
-    # Headquarters forget instructions of rounds that are over, and ask for the job to be prepared again.
-    world.hq.withdraw()
-    world.prepare()
+    await prepare_again(world, ear)
     [kept] = [path for path in world.kept.iterdir() if path.stem == current.digest.hex()]
     expected = alone_trained(world, current, seed)
     clips = {spec.block_id: spec.clip for spec in current.assignment.blocks}

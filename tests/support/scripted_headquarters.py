@@ -132,10 +132,11 @@ class Headquarters(site_service_pb2_grpc.SiteServiceServicer):
         yield greeting_to_wire(dataclasses.replace(greeting, hand_over=self.pki.hand_over))
         sequence = request.after_sequence
         while timeline == self._timeline:
+            # Before looking: what is told while an instruction is on its way must not be missed.
+            self._more.clear()
             for numbered in filter(None, self._told[sequence:]):
                 sequence = numbered.sequence
                 yield self.garble(numbered_to_wire(numbered))
-            self._more.clear()
             await self._more.wait()
 
     async def Heartbeat(self, request: wire.HeartbeatRequest, context: Any) -> wire.HeartbeatResponse:

@@ -106,6 +106,7 @@ class Talk(Order[None]):
         structlog.stdlib.get_logger("ours").info("said", where=Path("/somewhere"), times=2)
         structlog.stdlib.get_logger("ours").debug("too quiet to be heard")
         logging.getLogger("theirs").warning("a library %s", "warns")
+        logging.getLogger("theirs").log(logging.WARNING + 5, "between two levels")
 
 
 def broken_data() -> DataError:

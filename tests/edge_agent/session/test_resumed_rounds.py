@@ -6,7 +6,7 @@ import asyncio
 import random
 
 import pytest
-from agent_process import Ear, lead, process
+from agent_process import Ear, RoundLeftError, lead, prepare_again, process
 from agent_world import World
 from scripted_headquarters import Left
 from tiny_jobs import tiny_job
@@ -63,15 +63,26 @@ async def test_without_its_notes_another_process_leaves_the_round(long_world: Wo
 async def test_kills_at_twenty_random_moments_change_no_bit(long_world: World) -> None:
     world, ear, moments = long_world, Ear(long_world.hq), random.Random(7)  # noqa: S311 - moments, not secrets
     world.hq.hear = ear.hear  # type: ignore[method-assign]
-    kills = 0
+    kills = finished = left = 0
+    rounds = world.config_path.parent / "state" / "rounds"
+
+    async def lead_unless_left(number: int) -> bool:
+        try:
+            await lead(world, number, ear, pause_s=1.0)
+        except RoundLeftError:
+            await prepare_again(world, ear)
+            return False
+        return True
+
     async with asyncio.timeout(850), process(world) as agent:
         world.prepare()
         await ear.hear(JobProfile)
         number = 0
         while kills < KILLS:
             number += 1
+            ear.unnoted = False
             async with asyncio.TaskGroup() as tasks:
-                led = tasks.create_task(lead(world, number, ear, pause_s=1.0))
+                led = tasks.create_task(lead_unless_left(number))
                 while not led.done() and kills < KILLS:
                     # Some kills come while it starts, most while it is in the round.
                     ready = asyncio.create_task(ear.ready.wait())
@@ -81,8 +92,11 @@ async def test_kills_at_twenty_random_moments_change_no_bit(long_world: World) -
                     ready.cancel()
                     if not led.done():
                         await agent.kill()
+                        ear.unnoted = not list(rounds.glob(f"*-{number}/round.json"))
                         ear.ready.clear()
                         await agent.start()
                         kills += 1
+            finished, left = finished + led.result(), left + (not led.result())
     assert ear.repeated > 0
-    print(f"{kills} kills over {number} rounds, {ear.repeated} messages said again")
+    assert finished > left
+    print(f"{kills} kills: {finished} rounds finished, {left} left unbegun, {ear.repeated} messages said again")

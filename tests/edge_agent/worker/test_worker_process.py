@@ -187,6 +187,7 @@ def test_its_lines_are_in_the_agents_log(worker: WorkerProcess) -> None:
     assert lines == [
         {"event": "said", "where": "/somewhere", "times": 2, "log_level": "info"},
         {"event": "a library warns", "log_level": "warning"},
+        {"event": "between two levels", "log_level": "warning"},
     ]
 
 
