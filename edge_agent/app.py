@@ -88,7 +88,7 @@ async def _run(
         )
     memory = config.agent.state_dir / "coordinator"
     coordinator = Coordinator(identity, reach_of(config.agent, os.environ), memory)
-    worker = start_worker(config)
+    worker = build_worker(config)
     try:
         session = build_session(config, identity, coordinator, worker, keep_quantised)
         await _serve(session, identity, stop, notifier)
@@ -111,7 +111,7 @@ async def _serve(session: AgentSession, identity: Identity, stop: asyncio.Event,
         await telling
 
 
-def start_worker(config: AgentFile) -> WorkerProcess:
+def build_worker(config: AgentFile) -> WorkerProcess:
     """Return the worker, whose process starts with its first order."""
     return WorkerProcess(
         WorkerSettings(

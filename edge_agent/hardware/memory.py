@@ -51,7 +51,7 @@ def agent_bytes(worker_pid: int | None) -> int:
 
 
 def agent_peak_bytes(worker_pid: int | None) -> int:
-    """Return the peak of the one of both that holds most, over what the other holds."""
+    """Return the peak of the worker beside what this process holds now; without a worker, of this process."""
     if worker_pid is None:
         return lifetime_peak_bytes()
     peak = _status_bytes("VmHWM", worker_pid) or _psutil_resident(worker_pid)

@@ -50,7 +50,7 @@ def render_unit(settings: UnitSettings) -> str:
 def _memory(limit_mb: int) -> str:
     """Stop growth at the limit and end the worker above it: the agent gives up a round that would not fit."""
     if not limit_mb:
-        return "# No ram_limit_mb in the configuration: under pressure the agent goes before other programs."
+        return "# No ram_limit_mb in the configuration: under pressure the worker goes before other programs."
     return f"MemoryHigh={limit_mb}M\nMemoryMax={limit_mb + max(_LEAST_ROOM_MB, limit_mb // 8)}M"
 
 

@@ -53,6 +53,7 @@ from edge_agent.session.reconnect import Backoff
 from edge_agent.session.renewals import Renewals
 from edge_agent.session.round_desk import RoundDesk
 from edge_agent.session.stream import Unreadable
+from edge_agent.worker.messages import WorkFaultError
 from ravan.clock import Clock
 from ravan.codec.documents import open_document
 from ravan.errors import ErrorReason, IdentityError, RavanError, StateError
@@ -378,5 +379,9 @@ def _say_failure(error: Exception) -> None:
         log.error(str(error), next_step=error.next_step, reason=error.reason.value, kind=type(error).__name__)
     elif drop_reason(error) is DropReason.MEMORY:
         log.error("The agent ran into its memory limit.", next_step="Raise the limit, or close other programs.")
+    elif isinstance(error, WorkFaultError):
+        log.error(
+            str(error), next_step="The line before has the trace; `ravan-agent support-bundle` collects it for HQ."
+        )
     else:
         log.error("an unexpected error", exc_info=error)

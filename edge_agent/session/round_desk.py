@@ -31,7 +31,7 @@ from edge_agent.session.job_desk import JobDesk
 from edge_agent.session.lane import Lane
 from edge_agent.session.round_training import RoundFolder, RoundTraining, round_files_bytes
 from edge_agent.session.transfer import Downloads, Uploads
-from edge_agent.worker.companion import WorkerKilledError
+from edge_agent.worker.port import WorkerKilledError
 from ravan.codec.secagg_messages import AgentMessage, Submission
 from ravan.errors import ErrorReason, StateError
 from ravan.ids import BlockKind, Digest

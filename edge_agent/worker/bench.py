@@ -67,13 +67,12 @@ class Bench:
         """Tell whether a model is in memory."""
         return self._slot is not None and self._slot.loaded
 
-    def read_data(self, plan: JobPlan, digest: Digest) -> SiteExamples:
+    def read_data(self, plan: JobPlan, digest: Digest) -> None:
         """Read a job's examples, before its model is at hand; raise DataError."""
         self._data.pop(digest, None)
         found = read_site_data(self.config, plan.training)
         self._read = digest, found
         log.info("data read", job=plan.job_name, **_counts(found))
-        return found
 
     def load_libraries(self) -> None:
         """Import what a model takes, which is as large as a small one."""

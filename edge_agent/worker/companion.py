@@ -20,7 +20,7 @@ from edge_agent.hardware.memory import resident_bytes_of
 from edge_agent.worker.log_lines import write_line
 from edge_agent.worker.messages import Begun, Control, Done, Failed, LogLine
 from edge_agent.worker.orders import Answer, Order, Progress, Tell
-from edge_agent.worker.port import untold
+from edge_agent.worker.port import WorkerKilledError, untold
 from edge_agent.worker.process import WorkerSettings, work
 from ravan.errors import ErrorReason, ResourceError
 
@@ -35,10 +35,6 @@ _CANCEL_PATIENCE_S: Final = 15.0
 _END_PATIENCE_S: Final = 5.0
 
 _ATTEMPTS: Final = 2
-
-
-class WorkerKilledError(ResourceError):
-    """The system ended the worker, as it does where memory runs out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +83,9 @@ class WorkerProcess:
                 if attempt == _ATTEMPTS or cancelled.is_set():
                     raise _died(death.exit_code) from None
                 log.warning(
-                    "the worker process has died; it is started again", exit_code=death.exit_code, order=_name(order)
+                    "the worker process has died; it is started again",
+                    exit_code=death.exit_code,
+                    order=type(order).__name__,
                 )
         raise AssertionError("the last attempt returns or raises")
 
@@ -184,10 +182,6 @@ def _send_quietly(pipe: Connection[Any, Any], message: Order[Any] | Control) -> 
         pipe.send(message)
 
 
-def _name(order: Order[Any]) -> str:
-    return type(order).__name__
-
-
 def _killed() -> WorkerKilledError:
     return WorkerKilledError(
         "The system ended the agent's worker process, as it does where memory runs out.",
@@ -198,7 +192,7 @@ def _killed() -> WorkerKilledError:
 
 def _died(exit_code: int | None) -> ResourceError:
     return ResourceError(
-        f"The agent's worker process died over its work and was started anew (exit code {exit_code}).",
+        f"The agent's worker process died over its work (exit code {exit_code}).",
         reason=ErrorReason.INTERNAL,
         next_step="Nothing to do for the next round; where it happens again, send HQ what"
         " `ravan-agent support-bundle` collects.",

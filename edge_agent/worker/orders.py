@@ -51,16 +51,16 @@ class Order(ABC, Generic[Answer]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadData(Order[int]):
-    """Read a job's examples before anything is fetched for it; the answer is their number."""
+class ReadData(Order[None]):
+    """Read a job's examples before anything is fetched for it."""
 
     plan: JobPlan
     digest: Digest
 
-    def carry_out(self, bench: Bench, call: Call) -> int:
+    def carry_out(self, bench: Bench, call: Call) -> None:
         """Raise DataError for whatever is wrong with them."""
         del call
-        return len(bench.read_data(self.plan, self.digest).examples)
+        bench.read_data(self.plan, self.digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,15 @@ import threading
 from typing import Protocol
 
 from edge_agent.worker.orders import Answer, Order, Progress, Tell
+from ravan.errors import ResourceError
 
 
 def untold(_: Progress) -> None:
     """Hear progress that nobody follows."""
+
+
+class WorkerKilledError(ResourceError):
+    """The system ended the worker, as it does where memory runs out."""
 
 
 class Worker(Protocol):

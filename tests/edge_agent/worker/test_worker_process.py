@@ -32,9 +32,10 @@ from edge_agent.config import AgentFile
 from edge_agent.hardware.guard import OutgrownError
 from edge_agent.training.outcome import TrainingCancelledError
 from edge_agent.worker import companion
-from edge_agent.worker.companion import WorkerKilledError, WorkerProcess
+from edge_agent.worker.companion import WorkerProcess
 from edge_agent.worker.messages import WorkFaultError
 from edge_agent.worker.orders import Progress
+from edge_agent.worker.port import WorkerKilledError
 from edge_agent.worker.process import WorkerSettings
 from ravan.errors import DataError, ErrorReason, ResourceError
 
