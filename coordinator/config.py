@@ -136,7 +136,7 @@ class LimitsTable(BaseModel):
 
     model_config = STRICT
 
-    calls: int = Field(default=2000, ge=16, le=100_000)
+    calls: int = Field(default=4000, ge=16, le=100_000)
     streams: int = Field(default=1500, ge=1, le=100_000)
     site_calls: int = Field(default=16, ge=1, le=10_000)
     site_streams: int = Field(default=16, ge=2, le=10_000)
@@ -307,7 +307,7 @@ hosts = @HOSTS@
 
 [limits]
 # Calls in progress on each port, and how many of them may be streams. Every connected site holds one stream.
-# calls = 2000
+# calls = 4000
 # streams = 1500
 # The same for one site, and how many of its streams may be uploads.
 # site_calls = 16

@@ -97,7 +97,7 @@ class TransferServicer(transfer_service_pb2_grpc.TransferServiceServicer):
         key = _key_of(site, round_ref, header.sha256)
         path = await asyncio.to_thread(self._staging.whole, key)
         if path is None:
-            async with self._upwards.entry() as place:
+            async with self._upwards.entry(site) as place:
                 path = await self._stage(key, header, _counted(request_iterator, place), context)
         if path is None:
             status = await asyncio.to_thread(self._staging.status, key)
@@ -108,10 +108,13 @@ class TransferServicer(transfer_service_pb2_grpc.TransferServiceServicer):
     async def GetUploadStatus(  # noqa: N802 - the service's name
         self, request: transfer_service_pb2.GetUploadStatusRequest, context: Context
     ) -> transfer_service_pb2.GetUploadStatusResponse:
-        """Tell how much of the calling site's vector is stored."""
+        """Tell how much of the calling site's vector is stored, in its turn if it asks for one."""
         site = calling_site(context)
         key = _key_of(site, round_from_wire(request.round), fields.digest(request.sha256, "hash of the payload"))
         status = await asyncio.to_thread(self._staging.status, key)
+        if request.await_turn and not status.complete:
+            await self._upwards.reserve(site)
+            status = await asyncio.to_thread(self._staging.status, key)
         return transfer_service_pb2.GetUploadStatusResponse(
             committed_bytes=status.committed_bytes, complete=status.complete
         )

@@ -62,6 +62,12 @@ log = structlog.stdlib.get_logger(__name__)
 HEAPS = 2
 """From which all threads take their memory."""
 
+CHUNK_BLOCK_BYTES = 320 << 10
+"""A chunk with its frame: thousands of them a minute need not each come from the system."""
+
+SPARE_BYTES = 8 << 20
+"""What each heap keeps for the next chunks."""
+
 SWITCH_S = 0.001
 """How long a thread that computes keeps others from the interpreter, heartbeats too; by default five times it."""
 
@@ -72,7 +78,7 @@ GRACE_S = 3.0
 def run_daemon(config: CoordinatorFile) -> None:
     """Run until SIGTERM or SIGINT; raise RavanError when the daemon cannot start."""
     os.umask(0o077)
-    give_back_at_once()
+    give_back_at_once(above_bytes=CHUNK_BLOCK_BYTES, spare_bytes=SPARE_BYTES)
     share_arenas(HEAPS)
     sys.setswitchinterval(SWITCH_S)
     allow_open_files()

@@ -20,7 +20,7 @@ LOG_EVERY_S: Final = 5.0
 """Least time between two progress lines of one activity."""
 
 BEAT_EVERY_S: Final = 1.0
-"""Least time between two heartbeats that only tell progress."""
+"""Least time between two heartbeats: a step of a round may take less, and a thousand sites take them together."""
 
 
 class ActivityBoard:
@@ -46,6 +46,7 @@ class ActivityBoard:
         self._peak_bytes = 0
         self._said_at = 0.0
         self._shown_at = 0.0
+        self._told_at = 0.0
 
     @contextmanager
     def doing(self, activity: AgentActivity, round_number: int = 0) -> Iterator[None]:
@@ -79,6 +80,7 @@ class ActivityBoard:
         # A measurement sets the kernel's mark back, and the highest of the process is what counts.
         worker = self._worker_pid()
         self._peak_bytes = max(self._peak_bytes, agent_peak_bytes(worker))
+        self._told_at = self._loop.time()
         return Heartbeat(
             process_id=self._process_id,
             activity=AgentActivity.PAUSED if self._is_held_up() else self._activity,
@@ -105,12 +107,13 @@ class ActivityBoard:
         self._changed.set()
 
     async def changed(self, at_most_s: float) -> None:
-        """Wait until there is something new to tell, or so long."""
+        """Wait until there is something new to tell, or so long; a while in any case, if it was just told."""
         try:
             async with asyncio.timeout(at_most_s):
                 await self._changed.wait()
         except TimeoutError:
             pass
+        await asyncio.sleep(self._told_at + BEAT_EVERY_S - self._loop.time())
         self._changed.clear()
 
     def _show(self, activity: AgentActivity, round_number: int) -> None:

@@ -93,7 +93,8 @@ class Coordinator:
 
     def uploads(self, kib_per_s: int = 0) -> Uploads:
         """Return the sender of masked updates, which keeps below this rate if there is one."""
-        return Uploads(self._own_line, self.explain, self._patience(), Pace(kib_per_s))
+        turns = CurrentTransfer(self._current)
+        return Uploads(turns, self._own_line, self.explain, self._patience(), Pace(kib_per_s))
 
     def downloads(self, cache: BlobCache, kib_per_s: int = 0) -> Downloads:
         """Return what fills the cache, and keeps below this rate if there is one."""

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 Translate = Callable[[aio.AioRpcError], RavanError]
 """Turns a failed call into an error with a sentence: `ravan.rpc.status.error_from_rpc` with address and authority."""
 
-_STATUS_DEADLINE_S: Final = 20.0
+_TURN_DEADLINE_S: Final = 600.0
+"""Of one wait for the turn to upload."""
 
 _UPLOAD_DEADLINE_S: Final = 600.0
 """Of one attempt; a vector that takes longer goes on from where the coordinator's copy ends."""
@@ -54,12 +55,16 @@ class DownloadStub(Protocol):
 
 
 class UploadStub(Protocol):
-    """The calls that a masked vector goes by."""
+    """The call that a masked vector goes by."""
 
     @property
     def Upload(self) -> Any:  # noqa: N802 - the wire's name
         """Opens an upload."""
         ...
+
+
+class StatusStub(Protocol):
+    """The call by which an upload's turn is awaited."""
 
     @property
     def GetUploadStatus(self) -> Any:  # noqa: N802 - the wire's name
@@ -72,7 +77,7 @@ OpenUploads = Callable[[], AbstractAsyncContextManager[UploadStub]]
 
 
 class CurrentTransfer:
-    """Downloads over the newest line, which each call holds open until it has ended."""
+    """Calls over the newest line, which each of them holds open until it has ended."""
 
     def __init__(self, current: Callable[[], Line]) -> None:
         self._current = current
@@ -81,6 +86,11 @@ class CurrentTransfer:
         """Open a download."""
         line = self._current()
         return line.hold(line.transfer.Download(request))
+
+    def GetUploadStatus(self, request: Any, timeout: float) -> Any:  # noqa: N802 - the wire's name
+        """Ask how much of an upload has arrived."""
+        line = self._current()
+        return line.hold(line.transfer.GetUploadStatus(request, timeout=timeout))
 
 
 class Downloads:
@@ -133,9 +143,15 @@ class Uploads:
     """Sends masked vectors; the same bytes under the same header, however often the line breaks."""
 
     def __init__(
-        self, open_line: OpenUploads, translate: Translate, patience: Patience = ENDLESS, pace: Pace = UNPACED
+        self,
+        stub: StatusStub,
+        open_line: OpenUploads,
+        translate: Translate,
+        patience: Patience = ENDLESS,
+        pace: Pace = UNPACED,
     ) -> None:
-        """Take what opens a line for each attempt; `patience` says how long a broken one is tried again."""
+        """Await each turn by `stub`, then open a line; `patience` says how long a broken one is tried again."""
+        self._stub = stub
         self._open_line = open_line
         self._translate = translate
         self._patience = patience
@@ -156,14 +172,22 @@ class Uploads:
         trial = Trial(self._patience)
         while True:
             try:
+                committed = await self._turn(header, round_ref)
                 async with self._open_line() as stub:
-                    committed = await _committed(stub, header, round_ref)
                     if await self._send_rest(stub, header, path, round_ref, committed, progress, trial):
                         return
             except aio.AioRpcError as error:
                 await self._pause(trial, error)
             else:
                 await trial.pause(offset_mismatch(header.size_bytes, committed))
+
+    async def _turn(self, header: MaskedHeader, round_ref: RoundRef) -> int:
+        """Wait until the coordinator has a place for the upload, and return how much of it arrived before."""
+        request = transfer_service_pb2.GetUploadStatusRequest(
+            round=round_to_wire(round_ref), index=header.index, sha256=header.sha256, await_turn=True
+        )
+        status = await self._stub.GetUploadStatus(request, timeout=_TURN_DEADLINE_S)
+        return int(status.committed_bytes)
 
     async def _pause(self, trial: Trial, error: aio.AioRpcError) -> None:
         try:
@@ -187,14 +211,6 @@ class Uploads:
         call = stub.Upload(timeout=_UPLOAD_DEADLINE_S)
         answer = await send_stream(call, first, _parts(path, committed, moved, self._pace))
         return bool(answer.complete)
-
-
-async def _committed(stub: UploadStub, header: MaskedHeader, round_ref: RoundRef) -> int:
-    request = transfer_service_pb2.GetUploadStatusRequest(
-        round=round_to_wire(round_ref), index=header.index, sha256=header.sha256
-    )
-    status = await stub.GetUploadStatus(request, timeout=_STATUS_DEADLINE_S)
-    return int(status.committed_bytes)
 
 
 async def _parts(

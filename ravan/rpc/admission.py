@@ -36,8 +36,9 @@ class CallKind(StrEnum):
 class CallLimits:
     """Most calls of one port; those that wait for nothing but their refusal do not count."""
 
-    calls: int = 2000
-    """In progress in all, streams included; a Watch is one for as long as its site is there."""
+    calls: int = 4000
+    """In progress in all, streams included; a Watch is one for as long as its site is there, and a site that waits for
+    its turn to upload has one more."""
     streams: int = 1500
     """In progress in all, uploads included; the rest of `calls` is free for what takes no time."""
     site_calls: int = 16

@@ -79,7 +79,7 @@ async def upload_honestly(hq: Coordinator, folder: Path, site: str) -> bytes:
     await asyncio.to_thread(path.write_bytes, data)
     async with connect(hq.pki, hq.port, site) as channel:
         stub: Any = TransferServiceStub(channel)
-        await Uploads(lambda: nullcontext(stub), translate, QUICK).send(header_for(data), path, ROUND)
+        await Uploads(stub, lambda: nullcontext(stub), translate, QUICK).send(header_for(data), path, ROUND)
     return data
 
 

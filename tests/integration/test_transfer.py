@@ -112,7 +112,7 @@ def begin_download(folder: Path, held: bytes) -> None:
 
 
 def uploads_of(stub: Any, kib_per_s: int = 0) -> Uploads:
-    return Uploads(lambda: nullcontext(stub), translate, QUICK, Pace(kib_per_s))
+    return Uploads(stub, lambda: nullcontext(stub), translate, QUICK, Pace(kib_per_s))
 
 
 async def status_of(stub: Any, data: bytes = VECTOR) -> tuple[int, bool]:
@@ -410,7 +410,7 @@ async def test_an_upload_waits_for_room_at_the_coordinator(
 
     async with coordinator(pki, tmp_path / "hq", staging=small_disk / "staging") as hq, agent(hq) as stub:
         sending = asyncio.create_task(
-            Waiting(lambda: nullcontext(stub), translate, QUICK).send(header_for(vector), payload, ROUND)
+            Waiting(stub, lambda: nullcontext(stub), translate, QUICK).send(header_for(vector), payload, ROUND)
         )
         async with asyncio.timeout(LONG_S):
             waiting = asyncio.create_task(refused.wait())

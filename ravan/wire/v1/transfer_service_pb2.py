@@ -26,7 +26,7 @@ from ravan.wire.v1 import common_pb2 as ravan_dot_wire_dot_v1_dot_common__pb2
 from ravan.wire.v1 import secagg_pb2 as ravan_dot_wire_dot_v1_dot_secagg__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$ravan/wire/v1/transfer_service.proto\x12\rravan.wire.v1\x1a\x1aravan/wire/v1/common.proto\x1a\x1aravan/wire/v1/secagg.proto\"5\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\"1\n\x0f\x44ownloadRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"K\n\x10\x44ownloadResponse\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\x12#\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x14.ravan.wire.v1.Chunk\"s\n\rUploadRequest\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32!.ravan.wire.v1.MaskedVectorHeaderH\x00\x12%\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x14.ravan.wire.v1.ChunkH\x00\x42\x06\n\x04part\";\n\x0eUploadResponse\x12\x17\n\x0f\x63ommitted_bytes\x18\x01 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\"_\n\x16GetUploadStatusRequest\x12&\n\x05round\x18\x01 \x01(\x0b\x32\x17.ravan.wire.v1.RoundRef\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\"D\n\x17GetUploadStatusResponse\x12\x17\n\x0f\x63ommitted_bytes\x18\x01 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x32\x8b\x02\n\x0fTransferService\x12M\n\x08\x44ownload\x12\x1e.ravan.wire.v1.DownloadRequest\x1a\x1f.ravan.wire.v1.DownloadResponse0\x01\x12G\n\x06Upload\x12\x1c.ravan.wire.v1.UploadRequest\x1a\x1d.ravan.wire.v1.UploadResponse(\x01\x12`\n\x0fGetUploadStatus\x12%.ravan.wire.v1.GetUploadStatusRequest\x1a&.ravan.wire.v1.GetUploadStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$ravan/wire/v1/transfer_service.proto\x12\rravan.wire.v1\x1a\x1aravan/wire/v1/common.proto\x1a\x1aravan/wire/v1/secagg.proto\"5\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\"1\n\x0f\x44ownloadRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"K\n\x10\x44ownloadResponse\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\x12#\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x14.ravan.wire.v1.Chunk\"s\n\rUploadRequest\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32!.ravan.wire.v1.MaskedVectorHeaderH\x00\x12%\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x14.ravan.wire.v1.ChunkH\x00\x42\x06\n\x04part\";\n\x0eUploadResponse\x12\x17\n\x0f\x63ommitted_bytes\x18\x01 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\"s\n\x16GetUploadStatusRequest\x12&\n\x05round\x18\x01 \x01(\x0b\x32\x17.ravan.wire.v1.RoundRef\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x12\n\nawait_turn\x18\x04 \x01(\x08\"D\n\x17GetUploadStatusResponse\x12\x17\n\x0f\x63ommitted_bytes\x18\x01 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x32\x8b\x02\n\x0fTransferService\x12M\n\x08\x44ownload\x12\x1e.ravan.wire.v1.DownloadRequest\x1a\x1f.ravan.wire.v1.DownloadResponse0\x01\x12G\n\x06Upload\x12\x1c.ravan.wire.v1.UploadRequest\x1a\x1d.ravan.wire.v1.UploadResponse(\x01\x12`\n\x0fGetUploadStatus\x12%.ravan.wire.v1.GetUploadStatusRequest\x1a&.ravan.wire.v1.GetUploadStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,9 +44,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADRESPONSE']._serialized_start=411
   _globals['_UPLOADRESPONSE']._serialized_end=470
   _globals['_GETUPLOADSTATUSREQUEST']._serialized_start=472
-  _globals['_GETUPLOADSTATUSREQUEST']._serialized_end=567
-  _globals['_GETUPLOADSTATUSRESPONSE']._serialized_start=569
-  _globals['_GETUPLOADSTATUSRESPONSE']._serialized_end=637
-  _globals['_TRANSFERSERVICE']._serialized_start=640
-  _globals['_TRANSFERSERVICE']._serialized_end=907
+  _globals['_GETUPLOADSTATUSREQUEST']._serialized_end=587
+  _globals['_GETUPLOADSTATUSRESPONSE']._serialized_start=589
+  _globals['_GETUPLOADSTATUSRESPONSE']._serialized_end=657
+  _globals['_TRANSFERSERVICE']._serialized_start=660
+  _globals['_TRANSFERSERVICE']._serialized_end=927
 # @@protoc_insertion_point(module_scope)

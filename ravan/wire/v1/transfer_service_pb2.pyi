@@ -169,10 +169,13 @@ class GetUploadStatusRequest(_message.Message):
     ROUND_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    AWAIT_TURN_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Member index of the sender. Set by the agent; must be the certificate's site."""
     sha256: _builtins.bytes
     """SHA-256 of the payload, 32 bytes. Set by the agent."""
+    await_turn: _builtins.bool
+    """Whether to answer only when an upload may begin, for which a place is then kept. Set by the agent."""
     @_builtins.property
     def round(self) -> _common_pb2.RoundRef:
         """The round. Set by the agent."""
@@ -183,10 +186,11 @@ class GetUploadStatusRequest(_message.Message):
         round: _common_pb2.RoundRef | None = ...,
         index: _builtins.int = ...,
         sha256: _builtins.bytes = ...,
+        await_turn: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["round", b"round"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "round", b"round", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["await_turn", b"await_turn", "index", b"index", "round", b"round", "sha256", b"sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -72,7 +72,7 @@ class TransferServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetUploadStatus(self, request, context):
-        """Ask how much of a masked vector is stored.
+        """Ask how much of a masked vector is stored, and whether it is this site's turn to send it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

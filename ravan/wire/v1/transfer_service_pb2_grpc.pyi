@@ -40,7 +40,7 @@ class TransferServiceStub:
     Chunks may follow the first message once the initial metadata "ravan-go-on: 1" has come.
     """
     GetUploadStatus: _grpc.UnaryUnaryMultiCallable[_transfer_service_pb2.GetUploadStatusRequest, _transfer_service_pb2.GetUploadStatusResponse]
-    """Ask how much of a masked vector is stored."""
+    """Ask how much of a masked vector is stored, and whether it is this site's turn to send it."""
 
 @_typing.type_check_only
 class TransferServiceAsyncStub(TransferServiceStub):
@@ -54,7 +54,7 @@ class TransferServiceAsyncStub(TransferServiceStub):
     Chunks may follow the first message once the initial metadata "ravan-go-on: 1" has come.
     """
     GetUploadStatus: _aio.UnaryUnaryMultiCallable[_transfer_service_pb2.GetUploadStatusRequest, _transfer_service_pb2.GetUploadStatusResponse]  # type: ignore[assignment]
-    """Ask how much of a masked vector is stored."""
+    """Ask how much of a masked vector is stored, and whether it is this site's turn to send it."""
 
 class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
     """Resumable transfers between an agent and the coordinator."""
@@ -83,6 +83,6 @@ class TransferServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _transfer_service_pb2.GetUploadStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_transfer_service_pb2.GetUploadStatusResponse, _abc.Awaitable[_transfer_service_pb2.GetUploadStatusResponse]]:
-        """Ask how much of a masked vector is stored."""
+        """Ask how much of a masked vector is stored, and whether it is this site's turn to send it."""
 
 def add_TransferServiceServicer_to_server(servicer: TransferServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -87,3 +87,89 @@ async def test_a_cancelled_one_leaves_its_place() -> None:
             await transfer.task
     assert await inside([last]) == [True]
     await last.leave()
+
+
+async def test_a_reserved_place_is_its_holders() -> None:
+    turnstile = Turnstile(1, period_s=FOR_EVER_S, least_bytes=1)
+    await turnstile.reserve("plant-a")
+    other = Transfer(turnstile)
+    assert await inside([other]) == [False]
+    async with turnstile.entry("plant-a"):
+        assert await inside([other]) == [False]
+    assert await inside([other]) == [True]
+    await other.leave()
+
+
+async def test_reservations_and_entries_wait_in_one_line() -> None:
+    turnstile = Turnstile(1, period_s=FOR_EVER_S, least_bytes=1)
+    first = Transfer(turnstile)
+    await first.inside.wait()
+    reserving = asyncio.create_task(turnstile.reserve("plant-a"))
+    last = Transfer(turnstile)
+    await first.leave()
+    assert await inside([last]) == [False]
+    assert reserving.done()
+    async with turnstile.entry("plant-a"):
+        pass
+    assert await inside([last]) == [True]
+    await last.leave()
+
+
+async def test_one_holder_waits_for_one_place() -> None:
+    turnstile = Turnstile(1, period_s=FOR_EVER_S, least_bytes=1)
+    first = Transfer(turnstile)
+    await first.inside.wait()
+    waiting = asyncio.create_task(turnstile.reserve("plant-a"))
+    await asyncio.sleep(0)
+    await turnstile.reserve("plant-a")  # answered at once: it waits already
+    assert not waiting.done()
+    await first.leave()
+    await waiting
+    await turnstile.reserve("plant-a")  # answered at once: it has a place already
+    async with turnstile.entry("plant-a"):
+        pass
+    async with turnstile.entry():
+        pass  # no second place was taken for it
+
+
+async def test_a_place_that_is_not_taken_goes_to_the_next() -> None:
+    turnstile = Turnstile(1, period_s=SOON_S, least_bytes=100)
+    await turnstile.reserve("plant-a")
+    other = Transfer(turnstile)
+    async with asyncio.timeout(30):
+        await other.inside.wait()
+    async with turnstile.entry("plant-a") as late:
+        late.move(1)  # it had its turn, and goes on without a place
+    await other.leave()
+    async with turnstile.entry():
+        pass
+
+
+async def test_a_reservation_lapses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.daemon.turnstile.RESERVED_S", SOON_S)
+    turnstile = Turnstile(1, period_s=FOR_EVER_S, least_bytes=1)
+    await turnstile.reserve("plant-a")
+    other = Transfer(turnstile)
+    async with asyncio.timeout(30):
+        await other.inside.wait()
+    late = asyncio.create_task(turnstile.reserve("plant-a"))
+    assert await inside([other]) == [True]
+    assert not late.done()
+    await other.leave()
+    await late
+
+
+async def test_who_hangs_up_while_it_waits_takes_no_place() -> None:
+    turnstile = Turnstile(1, period_s=FOR_EVER_S, least_bytes=1)
+    first = Transfer(turnstile)
+    await first.inside.wait()
+    waiting = asyncio.create_task(turnstile.reserve("plant-a"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await first.leave()
+    async with turnstile.entry():
+        pass
+    await turnstile.reserve("plant-a")
+    async with turnstile.entry("plant-a"):
+        pass
