@@ -37,7 +37,9 @@ from coordinator.metrics.catalog import Catalog
 from coordinator.metrics.census import Census, Expiries
 from coordinator.metrics.disk import DiskUse
 from coordinator.metrics.http import HttpContent, HttpServer
-from coordinator.metrics.status_page import STYLESHEET
+from coordinator.status.gathering import Presence
+from coordinator.status.reading import StatusReader
+from coordinator.status.style import STYLESHEET
 from coordinator.storage import open_blobs, records_place
 from coordinator.store.blobs.base import OwnedBlobs
 from coordinator.store.sql.store import SqlStore, open_store
@@ -167,6 +169,7 @@ class Daemon:
         self._term: Term | None = None
         self._following = Following(self._store, self._clock)
         self._census = self._count()
+        self._status = StatusReader(self._store, self._presence, self._clock)
         self._http = self._open_http()
         self._switchboard = Switchboard()
         self._link = LeaderLink(self._peer_credentials(), describe_authority(self._keys.current().ca_pem))
@@ -304,13 +307,22 @@ class Daemon:
             expiries=self._expiries,
         )
 
+    def _presence(self) -> Presence:
+        term = self._term
+        return Presence(
+            online={} if term is None else term.fleet.online(),
+            resting={} if term is None else term.conductor.resting(),
+            minimum_agent_version=self._config.fleet.minimum_agent_version,
+            now=self._clock.now(),
+        )
+
     def _open_http(self) -> HttpServer:
         server = self._config.server
         content = HttpContent(
             registry=self._catalog.registry,
             refresh=self._census.refresh_from_thread,
             is_ready=lambda: self._ready,
-            status_page=self._census.render_from_thread,
+            status_page=self._status.render_from_thread,
             stylesheet=STYLESHEET,
         )
         return HttpServer(content, host=server.http_listen, port=server.http_port, names=server.hosts)
@@ -347,7 +359,7 @@ class Daemon:
     def _tell_ports(self) -> None:
         """Show the ports on the status page, and to this machine's commands when the system chose them."""
         listen, ports = self._config.server.listen, self._ports
-        self._census.addresses = (
+        self._status.addresses = (
             ("enrolment", target_of(listen, ports.enrolment_port)),
             ("agents", target_of(listen, ports.site_port)),
             ("http", f"http://{target_of(self._config.server.http_listen, ports.http_port)}"),
@@ -365,7 +377,7 @@ class Daemon:
             self._folder.ports.unlink(missing_ok=True)
 
     def _where(self) -> str:
-        return ", ".join(f"{name} {address}" for name, address in self._census.addresses)
+        return ", ".join(f"{name} {address}" for name, address in self._status.addresses)
 
 
 def tell_ports(path: Path, content: Mapping[str, float]) -> None:

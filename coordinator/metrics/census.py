@@ -1,4 +1,4 @@
-"""Counting what is there when somebody looks: gauges for Prometheus, rows for the status page."""
+"""Counting what is there when somebody looks: gauges for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,22 +13,18 @@ import structlog
 from coordinator.fleet.status import SiteStatus, invited_sites, state_of
 from coordinator.metrics.catalog import ENDINGS, Catalog
 from coordinator.metrics.disk import DiskUse
-from coordinator.metrics.status_page import JobRow, SiteRow, StatusFacts, render_status
 from coordinator.store.base import Store, Transaction
 from coordinator.store.records import JobRecord, SiteRecord, TokenRecord
 from coordinator.work.tasks import Task, TaskState
 from ravan.clock import Clock
 from ravan.ids import SiteId
-from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.phases import JobState, SiteState
-from ravan.version import VERSION
 
 Result = TypeVar("Result")
 
 log = structlog.stdlib.get_logger(__name__)
 
 _PATIENCE_S: Final = 5.0
-_JOBS_SHOWN: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +63,10 @@ class Census:
         self._disk = disk
         self._expiries = expiries
         self._loop = asyncio.get_running_loop()
-        self.addresses: tuple[tuple[str, str], ...] = ()
-        """What listens where; set when the ports are bound."""
 
     def refresh_from_thread(self) -> None:
         """Bring the gauges up to date; called outside the event loop. Old values stay when it does not answer."""
         self._ask(self.refresh, None)
-
-    def render_from_thread(self) -> str:
-        """Return the status page; called outside the event loop."""
-        facts = StatusFacts(version=VERSION, addresses=self.addresses, sites=(), jobs=())
-        return render_status(self._ask(self.facts, facts))
 
     async def refresh(self) -> None:
         """Set every gauge that is counted rather than kept."""
@@ -95,19 +84,6 @@ class Census:
         for kind, taken in (await self._disk.measure()).items():
             self._catalog.disk_bytes.labels(kind).set(taken)
         self._set_expiries(counts)
-
-    async def facts(self) -> StatusFacts:
-        """Return what the status page shows."""
-        counts = await self._count()
-        online = self._online()
-        sites = [_site_row(site, state, online.get(site.name)) for site, state in counts.sites]
-        sites += [SiteRow(name=name, state=SiteState.INVITED, doing="") for name in counts.invited]
-        return StatusFacts(
-            version=VERSION,
-            addresses=self.addresses,
-            sites=tuple(sites),
-            jobs=tuple(_job_row(job) for job in counts.jobs[:_JOBS_SHOWN]),
-        )
 
     async def _count(self) -> _Counts:
         def work(
@@ -147,22 +123,3 @@ class Census:
 
 def _ending(left_s: float) -> str:
     return next(name for name, within_s in ENDINGS.items() if left_s <= within_s)
-
-
-def _site_row(site: SiteRecord, state: SiteState, status: SiteStatus | None) -> SiteRow:
-    beat = status.heartbeat if status is not None else None
-    return SiteRow(name=site.name, state=state, doing=_doing(beat) if beat is not None else "")
-
-
-def _doing(beat: Heartbeat) -> str:
-    return f"{beat.activity} {beat.done}/{beat.total}" if beat.total else beat.activity.value
-
-
-def _job_row(job: JobRecord) -> JobRow:
-    return JobRow(
-        name=job.name,
-        state=job.state,
-        rounds=str(job.rounds_planned),
-        accuracy="" if job.accuracy is None else f"{job.accuracy:.1%}",
-        message=job.message,
-    )

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
+from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from coordinator.status.words import Language, choose_language
 from ravan.errors import ErrorReason, ResourceError
 from ravan.version import VERSION
 
@@ -45,8 +47,8 @@ class HttpContent:
     refresh: Callable[[], None]
     """Brings gauges up to date before they are read."""
     is_ready: Callable[[], bool]
-    status_page: Callable[[], str]
-    """HTML without scripts."""
+    status_page: Callable[[Language, bool], str]
+    """HTML without scripts, which refreshes by itself if asked to."""
     stylesheet: str
     """CSS of the status page."""
 
@@ -161,7 +163,7 @@ class _Server(ThreadingHTTPServer):
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "This name is not known here. Add it to `server.hosts`, or use the IP address.",
             )
-        path = request.path.partition("?")[0]
+        path, _, query = request.path.partition("?")
         if path == "/metrics":
             return self._show_metrics(request.headers.get("Accept", ""))
         if path == "/healthz":
@@ -169,14 +171,14 @@ class _Server(ThreadingHTTPServer):
         if path == "/readyz":
             ready = self._content.is_ready()
             return _text(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, "ready" if ready else "not ready")
-        return self._show_people(path)
+        return self._show_people(path, query, request.headers.get("Accept-Language", ""))
 
     def _show_metrics(self, accept: str) -> _Answer:
         self._content.refresh()
         encode, content_type = choose_encoder(accept)
         return _Answer(HTTPStatus.OK, content_type, encode(self._content.registry))
 
-    def _show_people(self, path: str) -> _Answer:
+    def _show_people(self, path: str, query: str, languages: str) -> _Answer:
         if path not in ("/", "/status", "/status.css"):
             return _text(HTTPStatus.NOT_FOUND, "There are /metrics, /healthz, /readyz and /status.")
         if not self._visitors.is_local:
@@ -186,7 +188,11 @@ class _Server(ThreadingHTTPServer):
             )
         if path == "/status.css":
             return _Answer(HTTPStatus.OK, "text/css; charset=utf-8", self._content.stylesheet.encode())
-        return _Answer(HTTPStatus.OK, "text/html; charset=utf-8", self._content.status_page().encode())
+        asked = {name: values[-1] for name, values in parse_qs(query).items()}
+        page = self._content.status_page(
+            choose_language(asked.get("lang", ""), languages), asked.get("refresh", "") != "0"
+        )
+        return _Answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
 
 
 def _text(status: HTTPStatus, sentence: str) -> _Answer:

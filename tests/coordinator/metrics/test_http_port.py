@@ -11,15 +11,7 @@ import pytest
 
 from coordinator.metrics.catalog import Catalog
 from coordinator.metrics.http import HttpContent, HttpServer
-from coordinator.metrics.status_page import STYLESHEET, JobRow, SiteRow, StatusFacts, render_status
 from ravan.errors import ErrorReason, ResourceError
-
-FACTS = StatusFacts(
-    version="1",
-    addresses=(("agents", "127.0.0.1:8443"),),
-    sites=(SiteRow(name="<script>alert(1)</script>", state="online", doing="training 3/40"),),
-    jobs=(JobRow(name="a & b", state="running", rounds="2/8", accuracy="0.61", message='"waiting"'),),
-)
 
 
 class Source:
@@ -38,8 +30,8 @@ class Source:
             registry=self.catalog.registry,
             refresh=self.refresh,
             is_ready=lambda: self.ready,
-            status_page=lambda: render_status(FACTS),
-            stylesheet=STYLESHEET,
+            status_page=lambda language, refreshes: f"{language} {refreshes}",
+            stylesheet="p {}",
         )
 
 
@@ -53,10 +45,13 @@ def serving(source: Source, host: str = "127.0.0.1", names: tuple[str, ...] = ("
         server.stop()
 
 
-def ask(server: HttpServer, path: str, host: str | None = None, method: str = "GET") -> tuple[int, str, dict[str, str]]:
+def ask(
+    server: HttpServer, path: str, host: str | None = None, method: str = "GET", languages: str = ""
+) -> tuple[int, str, dict[str, str]]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     try:
-        connection.request(method, path, headers={} if host is None else {"Host": host})
+        named = {} if host is None else {"Host": host}
+        connection.request(method, path, headers={**named, "Accept-Language": languages})
         answer = connection.getresponse()
         return answer.status, answer.read().decode(), dict(answer.getheaders())
     finally:
@@ -103,16 +98,30 @@ def test_host_header_is_checked(host: str, status: int) -> None:
         assert ask(server, "/metrics", host=host)[0] == status
 
 
-def test_status_page_escapes_names_and_forbids_scripts() -> None:
+def test_people_get_a_page_that_may_run_nothing() -> None:
     with serving(Source()) as server:
         status, body, headers = ask(server, "/status")
-        assert ask(server, "/status.css")[2]["Content-Type"].startswith("text/css")
-    assert status == 200
-    assert "<script" not in body
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in body
-    assert "a &amp; b" in body
+        style = ask(server, "/status.css")
+    assert (status, body) == (200, "en True")
+    assert (style[1], style[2]["Content-Type"]) == ("p {}", "text/css; charset=utf-8")
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert "script" not in headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("path", "accepted", "page"),
+    [
+        ("/status?lang=ja", "en", "ja True"),
+        ("/status?lang=ja&refresh=0", "en", "ja False"),
+        ("/status?refresh=0", "ja-JP, en;q=0.5", "ja False"),
+        ("/", "fr;q=1, en;q=0.4, ja;q=0.8", "ja True"),
+        ("/?lang=%00&lang=xx&refresh=%F0", "de", "en True"),
+    ],
+)
+def test_the_page_comes_in_the_language_that_was_asked_for(path: str, accepted: str, page: str) -> None:
+    with serving(Source()) as server:
+        assert ask(server, path, languages=accepted)[1] == page
 
 
 def test_beyond_loopback_only_metrics_and_health() -> None:

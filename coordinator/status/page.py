@@ -1,0 +1,203 @@
+"""The read-only status page: plain HTML without scripts, readable on a phone, in two languages."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from coordinator.status.coverage import draw_coverage
+from coordinator.status.curves import draw_curve
+from coordinator.status.facts import Absence, EventFacts, JobFacts, RoundFacts, SiteFacts, StatusFacts
+from coordinator.status.markup import Markup, element, empty, joined, table
+from coordinator.status.words import Language, Phrases, Word
+
+REFRESH_S: Final = 10
+
+_LANGUAGE_NAMES: Final = {Language.ENGLISH: "English", Language.JAPANESE: "日本語"}
+
+
+def render_status(facts: StatusFacts, language: Language, *, refreshes: bool = True) -> str:
+    """Return the page as HTML; without `refreshes` it stays as it is until somebody loads it again."""
+    phrases = Phrases(language)
+    body = (
+        element("a", phrases.say(Word.SKIP), href="#sites", class_="skip"),
+        _header(facts, phrases, refreshes=refreshes),
+        element("main", *_sections(facts, phrases)),
+    )
+    page = element("html", _head(phrases, refreshes=refreshes), element("body", *body), lang=language)
+    return f"<!doctype html>{page}\n"
+
+
+def _head(phrases: Phrases, *, refreshes: bool) -> Markup:
+    return element(
+        "head",
+        empty("meta", charset="utf-8"),
+        element("title", phrases.say(Word.TITLE)),
+        empty("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        Markup(f'<meta http-equiv="refresh" content="{REFRESH_S}">' if refreshes else ""),
+        empty("link", rel="stylesheet", href="/status.css"),
+    )
+
+
+def _header(facts: StatusFacts, phrases: Phrases, *, refreshes: bool) -> Markup:
+    here = phrases.language
+    addresses = ", ".join(f"{name} {address}" for name, address in facts.addresses)
+    languages = (
+        element("a", _LANGUAGE_NAMES[each], href=_link(each, refreshes=refreshes), lang=each, hreflang=each)
+        for each in Language
+        if each is not here
+    )
+    refresh = element(
+        "a", phrases.say(Word.STOP_REFRESH if refreshes else Word.REFRESH), href=_link(here, refreshes=not refreshes)
+    )
+    said = element("span", phrases.say(Word.REFRESHES, seconds=REFRESH_S), class_="quiet") if refreshes else Markup("")
+    return element(
+        "header",
+        element("h1", f"{phrases.say(Word.TITLE)} {facts.version}"),
+        element("p", f"{_clock(facts.now)} · {addresses}", class_="quiet"),
+        element("nav", *languages, refresh, said),
+    )
+
+
+def _link(language: Language, *, refreshes: bool) -> str:
+    return f"/status?lang={language}" + ("" if refreshes else "&refresh=0")
+
+
+def _sections(facts: StatusFacts, phrases: Phrases) -> tuple[Markup, ...]:
+    if not facts.is_known:
+        return (element("p", phrases.say(Word.UNKNOWN), role="status", class_="warn"),)
+    return (
+        _section("jobs", Word.JOBS, _jobs(facts, phrases), phrases),
+        _section("sites", Word.SITES, _sites(facts, phrases), phrases),
+        _section("events", Word.EVENTS, _events(facts, phrases), phrases),
+    )
+
+
+def _section(name: str, title: Word, content: Markup, phrases: Phrases) -> Markup:
+    heading = element("h2", phrases.say(title), id=f"{name}-title")
+    return element("section", heading, content, id=name, aria_labelledby=f"{name}-title", tabindex=-1)
+
+
+def _jobs(facts: StatusFacts, phrases: Phrases) -> Markup:
+    if not facts.jobs:
+        return element("p", phrases.say(Word.NO_JOBS))
+    shown = [job for job in facts.jobs if job.running is not None or job.points or job.coverage is not None]
+    heads = tuple(phrases.say(word) for word in (Word.JOB, Word.STATE, Word.ROUNDS, Word.ACCURACY))
+    rows = [
+        (job.name, _state(job, phrases), f"{job.rounds_done}/{job.rounds_planned}", _share(job.accuracy))
+        for job in facts.jobs
+    ]
+    overview = table(heads, rows, caption=phrases.say(Word.JOBS))
+    return joined((overview, *(_job(job, facts.now, phrases) for job in shown)))
+
+
+def _job(job: JobFacts, now: float, phrases: Phrases) -> Markup:
+    lines = [element("h3", f"{job.name} ({job.job_id})")]
+    if job.running is not None:
+        lines.append(_running(job, job.running, now, phrases))
+    if job.message:
+        lines.append(element("p", job.message, lang=Language.ENGLISH))
+    if job.accuracy is not None:
+        before = f" ({phrases.say(Word.ACCURACY_BEFORE)} {_share(job.accuracy_before)})" if job.accuracy_before else ""
+        lines.append(element("p", f"{phrases.say(Word.ACCURACY)} {_share(job.accuracy)}{before}"))
+    accuracy = [(point.number, point.accuracy) for point in job.points if point.accuracy is not None]
+    loss = [(point.number, point.loss) for point in job.points if point.loss is not None]
+    curves = (
+        draw_curve(phrases.say(Word.ACCURACY), accuracy, _share, phrases),
+        draw_curve(phrases.say(Word.LOSS), loss, lambda value: f"{value:.3f}", phrases),
+    )
+    lines.append(element("div", *curves, class_="curves"))
+    if job.coverage is not None:
+        lines.append(draw_coverage(job.coverage, phrases))
+    return joined(lines)
+
+
+def _running(job: JobFacts, running: RoundFacts, now: float, phrases: Phrases) -> Markup:
+    where = phrases.say(
+        Word.ROUND_OF, number=running.number, planned=job.rounds_planned, phase=phrases.name(running.phase)
+    )
+    who = phrases.say(Word.SELECTED, selected=running.selected, dropped=running.dropped)
+    return element("p", f"{where}, {_left(running.deadline_at, now, phrases)}. {who}.")
+
+
+def _left(deadline_at: float, now: float, phrases: Phrases) -> str:
+    if not deadline_at:
+        return phrases.say(Word.NO_DEADLINE)
+    if deadline_at < now:
+        return phrases.say(Word.OVERDUE, time=phrases.seconds(now - deadline_at))
+    return phrases.say(Word.TIME_LEFT, time=phrases.seconds(deadline_at - now))
+
+
+def _state(job: JobFacts, phrases: Phrases) -> str:
+    state = phrases.name(job.state)
+    return state if job.is_led else f"{state}, {phrases.say(Word.NOT_LED)}"
+
+
+def _sites(facts: StatusFacts, phrases: Phrases) -> Markup:
+    if not facts.sites:
+        return element("p", phrases.say(Word.NO_SITES))
+    words = (Word.SITE, Word.STATE, Word.LAST_SEEN, Word.DOING, Word.HEADS, Word.MEMORY, Word.ABSENT)
+    rows = [_site(site, facts.now, phrases) for site in facts.sites]
+    return table([phrases.say(word) for word in words], rows, caption=phrases.say(Word.SITES))
+
+
+def _site(site: SiteFacts, now: float, phrases: Phrases) -> tuple[str, ...]:
+    return (
+        site.name,
+        phrases.name(site.state),
+        _ago(site.last_seen, now, phrases),
+        _doing(site, phrases),
+        "" if site.heads is None else str(site.heads),
+        f"{site.memory_bytes >> 20:,} MiB" if site.memory_bytes else "",
+        _absence(site, phrases),
+    )
+
+
+def _ago(moment: float, now: float, phrases: Phrases) -> str:
+    return phrases.say(Word.AGO, time=phrases.seconds(now - moment)) if moment else phrases.say(Word.NEVER)
+
+
+def _doing(site: SiteFacts, phrases: Phrases) -> str:
+    if site.activity is None:
+        return ""
+    share = "" if site.share_done is None else f" {site.share_done:.0%}"
+    return f"{phrases.name(site.activity)}{share}"
+
+
+def _absence(site: SiteFacts, phrases: Phrases) -> str:
+    if site.absence is None:
+        return ""
+    said = phrases.name(site.absence)
+    if site.absence is Absence.DROPPED and site.drop_reason is not None:
+        return f"{said} ({phrases.name(site.drop_reason)})"
+    return f"{said}: {site.note}" if site.note else said
+
+
+def _events(facts: StatusFacts, phrases: Phrases) -> Markup:
+    if not facts.events:
+        return element("p", phrases.say(Word.NO_EVENTS))
+    heads = tuple(phrases.say(word) for word in (Word.TIME, Word.JOB, Word.EVENT))
+    rows = [(_clock(event.at), event.job, _happened(event, phrases)) for event in facts.events]
+    return table(heads, rows, caption=phrases.say(Word.EVENTS))
+
+
+def _happened(event: EventFacts, phrases: Phrases) -> str:
+    said = phrases.say(
+        Word.ROUND_ENDED,
+        number=event.round_number,
+        outcome=phrases.name(event.outcome),
+        completed=event.completed,
+        selected=event.selected,
+    )
+    if not event.drops:
+        return said
+    names = ", ".join(f"{site} ({phrases.name(reason)})" for site, reason in event.drops)
+    return f"{said}; {phrases.say(Word.LEFT_OUT, names=names)}"
+
+
+def _clock(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
