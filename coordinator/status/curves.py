@@ -11,7 +11,7 @@ from coordinator.status.words import Phrases, Word
 WIDTH: Final = 320
 HEIGHT: Final = 120
 _MARGIN: Final = 12
-_LABELS: Final = 34
+_LABELS: Final = 44
 """Room for the figures at the left."""
 
 

@@ -117,7 +117,8 @@ def _running(job: JobFacts, running: RoundFacts, now: float, phrases: Phrases) -
         Word.ROUND_OF, number=running.number, planned=job.rounds_planned, phase=phrases.name(running.phase)
     )
     who = phrases.say(Word.SELECTED, selected=running.selected, dropped=running.dropped)
-    return element("p", f"{where}, {_left(running.deadline_at, now, phrases)}. {who}.")
+    left = _left(running.deadline_at, now, phrases)
+    return element("p", phrases.say(Word.RUNNING, where=where, left=left, who=who))
 
 
 def _left(deadline_at: float, now: float, phrases: Phrases) -> str:

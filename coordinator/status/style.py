@@ -23,6 +23,7 @@ header nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem; font-size: .9rem }
 table { border-collapse: collapse; width: 100%; font-size: .95rem }
 td, th { text-align: left; font-weight: 400; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line);
        vertical-align: top }
+tbody th, td:not(:last-child) { white-space: nowrap }
 thead th { color: var(--quiet); font-size: .85rem; white-space: nowrap }
 .curves { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0; flex: 1 1 16rem; max-width: 26rem }
 figcaption { font-size: .85rem; color: var(--quiet) }

@@ -33,6 +33,7 @@ class Word(StrEnum):
     STATE = "state"
     ROUNDS = "rounds"
     ROUND_OF = "round_of"
+    RUNNING = "running"
     ACCURACY = "accuracy"
     ACCURACY_BEFORE = "accuracy_before"
     LOSS = "loss"
@@ -82,6 +83,7 @@ _ENGLISH: Final = {
     Word.STATE: "State",
     Word.ROUNDS: "Rounds",
     Word.ROUND_OF: "Round {number} of {planned}: {phase}",
+    Word.RUNNING: "{where}, {left}. {who}.",
     Word.ACCURACY: "Accuracy",
     Word.ACCURACY_BEFORE: "before training",
     Word.LOSS: "Loss",
@@ -131,6 +133,7 @@ _JAPANESE: Final = {
     Word.STATE: "状態",
     Word.ROUNDS: "ラウンド",
     Word.ROUND_OF: "ラウンド {number}/{planned}：{phase}",
+    Word.RUNNING: "{where}（{left}）。{who}。",
     Word.ACCURACY: "精度",
     Word.ACCURACY_BEFORE: "学習前",
     Word.LOSS: "損失",
