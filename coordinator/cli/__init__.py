@@ -16,6 +16,7 @@ from coordinator.cli.exports import export
 from coordinator.cli.jobs import job
 from coordinator.cli.models import model
 from coordinator.cli.sites import site, token
+from ravan.completion import completion_of
 from ravan.console import run_command
 from ravan.version import VERSION
 
@@ -29,7 +30,20 @@ def cli() -> None:
     """
 
 
-for command in (init, serve, worker, config, db, ca, token, site, model, job, export):
+for command in (
+    init,
+    serve,
+    worker,
+    config,
+    db,
+    ca,
+    token,
+    site,
+    model,
+    job,
+    export,
+    completion_of("ravan-coordinator"),
+):
     cli.add_command(command)
 
 

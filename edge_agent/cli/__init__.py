@@ -17,6 +17,7 @@ from edge_agent.cli.records import audit, support_bundle
 from edge_agent.cli.services import service
 from edge_agent.cli.serving import model, personalise, predict, serve_model
 from edge_agent.cli.sites import identity, site
+from ravan.completion import completion_of
 from ravan.console import run_command
 from ravan.version import VERSION
 
@@ -49,6 +50,7 @@ for command in (
     serve_model,
     personalise,
     model,
+    completion_of("ravan-agent"),
 ):
     cli.add_command(command)
 
