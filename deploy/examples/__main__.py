@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.examples.engines import lay_out_series
-from deploy.examples.layout import MODEL_FOLDER, PLANTS, Example
+from deploy.examples.layout import MODEL_FOLDER, Example
 from deploy.examples.orders import lay_out_answers, lay_out_texts
 from deploy.examples.textile import lay_out_images
 
@@ -26,7 +26,7 @@ def lay_out(kind: str, folder: Path, most: int = _ALL) -> Example:
     folder.mkdir(parents=True, exist_ok=True)
     example = EXAMPLES[kind](folder, most)
     (folder / "job.toml").write_text(example.job_text(), encoding="utf-8")
-    for plant in PLANTS:
+    for plant in example.data:
         (folder / f"{plant}.toml").write_text(example.data_text(plant, folder), encoding="utf-8")
     return example
 
@@ -36,7 +36,8 @@ if __name__ == "__main__":
     if chosen not in EXAMPLES:
         sys.exit(f"There is no example '{chosen}'. There are: {', '.join(EXAMPLES)}.")
     laid_out = lay_out(chosen, target)
-    print(f"{target}/: {MODEL_FOLDER}/, job.toml, and the data of {', '.join(PLANTS)}")
-    print(f"  what belongs into each plant's agent.toml: {', '.join(f'{plant}.toml' for plant in PLANTS)}")
+    plants = tuple(laid_out.data)
+    print(f"{target}/: {MODEL_FOLDER}/, job.toml, and the data of {', '.join(plants)}")
+    print(f"  what belongs into each plant's agent.toml: {', '.join(f'{plant}.toml' for plant in plants)}")
     print(f"  next: ravan-coordinator model add {target / MODEL_FOLDER} --name {laid_out.name}")
     print(f"  then: ravan-coordinator job submit {target / 'job.toml'}")

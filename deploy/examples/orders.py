@@ -13,7 +13,10 @@ from deploy.demo.work_orders import LABELS, installed_model, prepare_files
 from deploy.examples.layout import MODEL_FOLDER, PLANTS, Example
 from deploy.examples.packages import package_folder
 
-_EXCAVATOR: Final = dict(zip(PLANTS, ("b", "c", "e"), strict=True))
+_MORE_PLANTS: Final = ("east", "centre")
+"""For a federation of five, as docker-compose.yml has it."""
+
+_EXCAVATOR: Final = dict(zip((*PLANTS, *_MORE_PLANTS), ("b", "c", "e", "a", "d"), strict=True))
 _SMOLLM2: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -23,7 +26,7 @@ def lay_out_texts(folder: Path, most: int) -> Example:
     _write_orders(folder, most)
     return Example(
         name="work-orders",
-        data={plant: {"path": f"{plant}.csv", "text": "text", "label": "subsystem"} for plant in PLANTS},
+        data={plant: {"path": f"{plant}.csv", "text": "text", "label": "subsystem"} for plant in _EXCAVATOR},
         adapter={"heads": 4, "targets": ["query", "value"]},
         training={"labels": list(LABELS)},
         evaluation={"data": "held-out.csv", "label": "subsystem"},
@@ -36,7 +39,7 @@ def lay_out_answers(folder: Path, most: int) -> Example:
     _write_orders(folder, most)
     return Example(
         name="answers",
-        data={plant: {"path": f"{plant}.csv", "text": "text", "label": "subsystem"} for plant in PLANTS},
+        data={plant: {"path": f"{plant}.csv", "text": "text", "label": "subsystem"} for plant in _EXCAVATOR},
         adapter={"heads": 4, "targets": ["q_proj", "v_proj"]},
         training={
             "task": "causal_lm",

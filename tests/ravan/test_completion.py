@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-PROGRAMS = {"ravan-coordinator": "coordinator", "ravan-agent": "edge_agent"}
+from programs import PROGRAMS, put_on_path
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """A path on which both programs are found, as an installation makes them."""
-    for program, module in PROGRAMS.items():
-        file = tmp_path / program
-        file.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
-        file.chmod(0o755)
-    return f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    return put_on_path(tmp_path)
 
 
 def complete(path: str, program: str, *words: str) -> list[str]:

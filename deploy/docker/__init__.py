@@ -1,0 +1,1 @@
+"""Images of the coordinator and the agent, and the hashes of what goes into them."""
