@@ -15,6 +15,7 @@ from coordinator.cli.database import db
 from coordinator.cli.exports import export
 from coordinator.cli.jobs import job
 from coordinator.cli.models import model
+from coordinator.cli.operators import operator
 from coordinator.cli.sites import site, token
 from ravan.completion import completion_of
 from ravan.console import run_command
@@ -37,6 +38,7 @@ for command in (
     config,
     db,
     ca,
+    operator,
     token,
     site,
     model,

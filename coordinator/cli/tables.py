@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -13,6 +14,9 @@ from coordinator.cli.durations import describe_moment, describe_seconds
 from ravan.codec import enums
 from ravan.manifest.phases import AgentActivity, JobState
 from ravan.wire.v1 import operator_service_pb2 as wire
+
+if TYPE_CHECKING:
+    from coordinator.enrolment.operators import OperatorRecord
 
 MIB = 1 << 20
 
@@ -55,6 +59,17 @@ def show_site_details(site: wire.Site, *, now: float) -> None:
             ("Agent", machine.agent_version),
         ]
     Console().print(_table((site.name, ""), rows))
+
+
+def show_operators(records: Sequence[OperatorRecord], *, now: float) -> None:
+    """Print the certificates of operators."""
+    if not records:
+        print(
+            "Only the administrator of `init`. Another: ravan-coordinator operator create NAME --role viewer --out DIR"
+        )
+        return
+    rows = [(each.name, each.rank.value, _standing(each, now), each.serial[:16]) for each in records]
+    Console().print(_table(("Operator", "Role", "Certificate", "Serial"), rows))
 
 
 def show_models(models: Sequence[wire.Model]) -> None:
@@ -208,6 +223,13 @@ def _describe_wait(each: wire.Round) -> str:
 
 def _share(message: wire.Job | wire.Round, field: str) -> str:
     return f"{getattr(message, field):.1%}" if message.HasField(field) else ""  # type: ignore[arg-type]
+
+
+def _standing(record: OperatorRecord, now: float) -> str:
+    if record.revoked_at is not None:
+        return f"revoked {_ago(record.revoked_at, now)}"
+    left = record.expires_at - now
+    return f"ends in {describe_seconds(left)}" if left > 0 else "expired"
 
 
 def _ago(moment: float, now: float) -> str:

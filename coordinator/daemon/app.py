@@ -26,6 +26,7 @@ from coordinator.daemon.open_files import allow_open_files
 from coordinator.daemon.switching import connect_services
 from coordinator.daemon.term import Household, Term
 from coordinator.enrolment.live_keys import LiveKeys
+from coordinator.enrolment.operators import RevokedOperators
 from coordinator.enrolment.pki import issue_peer
 from coordinator.enrolment.registry import Registry
 from coordinator.evaluation.pool import ModelWorker
@@ -46,7 +47,7 @@ from coordinator.store.sql.store import SqlStore, open_store
 from coordinator.store.staging import Staging
 from ravan.clock import SystemClock
 from ravan.heap import give_back_at_once, share_arenas
-from ravan.identity.certificates import Caller, describe_authority
+from ravan.identity.certificates import Caller, Role, describe_authority
 from ravan.identity.join import CoordinatorAddress
 from ravan.identity.keyfiles import write_private
 from ravan.ids import Digest, SiteId
@@ -162,6 +163,7 @@ class Daemon:
         self._clock = SystemClock()
         self._name = process_name()
         self._keys = LiveKeys(folder.pki, server_files(config))
+        self._revoked_operators = RevokedOperators(folder.pki)
         self._blobs = stores.blobs
         self._staging = Staging(folder.staging, stores.blobs.quota)
         self._worker = ModelWorker(self._blobs, folder.work, threads=config.evaluation.threads)
@@ -348,6 +350,8 @@ class Daemon:
         return health
 
     def _is_revoked(self, caller: Caller) -> bool:
+        if caller.role is Role.OPERATOR:
+            return self._revoked_operators.include(caller)
         return self._known_sites().is_revoked(caller)
 
     def _is_expired(self, caller: Caller) -> bool:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from ravan.errors import ConfigError, ErrorReason
-from ravan.identity.certificates import Role, name_uri
+from ravan.identity.certificates import Rank, Role, name_uri
 from ravan.identity.keys import new_tls_key
 from ravan.ids import SITE_NAME
 
@@ -74,15 +74,16 @@ def issue_client(
     name: str,
     now: float,
     life: timedelta = OPERATOR_LIFE,
+    rank: Rank | None = None,
 ) -> x509.Certificate:
-    """Sign the certificate of an agent or operator of this name (see `ravan.ids.SITE_NAME`)."""
+    """Sign the certificate of an agent, or of an operator of this rank, by name (see `ravan.ids.SITE_NAME`)."""
     if not SITE_NAME.fullmatch(name):
         raise ConfigError(
             f"`{name}` cannot be a name.",
             reason=ErrorReason.CONFIG_INVALID,
             next_step="Use lower-case letters, digits and inner hyphens, at most 63.",
         )
-    names = [x509.UniformResourceIdentifier(name_uri(role, name))]
+    names = [x509.UniformResourceIdentifier(name_uri(role, name, rank))]
     return _issue(authority, key, _name(name), names, ExtendedKeyUsageOID.CLIENT_AUTH, now, life)
 
 

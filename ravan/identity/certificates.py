@@ -25,6 +25,22 @@ class Role(StrEnum):
     """One process of the coordinator that calls another."""
 
 
+class Rank(StrEnum):
+    """How much an operator may do; each may do what those before it may."""
+
+    VIEWER = "viewer"
+    """See sites, jobs and models."""
+    OPERATOR = "operator"
+    """Run jobs, take models in and out."""
+    ADMIN = "admin"
+    """Decide who belongs to the federation."""
+
+    def includes(self, needed: Rank) -> bool:
+        """Tell whether this rank may do what `needed` may."""
+        ranks = tuple(Rank)
+        return ranks.index(self) >= ranks.index(needed)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """Whoever is at the other end of a mutually authenticated connection."""
@@ -34,11 +50,13 @@ class Caller:
     """Site name of an agent, or the operator's name."""
     serial: str
     """Serial number of the certificate, lower-case hexadecimal."""
+    rank: Rank | None = None
+    """Of an operator; None for anybody else."""
 
 
-def name_uri(role: Role, name: str) -> str:
-    """Return the URI that names the holder in a client certificate."""
-    return f"ravan:{role}:{name}"
+def name_uri(role: Role, name: str, rank: Rank | None = None) -> str:
+    """Return the URI that names the holder in a client certificate; without a rank an operator is an administrator."""
+    return f"ravan:{role}:{name}" if rank is None else f"ravan:{role}.{rank}:{name}"
 
 
 def serial_text(certificate: x509.Certificate) -> str:
@@ -72,8 +90,8 @@ def read_caller(pem: bytes) -> Caller:
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if usage != [ExtendedKeyUsageOID.CLIENT_AUTH] or constraints.ca or len(uris) != 1 or len(list(names)) != 1:
         raise _foreign_certificate()
-    role, name = _parse_uri(uris[0])
-    return Caller(role=role, name=name, serial=serial_text(certificate))
+    role, rank, name = _parse_uri(uris[0])
+    return Caller(role=role, name=name, serial=serial_text(certificate), rank=rank)
 
 
 def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
@@ -125,12 +143,17 @@ def describe_certificate(certificate: x509.Certificate) -> str:
     return f"{name} (SHA-256 {certificate.fingerprint(hashes.SHA256()).hex()[:16]})"
 
 
-def _parse_uri(uri: str) -> tuple[Role, str]:
+def _parse_uri(uri: str) -> tuple[Role, Rank | None, str]:
     scheme, _, rest = uri.partition(":")
     kind, _, name = rest.partition(":")
-    if scheme != "ravan" or kind not in set(Role) or not SITE_NAME.fullmatch(name):
+    role, dot, rank = kind.partition(".")
+    if scheme != "ravan" or role not in set(Role) or not SITE_NAME.fullmatch(name):
         raise _foreign_certificate()
-    return Role(kind), name
+    if not dot:
+        return Role(role), Rank.ADMIN if role == Role.OPERATOR else None, name
+    if role != Role.OPERATOR or rank not in set(Rank):
+        raise _foreign_certificate()
+    return Role(role), Rank(rank), name
 
 
 def _unreadable() -> IdentityError:

@@ -17,9 +17,10 @@ import grpc
 from grpc import StatusCode, aio
 
 from ravan.errors import ErrorReason, IdentityError, ProtocolError, RavanError, StateError, TransferError
-from ravan.identity.certificates import Caller, Role
+from ravan.identity.certificates import Caller, Rank, Role
 from ravan.rpc.admission import Admission, CallKind, CallLimits
 from ravan.rpc.caller import current_caller
+from ravan.rpc.ranks import needed_rank
 from ravan.rpc.status import DETAIL_KEY, detail_of, shortened, status_of
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,13 @@ RefusalHook = Callable[[ErrorReason], None]
 _Parse = Callable[[bytes], Any]
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Context: TypeAlias = "aio.ServicerContext[Any, Any]"
+
+
+_AFTER_REVOCATION: Final[Mapping[Role, str]] = {
+    Role.AGENT: "Ask HQ for a new join string: `ravan-coordinator token create --site {name}`.",
+    Role.OPERATOR: "Ask who runs the coordinator: `ravan-coordinator operator create {name} --role ROLE --out DIR`.",
+    Role.COORDINATOR: "Restart this process of the coordinator; it makes a new certificate.",
+}
 
 
 def _ignore_call(method: str, outcome: StatusCode, seconds: float) -> None:
@@ -189,7 +197,7 @@ class Guard(aio.ServerInterceptor):
             raise IdentityError(
                 f"The certificate of {caller.name} was revoked or replaced by a newer one.",
                 reason=ErrorReason.IDENTITY_REVOKED,
-                next_step=f"Ask HQ for a new join string: `ravan-coordinator token create --site {caller.name}`.",
+                next_step=_AFTER_REVOCATION[caller.role].format(name=caller.name),
             )
         if self._policy.is_expired(caller):
             raise IdentityError(
@@ -199,6 +207,13 @@ class Guard(aio.ServerInterceptor):
             )
         if caller.role is not role:
             raise _refused(f"{caller.role.name.capitalize()} {caller.name} may not call {method}.")
+        if role is Role.OPERATOR and not (caller.rank or Rank.VIEWER).includes(needed := needed_rank(method)):
+            raise IdentityError(
+                f"{caller.name} is {_with_article(caller.rank)} and may not call {method.rpartition('/')[2]}.",
+                reason=ErrorReason.PERMISSION_DENIED,
+                next_step=f"Ask whoever runs the coordinator for a certificate of the role {needed.value}:"
+                f" `ravan-coordinator operator create {caller.name} --role {needed.value} --out DIR`.",
+            )
 
     def _tell(self, error: RavanError, context: _Context) -> None:
         """Say who exceeds a limit; a flood of calls makes no flood of lines."""
@@ -313,6 +328,11 @@ def _set_code(context: _Context) -> StatusCode | None:
 
 def _service_of(method: str) -> str:
     return method.removeprefix("/").partition("/")[0]
+
+
+def _with_article(rank: Rank | None) -> str:
+    word = (rank or Rank.VIEWER).value
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
 
 def _refused(sentence: str) -> IdentityError:

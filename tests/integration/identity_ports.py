@@ -21,7 +21,7 @@ from coordinator.store.base import Store
 from coordinator.store.records import SiteRecord, TokenRecord
 from coordinator.store.sql.store import MEMORY, open_store
 from ravan.clock import ManualClock
-from ravan.identity.certificates import Caller, Role
+from ravan.identity.certificates import Caller, Rank, Role
 from ravan.identity.join import CoordinatorAddress
 from ravan.identity.keys import new_tls_key, private_pem
 from ravan.rpc.channel import open_channel
@@ -111,19 +111,21 @@ async def site_port(
 
 
 @asynccontextmanager
-async def client(pki: Pki, role: Role, name: str, port: int, *, now: float) -> AsyncIterator[aio.Channel]:
+async def client(
+    pki: Pki, role: Role, name: str, port: int, *, now: float, rank: Rank | None = None
+) -> AsyncIterator[aio.Channel]:
     """Connect with a fresh certificate of the coordinator's authority."""
-    async with client_of(pki.authority, role, name, trusted=pki.ca_pem, port=port, now=now) as channel:
+    async with client_of(pki.authority, role, name, trusted=pki.ca_pem, port=port, now=now, rank=rank) as channel:
         yield channel
 
 
 @asynccontextmanager
 async def client_of(
-    authority: Authority, role: Role, name: str, *, trusted: bytes, port: int, now: float
+    authority: Authority, role: Role, name: str, *, trusted: bytes, port: int, now: float, rank: Rank | None = None
 ) -> AsyncIterator[aio.Channel]:
     """Connect with a fresh certificate of any authority."""
     key = new_tls_key()
-    certificate = issue_client(authority, key.public_key(), role=role, name=name, now=now)
+    certificate = issue_client(authority, key.public_key(), role=role, name=name, now=now, rank=rank)
     credentials = enrolled_client(
         key=private_pem(key), certificate=certificate.public_bytes(Encoding.PEM), ca_certificate=trusted
     )

@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from coordinator.enrolment.ca import Authority, create_authority, issue_client, issue_server
 from ravan.errors import ConfigError, ErrorReason, IdentityError
-from ravan.identity.certificates import Caller, Role, describe_authority, is_issued_by, read_caller
+from ravan.identity.certificates import Caller, Rank, Role, describe_authority, is_issued_by, read_caller
 from ravan.identity.keys import new_tls_key, requested_key
 
 NOW = 1_800_000_000.0
@@ -116,7 +116,8 @@ def test_validity_begins_a_day_ago(authority: Authority) -> None:
 
 def test_a_caller_is_read_from_its_certificate(authority: Authority) -> None:
     certificate = client(authority, Role.OPERATOR, "admin")
-    expected = Caller(role=Role.OPERATOR, name="admin", serial=f"{certificate.serial_number:x}")
+    serial = f"{certificate.serial_number:x}"
+    expected = Caller(role=Role.OPERATOR, name="admin", serial=serial, rank=Rank.ADMIN)
     assert read_caller(pem(certificate)) == expected
 
 
