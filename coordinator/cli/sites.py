@@ -6,12 +6,17 @@ from __future__ import annotations
 
 import re
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from coordinator.cli.connection import Connection, connection_options, json_option
 from coordinator.cli.durations import Duration, describe_seconds
 from ravan.console import print_json
+
+if TYPE_CHECKING:
+    from coordinator.operator_client import OperatorClient
+    from ravan.wire.v1 import operator_service_pb2 as wire
 
 
 @click.group()
@@ -50,15 +55,20 @@ def site() -> None:
 @json_option
 @connection_options
 def list_sites(connection: Connection, as_json: bool) -> None:
-    """List all sites with what they are doing."""
+    """List all sites with what they are doing, or why they are idle."""
+    from coordinator.cli.absence import describe_absence, running_rounds
     from coordinator.cli.plain import to_plain
     from coordinator.cli.tables import show_sites
 
-    sites = connection.call(lambda client: client.list_sites())
+    async def look(client: OperatorClient) -> dict[str, tuple[wire.Site, str]]:
+        running = await running_rounds(client)
+        return {site.name: (site, describe_absence(site, running)) for site in await client.list_sites()}
+
+    found = connection.call(look)
     if as_json:
-        print_json([to_plain(each) for each in sites])
+        print_json([{**to_plain(site), "idle_because": why} for site, why in found.values()])
     else:
-        show_sites(sites, now=time.time())
+        show_sites(list(found.values()), now=time.time())
 
 
 @site.command("show")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
-def show_sites(sites: Sequence[wire.Site], *, now: float) -> None:
-    """Print the fleet."""
+def show_sites(sites: Sequence[tuple[wire.Site, str]], *, now: float) -> None:
+    """Print the fleet, each site with why it is idle if it is."""
     if not sites:
         print("No site yet. Invite one: ravan-coordinator token create --site NAME")
         return
@@ -33,11 +33,12 @@ def show_sites(sites: Sequence[wire.Site], *, now: float) -> None:
             _ago(site.last_seen, now),
             site.hardware.agent_version,
             _memory(site),
-            describe_activity(site),
+            describe_activity(site, idle=False),
+            why,
         )
-        for site in sites
+        for site, why in sites
     ]
-    Console().print(_table(("Site", "State", "Last seen", "Agent", "Memory limit", "Doing"), rows))
+    Console().print(_table(("Site", "State", "Last seen", "Agent", "Memory limit", "Doing", "Idle because"), rows))
 
 
 def show_site_details(site: wire.Site, *, now: float) -> None:
@@ -185,15 +186,15 @@ def describe_drop(drop: wire.Drop) -> str:
     return f"{drop.site} in {phase.value} ({reason.value})"
 
 
-def describe_activity(site: wire.Site) -> str:
-    """Return what a site is doing and how far it is, or that it rests or is held back."""
-    idle = site.held_back or site.resting
+def describe_activity(site: wire.Site, *, idle: bool = True) -> str:
+    """Return what a site is doing and how far it is, or with `idle` that it rests or is held back."""
+    why = (site.held_back or site.resting) if idle else ""
     if not site.HasField("heartbeat"):
-        return idle
+        return why
     beat = site.heartbeat
     activity = enums.AGENT_ACTIVITY.from_wire(beat.activity).value
-    if idle and activity == AgentActivity.IDLE:
-        return idle
+    if why and activity == AgentActivity.IDLE:
+        return why
     if not beat.total:
         return activity
     if beat.total > MIB:  # bytes; steps never come to a million

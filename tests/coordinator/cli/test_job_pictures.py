@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import click
 import pytest
 from rich.console import Console
 
+from coordinator.cli.absence import describe_absence
 from coordinator.cli.durations import Duration, describe_moment, describe_seconds
 from coordinator.cli.plain import to_plain
 from coordinator.cli.tables import describe_activity, render_job, show_jobs, show_sites
@@ -97,9 +99,38 @@ def test_a_site_that_is_held_back_says_so_before_anything_else_but_work() -> Non
 
 def test_the_fleet_is_shown_with_the_versions_of_its_agents(capsys: pytest.CaptureFixture[str]) -> None:
     machine = hardware_pb2.HardwareProfile(agent_version="0.1.7", ram_limit_bytes=1 << 30)
-    show_sites([wire.Site(name="a", state=wire.SITE_STATE_ONLINE, hardware=machine)], now=0)
+    show_sites([(wire.Site(name="a", state=wire.SITE_STATE_ONLINE, hardware=machine), "no round runs")], now=0)
     head, row = capsys.readouterr().out.splitlines()
     assert row[head.index("Agent") :].split()[0] == "0.1.7"
+    assert row[head.index("Idle because") :].strip() == "no round runs"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"state": wire.SITE_STATE_INVITED}, "has not enrolled"),
+        ({"state": wire.SITE_STATE_OFFLINE}, "offline"),
+        ({"state": wire.SITE_STATE_REVOKED}, "revoked"),
+        ({"held_back": "is too old", "resting": "rests"}, "is too old"),
+        ({"resting": "rests from orders until round 9"}, "rests from orders until round 9"),
+        ({"name": "in"}, ""),
+        ({"name": "gone"}, "left round 7 (memory)"),
+        ({"name": "elsewhere"}, ""),
+        ({"name": "never"}, "not selected for round 7, 2"),
+    ],
+)
+def test_why_a_site_is_idle(changes: dict[str, Any], why: str) -> None:
+    drops = [wire.Drop(site=name, reason=round_pb2.DROP_REASON_MEMORY) for name in ("gone", "elsewhere")]
+    running = [
+        wire.Round(number=7, selected=["in", "gone", "elsewhere"], dropped=drops),
+        wire.Round(number=2, selected=["elsewhere"]),
+    ]
+    shown = wire.Site(**{"name": "in", "state": wire.SITE_STATE_ONLINE, **changes})
+    assert describe_absence(shown, running) == why
+
+
+def test_nobody_is_to_blame_where_no_round_runs() -> None:
+    assert describe_absence(wire.Site(name="a", state=wire.SITE_STATE_ONLINE), []) == "no round runs"
 
 
 def test_narrator_says_each_thing_once() -> None:
