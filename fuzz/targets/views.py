@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
+from coordinator.cli.absence import describe_absence
 from coordinator.cli.plain import to_plain
 from coordinator.cli.tables import render_job, show_models, show_site_details, show_sites
 from coordinator.cli.watching import Narrator
@@ -41,7 +42,7 @@ def _show_job(view: operator_service_pb2.WatchJobResponse) -> None:
 
 
 def _show_sites(view: operator_service_pb2.ListSitesResponse) -> None:
-    show_sites(view.sites, now=_NOW)
+    show_sites([(each, describe_absence(each, [])) for each in view.sites], now=_NOW)
     for site in view.sites[:1]:
         show_site_details(site, now=_NOW)
 
