@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from coordinator.cli.auditing import audit
 from coordinator.cli.authority import ca
 from coordinator.cli.daemon import config, init, serve, worker
 from coordinator.cli.database import db
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for command in (init, serve, worker, config, db, ca, token, site, model, job, export):
+for command in (init, serve, worker, config, db, ca, token, site, model, job, export, audit):
     cli.add_command(command)
 
 
