@@ -77,19 +77,19 @@ class Accepted(Protocol):
 class JobDesk(Protocol):
     """Whoever runs the jobs, as far as operators speak to it."""
 
-    async def submit_job(self, job_toml: str, evaluation_digest: Digest, request_id: str) -> Accepted:
-        """Check a job and start it; the same request id gets the first answer."""
+    async def submit_job(self, job_toml: str, evaluation_digest: Digest, request_id: str, by: str) -> Accepted:
+        """Check a job and start it; the same request id gets the first answer. `by` is the audit log's actor."""
         ...
 
-    async def pause_job(self, id_or_name: str) -> None:
+    async def pause_job(self, id_or_name: str, by: str) -> None:
         """Start no further rounds."""
         ...
 
-    async def resume_job(self, id_or_name: str) -> None:
+    async def resume_job(self, id_or_name: str, by: str) -> None:
         """Go on with a paused job."""
         ...
 
-    async def stop_job(self, id_or_name: str) -> None:
+    async def stop_job(self, id_or_name: str, by: str) -> None:
         """End a job."""
         ...
 

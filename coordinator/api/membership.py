@@ -37,9 +37,9 @@ class MembershipDesk:
         renewal = Renewal(site=SiteId(caller.name), serial=caller.serial, tls_csr=tls_csr)
         return grant_of(await self._registry.renew(renewal, proof), self._keys)
 
-    async def withdraw(self, site: SiteId) -> None:
-        """Revoke the site at its own wish and end its stream; its round goes on without it."""
-        await self._registry.revoke(site)
+    async def withdraw(self, site: SiteId, by: str) -> None:
+        """Revoke the site at its own wish and end its stream; its round goes on without it. `by` is the actor."""
+        await self._registry.revoke(site, by)
         await self._fleet.expel(site)
 
 

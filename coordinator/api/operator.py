@@ -15,6 +15,8 @@ from coordinator.api import views
 from coordinator.api.answers import AnswerBook, answered_once
 from coordinator.api.blob_stream import receive_blob, send_blob
 from coordinator.api.desks import JobDesk, JobDetail
+from coordinator.audit.entries import actor_of, content_exported, model_added
+from coordinator.audit.log import AuditLog
 from coordinator.enrolment.registry import Registry
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.status import invited_sites
@@ -31,6 +33,7 @@ from ravan.ids import JobId
 from ravan.manifest.phases import ENDED_JOBS
 from ravan.manifest.plan import ModelFile
 from ravan.rpc.blob_stream import GO_ON
+from ravan.rpc.caller import current_caller
 from ravan.wire.v1 import operator_service_pb2 as wire
 from ravan.wire.v1 import operator_service_pb2_grpc, transfer_service_pb2
 
@@ -50,6 +53,7 @@ class OperatorPorts:
     store: Store
     blobs: OwnedBlobs
     jobs: JobDesk
+    audit: AuditLog
     clock: Clock
     minimum_agent_version: str = ""
     """Oldest agent that takes part in rounds; empty: any."""
@@ -71,7 +75,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         """Make a join string."""
         request_id = fields.text(request.request_id, "request id", empty=True)
         join_string, expires_at = await self._ports.registry.create_token(
-            request.site, life_s=request.ttl_s, request_id=request_id
+            request.site, life_s=request.ttl_s, request_id=request_id, by=_actor(context)
         )
         return wire.CreateTokenResponse(join_string=join_string, expires_at=expires_at)
 
@@ -93,7 +97,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     async def RevokeSite(self, request: wire.RevokeSiteRequest, context: _Context) -> wire.RevokeSiteResponse:
         """Refuse a site from now on and end its stream."""
         site = fields.site(request.name)
-        await self._ports.registry.revoke(site)
+        await self._ports.registry.revoke(site, _actor(context))
         await self._ports.fleet.expel(site)
         return wire.RevokeSiteResponse()
 
@@ -101,7 +105,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     async def EndorseSite(self, request: wire.EndorseSiteRequest, context: _Context) -> wire.EndorseSiteResponse:
         """Keep an owner's endorsement of a site."""
         endorsement = fields.fixed(request.endorsement, fields.SIGNATURE_BYTES, "endorsement")
-        await self._ports.registry.endorse(fields.site(request.name), endorsement)
+        await self._ports.registry.endorse(fields.site(request.name), endorsement, _actor(context))
         return wire.EndorseSiteResponse()
 
     async def UploadBlob(
@@ -120,16 +124,21 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     async def DownloadBlob(
         self, request: wire.DownloadBlobRequest, context: _Context
     ) -> AsyncIterator[wire.DownloadBlobResponse]:
-        """Send stored content from an offset."""
+        """Send stored content from an offset; that it goes out is recorded before its first byte does."""
         digest = fields.digest(request.sha256, "hash")
         parts = await asyncio.to_thread(send_blob, self._ports.blobs, digest, request.offset)
+        exported = content_exported(digest, _actor(context))
+        await self._ports.store.transact(
+            "note_export", lambda transaction: self._ports.audit.append(transaction, exported)
+        )
         async for size_bytes, chunk in parts:
             yield wire.DownloadBlobResponse(size_bytes=size_bytes, chunk=chunk)
 
     @answered_once(wire.AddModelResponse)
     async def AddModel(self, request: wire.AddModelRequest, context: _Context) -> wire.AddModelResponse:
         """Take in a base model whose files are here already."""
-        model = await self._take_in(fields.text(request.name, "model name"), [file_from_wire(f) for f in request.files])
+        files = [file_from_wire(file) for file in request.files]
+        model = await self._take_in(fields.text(request.name, "model name"), files, _actor(context))
         return wire.AddModelResponse(model=views.model_view(model))
 
     async def ListModels(self, request: wire.ListModelsRequest, context: _Context) -> wire.ListModelsResponse:
@@ -145,7 +154,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         fields.require(request, "evaluation_data")
         digest, _ = blob_from_wire(request.evaluation_data)
         request_id = fields.text(request.request_id, "request id")
-        accepted = await self._ports.jobs.submit_job(request.job_toml, digest, request_id)
+        accepted = await self._ports.jobs.submit_job(request.job_toml, digest, request_id, _actor(context))
         return wire.SubmitJobResponse(job_id=accepted.job_id, notes=accepted.notes)
 
     async def ListJobs(self, request: wire.ListJobsRequest, context: _Context) -> wire.ListJobsResponse:
@@ -174,19 +183,19 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     @answered_once(wire.PauseJobResponse)
     async def PauseJob(self, request: wire.PauseJobRequest, context: _Context) -> wire.PauseJobResponse:
         """Start no further rounds."""
-        await self._ports.jobs.pause_job(fields.text(request.job_id, "job"))
+        await self._ports.jobs.pause_job(fields.text(request.job_id, "job"), _actor(context))
         return wire.PauseJobResponse()
 
     @answered_once(wire.ResumeJobResponse)
     async def ResumeJob(self, request: wire.ResumeJobRequest, context: _Context) -> wire.ResumeJobResponse:
         """Go on with a paused job."""
-        await self._ports.jobs.resume_job(fields.text(request.job_id, "job"))
+        await self._ports.jobs.resume_job(fields.text(request.job_id, "job"), _actor(context))
         return wire.ResumeJobResponse()
 
     @answered_once(wire.StopJobResponse)
     async def StopJob(self, request: wire.StopJobRequest, context: _Context) -> wire.StopJobResponse:
         """End a job."""
-        await self._ports.jobs.stop_job(fields.text(request.job_id, "job"))
+        await self._ports.jobs.stop_job(fields.text(request.job_id, "job"), _actor(context))
         return wire.StopJobResponse()
 
     async def _detail(self, id_or_name: str) -> JobDetail:
@@ -217,12 +226,17 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         except TimeoutError:
             return version
 
-    async def _take_in(self, name: str, files: Sequence[ModelFile]) -> ModelRecord:
+    async def _take_in(self, name: str, files: Sequence[ModelFile], by: str) -> ModelRecord:
         from coordinator.jobs.models import record_model  # noqa: PLC0415 - models come seldom
 
         ports = self._ports
         model = await asyncio.to_thread(record_model, name, files, ports.blobs, ports.clock.now())
-        await ports.store.transact("put_model", lambda transaction: transaction.put_model(model))
+
+        def work(transaction: Transaction) -> None:
+            transaction.put_model(model)
+            ports.audit.append(transaction, model_added(model, by))
+
+        await ports.store.transact("put_model", work)
         return model
 
     async def _sites(self, *, with_invited: bool) -> list[wire.Site]:
@@ -230,6 +244,10 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
             "list_sites", lambda transaction: (transaction.list_sites(), transaction.list_open_tokens())
         )
         return _site_views(sites, tokens if with_invited else (), self._ports)
+
+
+def _actor(context: _Context) -> str:
+    return actor_of(current_caller(context))
 
 
 async def _chunks(requests: AsyncIterator[wire.UploadBlobRequest]) -> AsyncIterator[transfer_service_pb2.Chunk]:

@@ -12,6 +12,7 @@ from grpc import aio
 
 from coordinator.api.desks import RoundDesk
 from coordinator.api.membership import MembershipDesk
+from coordinator.audit.entries import actor_of
 from coordinator.fleet.fleet import Fleet
 from ravan.clock import Clock
 from ravan.codec import enums, fields
@@ -115,7 +116,7 @@ class SiteServicer(site_service_pb2_grpc.SiteServiceServicer):
 
     async def Withdraw(self, _: wire.WithdrawRequest, context: _Context) -> wire.WithdrawResponse:
         """Let the site go for good."""
-        await self._members.withdraw(calling_site(context))
+        await self._members.withdraw(calling_site(context), actor_of(current_caller(context)))
         return wire.WithdrawResponse()
 
     def _greet(self) -> wire.WatchResponse:

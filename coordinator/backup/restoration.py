@@ -11,9 +11,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from coordinator.audit.chain import START, Position, SignedAs, is_signed
+from coordinator.audit.entries import records_restored
+from coordinator.audit.log import AuditLog
 from coordinator.backup.archive import Backup, open_backup
 from coordinator.config import CoordinatorFile, DataFolder
 from coordinator.daemon.data_lock import hold_data_folder_alone
@@ -67,7 +70,7 @@ def restore_backup(config: CoordinatorFile, path: Path, *, replacing: bool, now:
             _require_room_for(place, replacing=replacing)
             backup.store_blobs(blobs)
             turn = _Turn(signatory=signatory, blobs=blobs, taken_at=backup.facts.taken_at, now=now)
-            restored = load_snapshot(snapshot, place, keep=_list_sites, adjust=turn.take)
+            restored = load_snapshot(snapshot, place, keep=_list_sites, keeps_log=turn.keeps_log, adjust=turn.take)
         # Uploads of runs that are over; new ones come under the new ids.
         shutil.rmtree(folder.staging, ignore_errors=True)
         return restored
@@ -100,9 +103,26 @@ class _Turn:
     blobs: BlobStore
     taken_at: float
     now: float
+    backup_log: list[Position] = field(default_factory=list)
+    """Where the log was in the backup, once it was looked at."""
+
+    def keeps_log(self, present: Transaction, backup: Transaction) -> bool:
+        """Tell whether the audit log that is there is ours and goes on at least as far as the backup's."""
+        in_backup, here = self._log_in(backup), self._log_in(present)
+        self.backup_log.append(in_backup)
+        return here.sequence > 0 and here.sequence >= in_backup.sequence
+
+    def _log_in(self, transaction: Transaction) -> Position:
+        seal = transaction.get_audit_seal()
+        if seal is None or not is_signed(seal, SignedAs.SEAL, self.signatory.key.public_key()):
+            return START
+        return Position(sequence=seal.sequence, head=seal.head)
 
     def take(self, transaction: Transaction, present: Sequence[SiteRecord]) -> Restored:
         transaction.begin_timeline(os.urandom(16), self.now)
+        in_backup = self.backup_log[-1]
+        entry = records_restored(self.taken_at, in_backup.sequence, in_backup.head)
+        AuditLog(self.signatory.key).append(transaction, entry)
         for site in merge_sites(transaction.list_sites(), present):
             transaction.put_site(site)
         for token in transaction.list_open_tokens():

@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from coordinator.cli.auditing import audit
 from coordinator.cli.authority import ca
 from coordinator.cli.daemon import config, init, serve, worker
 from coordinator.cli.database import db
@@ -44,6 +45,7 @@ for command in (
     model,
     job,
     export,
+    audit,
     completion_of("ravan-coordinator"),
 ):
     cli.add_command(command)

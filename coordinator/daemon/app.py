@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -18,6 +19,8 @@ import structlog
 
 from coordinator.api.relaying import LeaderLink
 from coordinator.api.switchboard import Switchboard
+from coordinator.audit.log import AuditLog
+from coordinator.audit.starting import record_start
 from coordinator.config import CoordinatorFile, DataFolder, server_files
 from coordinator.daemon.data_lock import hold_data_folder, share_data_folder, workers_are_there
 from coordinator.daemon.following import Following
@@ -186,6 +189,7 @@ class Daemon:
 
     async def start(self) -> None:
         """Lead or follow, open the ports and say so."""
+        await self._record_start()
         self._http.start()
         # Who holds the data folder has outlived everyone else that worked on its file.
         await self._succession.start(holder_is_dead=not self._config.database.url)
@@ -211,6 +215,16 @@ class Daemon:
         await self._worker.close()
         await asyncio.to_thread(self._http.stop)
         self._forget_ports()
+
+    async def _record_start(self) -> None:
+        audit = AuditLog(self._keys.current().manifest_key)
+        configuration = Digest(hashlib.sha256(self._config.model_dump_json().encode()).digest())
+        await self._store.transact(
+            "record_start",
+            lambda transaction: record_start(
+                transaction, audit, version=VERSION, process=self._name, configuration=configuration
+            ),
+        )
 
     # Leading and following
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from coordinator.api.operator import OperatorPorts, OperatorServicer
 from coordinator.api.switchboard import Handler, handlers_of
+from coordinator.audit.log import AuditLog
 from coordinator.daemon.term import Household
 from coordinator.enrolment.registry import Registry
 from coordinator.enrolment.succession import good_until
@@ -71,6 +72,7 @@ class Following:
                 store=house.store,
                 blobs=house.blobs,
                 jobs=self.jobs,
+                audit=AuditLog(house.keys.current().manifest_key),
                 clock=house.clock,
                 minimum_agent_version=house.config.fleet.minimum_agent_version,
             )

@@ -9,6 +9,7 @@ from coordinator.api.membership import MembershipDesk
 from coordinator.api.operator import OperatorPorts, OperatorServicer
 from coordinator.api.site import SiteServicer
 from coordinator.api.switchboard import handlers_of
+from coordinator.audit.log import AuditLog
 from coordinator.config import CoordinatorFile
 from coordinator.enrolment.pki import Keys
 from coordinator.enrolment.registry import DAY_S, Registry
@@ -84,6 +85,7 @@ class Term:
                 store=house.store,
                 blobs=house.blobs,
                 jobs=self.conductor,
+                audit=AuditLog(house.keys.current().manifest_key),
                 clock=house.clock,
                 minimum_agent_version=config.fleet.minimum_agent_version,
             )

@@ -17,6 +17,15 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from coordinator.audit.entries import (
+    COORDINATOR,
+    certificate_renewed,
+    site_endorsed,
+    site_enrolled,
+    site_revoked,
+    token_created,
+)
+from coordinator.audit.log import AuditLog
 from coordinator.enrolment.ca import issue_client
 from coordinator.enrolment.challenges import Challenges
 from coordinator.enrolment.pki import Keys
@@ -108,15 +117,19 @@ class Registry:
         """Return the time by which certificates are made and judged."""
         return self._clock.now()
 
-    async def create_token(self, site: str, *, life_s: int = 0, request_id: str = "") -> tuple[str, float]:
+    async def create_token(
+        self, site: str, *, life_s: int = 0, request_id: str = "", by: str = COORDINATOR
+    ) -> tuple[str, float]:
         """Return a join string and the time when it expires; the same request id gets the same ones.
+
+        `by` is the audit log's actor.
 
         Raises ConfigError for a bad name or life, StateError (ALREADY_EXISTS) for an id of another site's.
         """
         pki = self._keys.current()
         key = pki.manifest_key.private_bytes_raw()
         made, secret = make_token(site, life_s=life_s, now=self._clock.now(), key=key, request_id=request_id)
-        record = await self._store.transact("create_token", lambda transaction: _keep_first(transaction, made))
+        record = await self._store.transact("create_token", lambda transaction: self._keep_first(transaction, made, by))
         invitation = Invitation(
             address=self._address,
             ca_certificate=pki.authority.certificate.public_bytes(Encoding.DER),
@@ -150,6 +163,7 @@ class Registry:
             site = self._register(application, token, before)
             transaction.put_token(token)
             transaction.put_site(site)
+            self._audit.append(transaction, site_enrolled(site, before, token.token_id))
             return site, before
 
         async with self._order:
@@ -200,6 +214,7 @@ class Registry:
                 return before, before, outcome
             site = succeed(before, renewal.serial, self._issue(before.name, tls_key))
             transaction.put_site(site)
+            self._audit.append(transaction, certificate_renewed(site, renewal.serial))
             return before, site, outcome
 
         async with self._order:
@@ -211,16 +226,18 @@ class Registry:
             self._remember(before, site)
         return site, outcome
 
-    async def revoke(self, name: SiteId) -> SiteRecord:
+    async def revoke(self, name: SiteId, by: str = COORDINATOR) -> SiteRecord:
         """Refuse the site's certificate from now on; raise StateError (NOT_FOUND) for an unknown site.
 
-        Streams that are open stay so: the caller ends them.
+        Streams that are open stay so: the caller ends them. `by` is the audit log's actor.
         """
 
         def work(transaction: Transaction) -> SiteRecord:
             site = _require_site(transaction, name)
             revoked = replace(site, revoked_at=site.revoked_at or self._clock.now())
             transaction.put_site(revoked)
+            if site.revoked_at is None:
+                self._audit.append(transaction, site_revoked(revoked, by))
             return revoked
 
         async with self._order:
@@ -228,7 +245,7 @@ class Registry:
             self._remember(site, site)
         return site
 
-    async def endorse(self, name: SiteId, endorsement: bytes) -> None:
+    async def endorse(self, name: SiteId, endorsement: bytes, by: str = COORDINATOR) -> None:
         """Keep an owner's signature under the site's identity, for its members' policies; the last one counts.
 
         Only agents know whose key it must be by. Raises StateError (NOT_FOUND) for an unknown site.
@@ -236,8 +253,28 @@ class Registry:
 
         def work(transaction: Transaction) -> None:
             transaction.put_site(replace(_require_site(transaction, name), endorsement=endorsement))
+            self._audit.append(transaction, site_endorsed(name, endorsement, by))
 
         await self._store.transact("endorse_site", work)
+
+    @property
+    def _audit(self) -> AuditLog:
+        return AuditLog(self._keys.current().manifest_key)
+
+    def _keep_first(self, transaction: Transaction, made: TokenRecord, by: str) -> TokenRecord:
+        """Return the token that the same request has made before, if it has; else keep this one."""
+        first = transaction.get_token(made.token_id)
+        if first is None:
+            transaction.put_token(made)
+            self._audit.append(transaction, token_created(made, by))
+            return made
+        if first.site != made.site:
+            raise StateError(
+                f"The request id has made a token for {first.site}.",
+                reason=ErrorReason.ALREADY_EXISTS,
+                next_step="Make a new random id for each call.",
+            )
+        return first
 
     def _register(self, application: Application, token: TokenRecord, before: SiteRecord | None) -> SiteRecord:
         issued = self._issue(token.site, requested_key(application.tls_csr))
@@ -272,21 +309,6 @@ class Registry:
             for serial in (before.certificate_serial, before.previous_serial):
                 self._good_until.pop(serial, None)
         self._good_until |= good_until(site)
-
-
-def _keep_first(transaction: Transaction, made: TokenRecord) -> TokenRecord:
-    """Return the token that the same request has made before, if it has; else keep this one."""
-    first = transaction.get_token(made.token_id)
-    if first is None:
-        transaction.put_token(made)
-        return made
-    if first.site != made.site:
-        raise StateError(
-            f"The request id has made a token for {first.site}.",
-            reason=ErrorReason.ALREADY_EXISTS,
-            next_step="Make a new random id for each call.",
-        )
-    return first
 
 
 def _holds_key(site: SiteRecord, key: ec.EllipticCurvePublicKey) -> bool:

@@ -156,6 +156,7 @@ class Catalog:
         self.lease_losses = Counter(
             "ravan_lease_losses_total", "Times that another process has taken the rounds over.", registry=at
         )
+        self.audit_records = Gauge("ravan_audit_records", "Records of the audit log.", registry=at)
         self.disk_free_bytes = Gauge("ravan_disk_free_bytes", "Free space where the data folder lies.", registry=at)
         self.disk_bytes = Gauge(
             "ravan_disk_bytes", "Disk that the coordinator takes, by what for.", ["kind"], registry=at

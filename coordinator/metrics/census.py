@@ -41,6 +41,7 @@ class _Counts:
     invited: tuple[str, ...]
     jobs: Sequence[JobRecord]
     tasks: Counter[TaskState]
+    audit_records: int
 
 
 class Census:
@@ -80,6 +81,7 @@ class Census:
             self._catalog.jobs.labels(job_state).set(jobs[job_state])
         for task_state in TaskState:
             self._catalog.tasks.labels(task_state).set(counts.tasks[task_state])
+        self._catalog.audit_records.set(counts.audit_records)
         self._catalog.disk_free_bytes.set(self._disk.free_bytes())
         for kind, taken in (await self._disk.measure()).items():
             self._catalog.disk_bytes.labels(kind).set(taken)
@@ -88,17 +90,19 @@ class Census:
     async def _count(self) -> _Counts:
         def work(
             transaction: Transaction,
-        ) -> tuple[Sequence[SiteRecord], Sequence[TokenRecord], Sequence[JobRecord], Sequence[Task]]:
-            sites, tokens = transaction.list_sites(), transaction.list_open_tokens()
-            return sites, tokens, transaction.list_jobs(), transaction.list_tasks()
+        ) -> tuple[Sequence[SiteRecord], Sequence[TokenRecord], Sequence[JobRecord], Sequence[Task], int]:
+            sites, tokens, seal = transaction.list_sites(), transaction.list_open_tokens(), transaction.get_audit_seal()
+            records = 0 if seal is None else seal.sequence
+            return sites, tokens, transaction.list_jobs(), transaction.list_tasks(), records
 
-        sites, tokens, jobs, tasks = await self._store.transact("census", work)
+        sites, tokens, jobs, tasks, audit_records = await self._store.transact("census", work)
         online, now = self._online(), self._clock.now()
         return _Counts(
             sites=tuple((site, state_of(site, online.get(site.name))) for site in sites),
             invited=invited_sites(tokens, sites, now),
             jobs=jobs,
             tasks=Counter(task.state for task in tasks),
+            audit_records=audit_records,
         )
 
     def _set_expiries(self, counts: _Counts) -> None:

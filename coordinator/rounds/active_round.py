@@ -258,7 +258,8 @@ class ActiveRound:
                 job = self._standing.adopt(effect.version)
         entries = [entry for each in taken for entry in each.entries]
         step = Step(entries=entries, effects=effects, record=self.record, job=job)
-        await self._services.store.transact("advance_round", lambda transaction: store_step(transaction, step))
+        audit = self._services.audit
+        await self._services.store.transact("advance_round", lambda transaction: store_step(transaction, audit, step))
         self._carry_out(effects)
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
+from coordinator.audit.entries import COORDINATOR, job_submitted
 from coordinator.jobs.jobfile import read_job_file
 from coordinator.rounds.admission import explain_queue
 from coordinator.rounds.job_runner import JobRunner
@@ -73,36 +74,38 @@ class Conductor:
 
     # Operators
 
-    async def submit_job(self, job_toml: str, evaluation_digest: Digest, request_id: str) -> Accepted:
+    async def submit_job(
+        self, job_toml: str, evaluation_digest: Digest, request_id: str, by: str = COORDINATOR
+    ) -> Accepted:
         """Check a job and start it; after a crash before its answer was kept, the same request id finds the job."""
         async with self._submitting:
             known = await self._read("find_job", lambda transaction: transaction.find_job_by_request(request_id))
             if known is not None:
                 return Accepted(job_id=known.job_id, notes=())
-            return await self._plan_job(job_toml, evaluation_digest, request_id)
+            return await self._plan_job(job_toml, evaluation_digest, request_id, by)
 
-    async def pause_job(self, id_or_name: str) -> None:
+    async def pause_job(self, id_or_name: str, by: str = COORDINATOR) -> None:
         """Start no further rounds; one that runs is finished."""
         runner = await self._find_running(id_or_name)
         if runner.record.state is not JobState.PAUSED:
-            await runner.pause()
+            await runner.pause(by)
             self._nudge()
 
-    async def resume_job(self, id_or_name: str) -> None:
+    async def resume_job(self, id_or_name: str, by: str = COORDINATOR) -> None:
         """Go on with a paused job; sites that could not take part are asked again."""
         runner = await self._find_running(id_or_name)
         if runner.record.state is JobState.PAUSED:
             for site, _ in self._services.candidates.line_up(runner.job.job_id).barred:
                 await self._prepare(runner, site)
-            await runner.resume()
+            await runner.resume(by)
             self._nudge()
 
-    async def stop_job(self, id_or_name: str) -> None:
+    async def stop_job(self, id_or_name: str, by: str = COORDINATOR) -> None:
         """End a job; committed versions stay. A job that has ended already stays as it is."""
         record = await self._find(id_or_name)
         runner = self._runners.get(record.job_id)
         if runner is not None:
-            await runner.stop()
+            await runner.stop(by)
 
     async def jobs(self) -> Sequence[JobRecord]:
         """Return all jobs, newest first."""
@@ -237,7 +240,7 @@ class Conductor:
 
     # Steps
 
-    async def _plan_job(self, job_toml: str, evaluation_digest: Digest, request_id: str) -> Accepted:
+    async def _plan_job(self, job_toml: str, evaluation_digest: Digest, request_id: str, by: str) -> Accepted:
         from coordinator.jobs.submission import choose_model  # noqa: PLC0415 - only a new job needs its arithmetic
 
         file = read_job_file(job_toml, source=SUBMITTED)
@@ -263,16 +266,19 @@ class Conductor:
             rounds_planned=file.job.rounds,
             state_digest=planned.state_digest,
         )
-        await self._launch(record)
+        await self._launch(record, by)
         return Accepted(job_id=record.job_id, notes=planned.notes)
 
-    async def _launch(self, record: JobRecord) -> None:
+    async def _launch(self, record: JobRecord, by: str) -> None:
         services = self._services
         job = open_job(services.signatory, record)
         queued = explain_queue([*self._records(), record], record.job_id, self._jobs_at_once)
         sites = () if queued else services.candidates.online()
 
+        submitted = job_submitted(record, job.plan_digest, job.file.secure_aggregation.bundle_threshold, by)
+
         def work(transaction: Transaction) -> None:
+            services.audit.append(transaction, submitted)
             transaction.put_job(record)
             store_preparation(transaction, record, job.plan.run_id, sites)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from coordinator.allocation.policy import SiteCapacity
+from coordinator.audit.log import AuditLog
 from coordinator.rounds.ports import Job
 from coordinator.rounds.storing import store_interruption
 from coordinator.store.base import Transaction
@@ -31,11 +32,11 @@ class Gathering:
         }
 
 
-def gather(transaction: Transaction, job: Job) -> Gathering:
+def gather(transaction: Transaction, audit: AuditLog, job: Job) -> Gathering:
     """Look; a round that stands open while nobody leads it is ended first."""
     rounds = transaction.list_rounds(job.job_id)
     for left_open in (record for record in rounds if record.outcome is None):
-        store_interruption(transaction, job.job_id, job.plan.run_id, left_open)
+        store_interruption(transaction, audit, job.job_id, job.plan.run_id, left_open)
     return Gathering(
         sites={site.name: site for site in transaction.list_sites() if site.revoked_at is None},
         profiles={profile.site: profile for profile in transaction.list_job_profiles(job.job_id)},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from coordinator.allocation.policy import AllocationPolicy
+from coordinator.audit.entries import COORDINATOR
 from coordinator.jobs.measure import Measure
 from coordinator.leases.lease import LeaseLost
 from coordinator.rounds.candidates import Lineup
@@ -79,6 +80,7 @@ class JobRunner:
         self._settle_s = settle_s
         self._nudged = asyncio.Event()
         self._stopped = False
+        self._stopped_by = COORDINATOR
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self._enough_since: float | None = None
@@ -138,16 +140,17 @@ class JobRunner:
         """Look again whether a round can start."""
         self._nudged.set()
 
-    async def pause(self) -> None:
+    async def pause(self, by: str) -> None:
         """Start no further rounds; one that runs is finished."""
-        await self._standing.save(state=JobState.PAUSED, message="Paused by an operator; `job resume` goes on.")
+        message = "Paused by an operator; `job resume` goes on."
+        await self._standing.save(by=by, state=JobState.PAUSED, message=message)
         self.nudge()
 
-    async def resume(self) -> None:
+    async def resume(self, by: str) -> None:
         """Go on, and ask sites that rest again; where that cannot be stored the job stays paused."""
         self._setbacks, self._suspicions = Setbacks(), Suspicions()
         self._forgiven, self.rests = None, {}
-        await self._standing.resume()
+        await self._standing.resume(by)
         self.nudge()
 
     async def accuse(self, accuser: SiteId, round_number: int, suspect: int) -> None:
@@ -164,9 +167,9 @@ class JobRunner:
             log.error("a site deals shares that nobody can open", job=self.record.name, site=site, next_step=next_step)
             await concerned.lose(site, DropReason.PROTOCOL)
 
-    async def stop(self) -> None:
+    async def stop(self, by: str) -> None:
         """End the job and wait until it has."""
-        self._stopped = True
+        self._stopped, self._stopped_by = True, by
         if self.round is not None:
             await self.round.stop()
         self.nudge()
@@ -206,7 +209,7 @@ class JobRunner:
     async def _take_turn(self) -> None:
         self._nudged.clear()
         if self._stopped:
-            await self._standing.end(JobState.STOPPED, "Stopped by an operator.")
+            await self._standing.end(JobState.STOPPED, "Stopped by an operator.", self._stopped_by)
             return
         queued = self._why_queued()
         if queued:
@@ -238,8 +241,10 @@ class JobRunner:
             await asyncio.sleep(_REST_OF_LOOKING * self._looking_s)
 
     async def _gather(self) -> Gathering:
-        began = time.perf_counter()
-        gathered = await self._services.store.transact("read_fleet", lambda transaction: gather(transaction, self.job))
+        began, audit = time.perf_counter(), self._services.audit
+        gathered = await self._services.store.transact(
+            "read_fleet", lambda transaction: gather(transaction, audit, self.job)
+        )
         self._looking_s = time.perf_counter() - began
         return gathered
 

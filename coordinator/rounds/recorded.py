@@ -58,19 +58,25 @@ class RecordedJobs:
                     return True
         return False
 
-    async def submit_job(self, job_toml: str, evaluation_digest: Digest, request_id: str) -> Accepted:  # noqa: ARG002 - the desk's signature
+    async def submit_job(
+        self,
+        job_toml: str,  # noqa: ARG002 - the desk's signature
+        evaluation_digest: Digest,  # noqa: ARG002
+        request_id: str,  # noqa: ARG002
+        by: str = "",  # noqa: ARG002
+    ) -> Accepted:
         """Refuse."""
         raise _nobody()
 
-    async def pause_job(self, id_or_name: str) -> None:  # noqa: ARG002 - the desk's signature
+    async def pause_job(self, id_or_name: str, by: str = "") -> None:  # noqa: ARG002 - the desk's signature
         """Refuse."""
         raise _nobody()
 
-    async def resume_job(self, id_or_name: str) -> None:  # noqa: ARG002 - the desk's signature
+    async def resume_job(self, id_or_name: str, by: str = "") -> None:  # noqa: ARG002 - the desk's signature
         """Refuse."""
         raise _nobody()
 
-    async def stop_job(self, id_or_name: str) -> None:  # noqa: ARG002 - the desk's signature
+    async def stop_job(self, id_or_name: str, by: str = "") -> None:  # noqa: ARG002 - the desk's signature
         """Refuse."""
         raise _nobody()
 

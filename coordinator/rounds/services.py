@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from coordinator.audit.log import AuditLog
 from coordinator.rounds.candidates import Candidates
 from coordinator.rounds.changes import Changes
 from coordinator.rounds.ports import Mailbox, RoundMetrics, StagedUploads, Timers, Workshop
@@ -67,3 +68,8 @@ class Services:
     turns: Turns = field(default_factory=Turns)
     changes: Changes = field(default_factory=Changes)
     errands: Errands = field(default_factory=Errands)
+
+    @property
+    def audit(self) -> AuditLog:
+        """Return the log that every step is recorded in."""
+        return AuditLog(self.signatory.key)

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import structlog
 
+from coordinator.audit.entries import COORDINATOR
 from coordinator.rounds.gate import find_refusal
 from coordinator.rounds.ports import Job
 from coordinator.rounds.results import Evaluation, NewVersion, finite_or_none
 from coordinator.rounds.services import Services
-from coordinator.rounds.storing import store_job_end
+from coordinator.rounds.storing import store_job, store_job_end
 from coordinator.store.base import Transaction
 from coordinator.store.records import JobRecord
 from ravan.errors import ResourceError
@@ -64,17 +65,18 @@ class Standing:
         if sentence != self.record.message:
             await self.save(message=sentence)
 
-    async def save(self, **changes: object) -> None:
-        """Change and store the record."""
+    async def save(self, *, by: str = COORDINATOR, **changes: object) -> None:
+        """Change and store the record; `by` is who wanted it."""
         self.record = record = replace(self.record, **changes)  # type: ignore[arg-type] # fields of the record
-        await self._services.store.transact("put_job", lambda transaction: transaction.put_job(record))
+        audit = self._services.audit
+        await self._services.store.transact("put_job", lambda transaction: store_job(transaction, audit, record, by))
         self._services.changes.note(self._job.job_id)
 
-    async def resume(self) -> None:
+    async def resume(self, by: str) -> None:
         """Go on; where that cannot be stored the job stays paused, so that the next attempt counts."""
         before = self.record
         try:
-            await self.save(state=JobState.RUNNING, message="")
+            await self.save(by=by, state=JobState.RUNNING, message="")
         except ResourceError:
             self.record = replace(self.record, state=before.state, message=before.message)
             raise
@@ -95,7 +97,7 @@ class Standing:
         except Exception:
             log.exception("the end of a job could not be stored", job=self.record.name)
 
-    async def end(self, state: JobState, message: str) -> None:
+    async def end(self, state: JobState, message: str, by: str = COORDINATOR) -> None:
         """End the job, tell its sites, and let go of all that it took."""
         services, job = self._services, self._job
         self.record = record = replace(self.record, state=state, message=message)
@@ -106,7 +108,7 @@ class Standing:
             told = enrolled & {p.site for p in transaction.list_job_profiles(job.job_id)} | set(
                 services.candidates.online()
             )
-            store_job_end(transaction, record, job.plan.run_id, rounds, sorted(told))
+            store_job_end(transaction, services.audit, record, job.plan.run_id, rounds, sorted(told), by)
             return told
 
         told = await services.store.transact("end_job", work)

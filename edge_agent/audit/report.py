@@ -34,6 +34,19 @@ class Departure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessedHead:
+    """Where the coordinator's audit chain was, as it told this PC with a round's result."""
+
+    time: str
+    run: str
+    round: int
+    sequence: int
+    """Place of the record in the coordinator's log."""
+    head: str
+    """SHA-256, hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
     """The whole file."""
 
@@ -41,6 +54,8 @@ class AuditReport:
     """In the order in which they left."""
     unreadable: tuple[int, ...]
     """Numbers of lines that are no entries: broken off by a power cut, or altered."""
+    heads: tuple[WitnessedHead, ...] = ()
+    """Of the coordinator's audit chain, in the order in which they came."""
 
 
 def read_audit(state_dir: Path) -> AuditReport:
@@ -63,13 +78,18 @@ def gather(lines: Iterable[bytes]) -> AuditReport:
     """Join the lines of each update; two that left in one round are two."""
     departures: list[Departure] = []
     places: dict[str, int] = {}
+    heads: list[WitnessedHead] = []
     unreadable = []
     for number, line in enumerate(lines, start=1):
         try:
-            _take(json.loads(line), departures, places)
+            entry = json.loads(line)
+            if entry["event"] == AuditEvent.HEAD:
+                heads.append(_head_in(entry))
+            else:
+                _take(entry, departures, places)
         except (ValueError, KeyError, TypeError, RecursionError):
             unreadable.append(number)
-    return AuditReport(departures=tuple(departures), unreadable=tuple(unreadable))
+    return AuditReport(departures=tuple(departures), unreadable=tuple(unreadable), heads=tuple(heads))
 
 
 def _take(entry: dict[str, Any], departures: list[Departure], places: dict[str, int]) -> None:
@@ -92,6 +112,16 @@ def _followed(known: Departure, event: AuditEvent, entry: dict[str, Any]) -> Dep
     if event is AuditEvent.SURVIVORS:
         return replace(known, survivors=tuple(map(str, entry["sites"])))
     return replace(known, outcome=str(entry["outcome"]))
+
+
+def _head_in(entry: dict[str, Any]) -> WitnessedHead:
+    return WitnessedHead(
+        time=datetime.fromisoformat(entry["time"]).isoformat(),
+        run=str(entry["run"]),
+        round=int(entry["round"]),
+        sequence=int(entry["sequence"]),
+        head=bytes.fromhex(entry["head"]).hex(),
+    )
 
 
 def _begun(entry: dict[str, Any]) -> Departure:

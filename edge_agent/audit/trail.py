@@ -6,6 +6,7 @@
     sent        the coordinator has the whole of it
     survivors   the sites whose sum this one agreed to reveal
     ended       what became of the round: an outcome, or `left`
+    head        the head of the coordinator's audit chain as it told this site with a round's result
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ravan.clock import Clock
 from ravan.disk import room_in
 from ravan.errors import RavanError
 from ravan.identity.keyfiles import OWNER_ONLY, make_private_folder
-from ravan.ids import Digest
+from ravan.ids import Digest, RunId
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.phases import RoundOutcome
 from ravan.secagg.messages import MaskedHeader, SurvivorSet
@@ -43,6 +44,7 @@ class AuditEvent(StrEnum):
     SENT = "sent"
     SURVIVORS = "survivors"
     ENDED = "ended"
+    HEAD = "head"
 
 
 class AuditTrail:
@@ -58,41 +60,50 @@ class AuditTrail:
     async def sending(self, assignment: Assignment, digest: Digest, header: MaskedHeader) -> None:
         """Note an update before its first byte leaves; raise ResourceError DISK_FULL, or OSError."""
         facts = {
+            "assignment": digest.hex(),
             "job": assignment.job_id,
             "run": assignment.run_id.hex(),
             "round": assignment.round_number,
             "sha256": header.sha256.hex(),
             "bytes": header.size_bytes,
         }
-        await asyncio.to_thread(self._append, AuditEvent.SENDING, digest, facts)
+        await asyncio.to_thread(self._append, AuditEvent.SENDING, facts)
         self._open.add(digest)
 
     async def sent(self, digest: Digest) -> None:
         """Note that the whole update has left."""
-        await self._follow_up(AuditEvent.SENT, digest, {})
+        await self._follow_up(AuditEvent.SENT, {"assignment": digest.hex()})
 
     async def survivors(self, assignment: Assignment, digest: Digest, agreed: SurvivorSet) -> None:
         """Note the names of those whose sum this site agreed to."""
         self._open.add(digest)
         members = {member.index: member.site for member in assignment.members}
-        await self._follow_up(AuditEvent.SURVIVORS, digest, {"sites": [members[index] for index in agreed.survivors]})
+        await self._follow_up(
+            AuditEvent.SURVIVORS, {"assignment": digest.hex(), "sites": [members[index] for index in agreed.survivors]}
+        )
 
     async def ended(self, digest: Digest, outcome: RoundOutcome | None) -> None:
         """Note the end of a round of which something left; None when this site left it."""
         if digest in self._open:
             self._open.discard(digest)
-            await self._follow_up(AuditEvent.ENDED, digest, {"outcome": outcome.value if outcome else LEFT})
+            told = outcome.value if outcome else LEFT
+            await self._follow_up(AuditEvent.ENDED, {"assignment": digest.hex(), "outcome": told})
 
-    async def _follow_up(self, event: AuditEvent, digest: Digest, facts: dict[str, Any]) -> None:
+    async def witness(self, run_id: RunId, round_number: int, sequence: int, head: Digest) -> None:
+        """Note where the coordinator's audit chain was, for whoever checks its log against this copy."""
+        facts = {"run": run_id.hex(), "round": round_number, "sequence": sequence, "head": head.hex()}
+        await self._follow_up(AuditEvent.HEAD, facts)
+
+    async def _follow_up(self, event: AuditEvent, facts: dict[str, Any]) -> None:
         # What left was noted before it did; for want of the rest a round is not given up.
         try:
-            await asyncio.to_thread(self._append, event, digest, facts)
+            await asyncio.to_thread(self._append, event, facts)
         except (RavanError, OSError) as error:
             log.warning("the audit file cannot be written", what=event.value, why=str(error))
 
-    def _append(self, event: AuditEvent, digest: Digest, facts: dict[str, Any]) -> None:
+    def _append(self, event: AuditEvent, facts: dict[str, Any]) -> None:
         time = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="seconds")
-        line = json.dumps({"time": time, "event": event.value, "assignment": digest.hex(), **facts})
+        line = json.dumps({"time": time, "event": event.value, **facts})
         make_private_folder(self._path.parent)
         with room_in(self._path.parent):
             descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, OWNER_ONLY)

@@ -36,6 +36,12 @@ def audit(config_path: Path, as_json: bool) -> None:
         click.echo(_describe(departure))
     if not report.departures:
         click.echo("Nothing has left this PC.")
+    if report.heads:
+        last = report.heads[-1]
+        click.echo(
+            f"Witness of the coordinator's audit log: {len(report.heads)} heads, the last at record {last.sequence},"
+            f" {last.head}."
+        )
     if report.unreadable:
         numbers = ", ".join(map(str, report.unreadable))
         click.echo(f"Lines that are no entries, cut off by a power failure or altered: {numbers}.", err=True)

@@ -21,6 +21,7 @@ from edge_agent.session.effects import (
     DealShares,
     Effect,
     ForgetJob,
+    KeepHead,
     Leave,
     MeetMembers,
     Note,
@@ -285,6 +286,8 @@ class AgentSession:
                 self._step(effect.round.assignment_digest, lambda: self.rounds.confirm(effect))
             case RevealShares():
                 self._step(effect.round.assignment_digest, lambda: self.rounds.reveal(effect))
+            case KeepHead():
+                await self.rounds.keep_head(effect)
             case CloseRound():
                 await self.lane.cancel(effect.assignment_digest)
                 self.rounds.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ravan.ids import Digest, JobId
+from ravan.ids import Digest, JobId, RunId
 from ravan.manifest.assignment import Assignment, Member
 from ravan.manifest.instructions import RoundRef
 from ravan.manifest.phases import DropReason, RoundOutcome
@@ -89,6 +89,16 @@ class RevealShares:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeepHead:
+    """Write down the head of the coordinator's audit chain, as a witness."""
+
+    run_id: RunId
+    round_number: int
+    sequence: int
+    head: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloseRound:
     """Give up what is still being done for the round, and drop its secrets and files."""
 
@@ -136,6 +146,7 @@ Effect = (
     | UploadMasked
     | SignSurvivorSet
     | RevealShares
+    | KeepHead
     | CloseRound
     | Leave
     | ForgetJob

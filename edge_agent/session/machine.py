@@ -20,6 +20,7 @@ from edge_agent.session.effects import (
     DealShares,
     Effect,
     ForgetJob,
+    KeepHead,
     Leave,
     MeetMembers,
     Note,
@@ -279,6 +280,9 @@ class SessionMachine:
         return True
 
     def _result(self, event: RoundResult) -> Effects:
+        return *_head_told_by(event), *self._end_round(event)
+
+    def _end_round(self, event: RoundResult) -> Effects:
         if self._left.ends_with(event):
             return self._left.drop()
         now = self._round
@@ -333,6 +337,18 @@ class SessionMachine:
             return *self._close(), _leave(now.assignment, DropReason.LEFT)
         held = self._left.held
         return *self._left.drop(), *([_leave(held, DropReason.LEFT)] if held is not None else [])
+
+
+def _head_told_by(event: RoundResult) -> Effects:
+    if not event.audit_head:
+        return ()
+    told = KeepHead(
+        run_id=event.run_id,
+        round_number=event.round_number,
+        sequence=event.audit_sequence,
+        head=event.audit_head,
+    )
+    return (told,)
 
 
 def _leave(assignment: Assignment, reason: DropReason) -> Leave:

@@ -22,6 +22,7 @@ from edge_agent.session.connection import Coordinator
 from edge_agent.session.effects import (
     CloseRound,
     DealShares,
+    KeepHead,
     RevealShares,
     SignSurvivorSet,
     StartTraining,
@@ -197,6 +198,10 @@ class RoundDesk:
         """Check who signed and send the shares."""
         secure = self._secure(effect.round)
         await self._send(effect.round, await self._lane.in_thread(lambda _: secure.reveal(effect.request)))
+
+    async def keep_head(self, effect: KeepHead) -> None:
+        """Write down where the coordinator's audit chain was when a round ended."""
+        await self._settings.audit.witness(effect.run_id, effect.round_number, effect.sequence, effect.head)
 
     async def note_end(self, effect: CloseRound) -> None:
         """Write down what became of the round, if anything of it left."""

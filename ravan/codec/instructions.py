@@ -145,6 +145,8 @@ def _result_to_wire(value: RoundResult) -> site_service_pb2.RoundResult:
         outcome=enums.ROUND_OUTCOME.to_wire(value.outcome),
         state_digest=value.state_digest,
         dropped=value.dropped,
+        audit_sequence=value.audit_sequence,
+        audit_head=value.audit_head,
     )
 
 
@@ -155,6 +157,8 @@ def _result_from_wire(wire: site_service_pb2.RoundResult) -> RoundResult:
         outcome=enums.ROUND_OUTCOME.from_wire(wire.outcome),
         state_digest=fields.optional_digest(wire.state_digest, "digest of the model version"),
         dropped=wire.dropped,
+        audit_sequence=fields.ranged(wire.audit_sequence, 0, _SEQUENCES, "place in the audit log"),
+        audit_head=fields.optional_digest(wire.audit_head, "head of the audit chain"),
     )
 
 

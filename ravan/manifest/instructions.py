@@ -92,6 +92,10 @@ class RoundResult:
     state_digest: Digest
     """Empty unless the round was committed."""
     dropped: bool
+    audit_sequence: int = 0
+    """Place of the newest record in the coordinator's audit log; 0 from older releases."""
+    audit_head: Digest = Digest(b"")  # noqa: RUF009 - a NewType: the value is immutable bytes
+    """Head of the audit chain there, for the site to witness; empty from older releases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

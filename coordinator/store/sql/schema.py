@@ -9,10 +9,10 @@ from sqlalchemy import Connection, inspect, text
 
 from ravan.errors import ErrorReason, StateError
 
-REVISION: Final = "0009"
+REVISION: Final = "0010"
 """Newest migration of this release."""
 
-KNOWN: Final = frozenset({"0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", REVISION})
+KNOWN: Final = frozenset({"0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", REVISION})
 """Every migration of this release; a database at any other revision is from a newer one."""
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Table, delete, insert, select
 from sqlalchemy.exc import DBAPIError
 
 from coordinator.store.base import Transaction
 from coordinator.store.sql.database import Access, Database, Place
 from coordinator.store.sql.schema import REVISION, revision_of
 from coordinator.store.sql.store import connect, open_database
-from coordinator.store.sql.tables import METADATA, PASSING
+from coordinator.store.sql.tables import ENDURING, METADATA, PASSING
 from coordinator.store.sql.transaction import SqlTransaction
 from ravan.errors import ErrorReason, StateError
 
@@ -45,24 +45,42 @@ def read_records(place: Place, work: Callable[[Transaction], Result]) -> Result:
     return _run(open_database(place), work)
 
 
+def look_into(place: Place, work: Callable[[Transaction], Result]) -> Result:
+    """Run `work`, which may only read, on a database as it is at one moment, whoever writes to it meanwhile.
+
+    Raises StateError (WRONG_STATE) when its tables are not this release's, ResourceError as `open_store` does.
+    """
+    if isinstance(place, Path) and not place.exists():
+        raise _not_ours(f"There is no database {place}.")
+    database = connect(place, Access.READING)
+
+    def read(transaction: SqlTransaction) -> Result:
+        _require_revision(transaction.connection)
+        return work(transaction)
+
+    return _run(database, read)
+
+
 def load_snapshot(
     path: Path,
     place: Place,
     *,
     keep: Callable[[Transaction], Kept],
+    keeps_log: Callable[[Transaction, Transaction], bool],
     adjust: Callable[[Transaction, Kept], Result],
 ) -> Result:
     """Put a snapshot in place of all records, in one transaction: it happens whole or not at all.
 
-    `keep` reads what shall outlive the old records, `adjust` changes the new ones. Raises what they raise,
-    and what `open_store` does.
+    `keep` reads what shall outlive the old records; `keeps_log` tells, from these and the snapshot, whether the old
+    audit log stays; `adjust` changes the new records. Raises what they raise, and what `open_store` does.
     """
     target, source = open_database(place), open_database(path)
 
     def replace(transaction: SqlTransaction) -> Result:
         kept = keep(transaction)
         with source.begin() as reading:
-            _copy_records(reading, transaction.connection)
+            left = (PASSING, ENDURING) if keeps_log(transaction, SqlTransaction(reading)) else (PASSING,)
+            _copy_records(reading, transaction.connection, left)
         return adjust(transaction, kept)
 
     try:
@@ -83,9 +101,7 @@ def _run(database: Database, work: Callable[[SqlTransaction], Result]) -> Result
 
 def _copy_from(source: Database, path: Path) -> None:
     with source.begin() as reading:
-        revision = revision_of(reading)
-        if revision != REVISION:
-            raise _not_ours(f"The database is at schema {revision or 'none'}, and this release reads {REVISION}.")
+        _require_revision(reading)
         target = open_database(path)
         try:
             with target.begin() as writing:
@@ -96,8 +112,15 @@ def _copy_from(source: Database, path: Path) -> None:
             target.close()
 
 
-def _copy_records(source: Connection, target: Connection) -> None:
-    tables = [table for table in METADATA.sorted_tables if PASSING not in table.info]
+def _require_revision(reading: Connection) -> None:
+    revision = revision_of(reading)
+    if revision != REVISION:
+        raise _not_ours(f"The database is at schema {revision or 'none'}, and this release reads {REVISION}.")
+
+
+def _copy_records(source: Connection, target: Connection, left: Collection[str] = (PASSING,)) -> None:
+    """Replace all rows, but of tables with one of the marks `left`."""
+    tables: list[Table] = [table for table in METADATA.sorted_tables if not table.info.keys() & set(left)]
     for table in reversed(tables):
         target.execute(delete(table))
     for table in tables:

@@ -164,6 +164,43 @@ ANSWERS: Final = Table(
     Column("answered_at", Float, nullable=False),
 )
 
+ENDURING: Final = "enduring"
+"""Marks tables that a restore leaves as they are where they are further on than those of the backup."""
+
+AUDIT_RECORDS: Final = Table(
+    "audit_records",
+    METADATA,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    # text, not JSON: the very characters are hashed
+    Column("facts", Text, nullable=False),
+    Column("head", Text, nullable=False),
+    info={ENDURING: True},
+)
+
+AUDIT_CHECKPOINTS: Final = Table(
+    "audit_checkpoints",
+    METADATA,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("head", Text, nullable=False),
+    Column("signature", Text, nullable=False),
+    info={ENDURING: True},
+)
+
+AUDIT_SEALS: Final = Table(
+    "audit_seals",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("head", Text, nullable=False),
+    Column("signature", Text, nullable=False),
+    info={ENDURING: True},
+)
+"""One row: the newest head."""
+
 PASSING: Final = "passing"
 """Marks tables that tell of the moment: no backup has them, and a restore leaves them as they are."""
 

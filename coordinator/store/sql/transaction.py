@@ -20,6 +20,7 @@ from coordinator.store.records import (
     TokenRecord,
 )
 from coordinator.store.sql import rows
+from coordinator.store.sql.auditing import AuditStatements
 from coordinator.store.sql.leasing import LeaseStatements
 from coordinator.store.sql.tables import (
     ANSWERS,
@@ -45,7 +46,7 @@ _LATER_INSTRUCTIONS: Final = (
 )
 
 
-class SqlTransaction(LeaseStatements):
+class SqlTransaction(LeaseStatements, AuditStatements):
     """Reads and writes of one open transaction; see `coordinator.store.base.Transaction`.
 
     Names are put in order here: databases order text by the rules of whatever language they were made for.

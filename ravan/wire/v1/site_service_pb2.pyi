@@ -250,6 +250,8 @@ class RoundResult(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     STATE_DIGEST_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
+    AUDIT_SEQUENCE_FIELD_NUMBER: _builtins.int
+    AUDIT_HEAD_FIELD_NUMBER: _builtins.int
     run_id: _builtins.bytes
     """The run, 16 bytes. Set by the coordinator."""
     round: _builtins.int
@@ -260,6 +262,10 @@ class RoundResult(_message.Message):
     """SHA-256 of the committed version, 32 bytes. Empty unless the outcome is COMMITTED."""
     dropped: _builtins.bool
     """Whether this site was dropped before the end. The agent then forgets the round."""
+    audit_sequence: _builtins.int
+    """Newest record of the coordinator's audit log, by its place from 1; agents keep it as witnesses. 0 from older releases."""
+    audit_head: _builtins.bytes
+    """Head of the audit chain at that record, 32 bytes. Empty from older releases."""
     def __init__(
         self,
         *,
@@ -268,10 +274,12 @@ class RoundResult(_message.Message):
         outcome: _round_pb2.RoundOutcome.ValueType = ...,
         state_digest: _builtins.bytes = ...,
         dropped: _builtins.bool = ...,
+        audit_sequence: _builtins.int = ...,
+        audit_head: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "outcome", b"outcome", "round", b"round", "run_id", b"run_id", "state_digest", b"state_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_head", b"audit_head", "audit_sequence", b"audit_sequence", "dropped", b"dropped", "outcome", b"outcome", "round", b"round", "run_id", b"run_id", "state_digest", b"state_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
