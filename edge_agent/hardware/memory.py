@@ -121,10 +121,11 @@ def _reset_peak() -> bool:
 def _children_of(pid: int) -> list[int]:
     """Return the processes that one has started; none where the kernel does not list them."""
     found: list[int] = []
-    for thread in _PROC.glob(f"{pid}/task/*/children"):
-        # A thread may end meanwhile.
-        with suppress(OSError):
-            found += map(int, thread.read_text(encoding="ascii").split())
+    # A thread may end meanwhile.
+    with suppress(OSError):
+        for thread in (_PROC / str(pid) / "task").iterdir():
+            with suppress(OSError):
+                found += map(int, (thread / "children").read_text(encoding="ascii").split())
     return found
 
 
