@@ -95,7 +95,7 @@ async def _run(
     finally:
         switch.disconnect()
         await coordinator.close()
-        await asyncio.to_thread(worker.rest)
+        await asyncio.to_thread(worker.close)
     log.info("ravan-agent ended")
 
 

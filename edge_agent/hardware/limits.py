@@ -94,6 +94,10 @@ class LimitReader:
         """Tell whether other programs leave less memory than they are to have."""
         return any(self._pressed_limits())
 
+    def leaves_room_for(self, needed_bytes: int) -> bool:
+        """Tell whether the agent may hold so much in all, with what other programs hold now and are to have."""
+        return not self.is_pressed and self.held_bytes() + self.available_bytes() - self._keep_free >= needed_bytes
+
     def _pressed_limits(self) -> Iterator[int]:
         """Yield what the agent may hold where the rest is about to become too little for others."""
         if self._keep_free and (available := self.available_bytes()) < _NEAR * self._keep_free:

@@ -32,7 +32,7 @@ _UNTRIED: Final = 3
 _LAYER_NUMBER: Final = re.compile(r"\.(\d+)\.")
 
 
-def measure_job(
+def measure_job(  # noqa: PLR0913 - what is measured, on what, under which limit, and how to follow it
     task: TaskModel[Any],
     plan: JobPlan,
     plan_digest: Digest,
@@ -41,14 +41,15 @@ def measure_job(
     bases: BasisSource,
     limit_bytes: int,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    before_step: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> JobProfile:
     """Return the job's cost; takes seconds and blocks. The base model is bit for bit as before when this ends.
 
-    `clock` tells the seconds in which steps are timed. Raise ResourceError MEMORY_LIMIT when not even the first try can
-    be expected to fit `limit_bytes`.
+    `clock` tells the seconds in which steps are timed. What `before_step` raises ends the measurement. Raise
+    ResourceError MEMORY_LIMIT when not even the first try can be expected to fit `limit_bytes`.
     """
-    trial = TrialSteps(task, plan, bases, data, limit_bytes, clock)
+    trial = TrialSteps(task, plan, bases, data, limit_bytes, clock, before_step)
     # The first step of a process loads libraries and touches weights; that is no cost of a step.
     trial.cost_of(_blocks_from(plan, least_matrices(plan)), 1)
     if trial.idle_bytes >= limit_bytes:

@@ -43,11 +43,20 @@ def private_bytes_of(pid: int) -> int:
     return _status_bytes("RssAnon", pid) or _psutil_resident(pid)
 
 
+def bytes_beside(worker_pid: int, agent_pid: int) -> int:
+    """Return what the agent holds beside its worker: for its own process alone, and for what else that has started.
+
+    That is `multiprocessing`'s resource tracker, which comes with every process that is spawned.
+    """
+    others = [pid for pid in _children_of(agent_pid) if pid != worker_pid]
+    return private_bytes_of(agent_pid) + sum(_status_bytes("RssAnon", pid) for pid in others)
+
+
 def agent_bytes(worker_pid: int | None) -> int:
-    """Return what the agent holds now: this process and its worker, if there is one."""
+    """Return what the agent holds now: this process and its worker, if there is one, with what belongs to it."""
     if worker_pid is None:
         return resident_bytes()
-    return private_bytes_of(os.getpid()) + resident_bytes_of(worker_pid)
+    return bytes_beside(worker_pid, os.getpid()) + resident_bytes_of(worker_pid)
 
 
 def agent_peak_bytes(worker_pid: int | None) -> int:
@@ -55,7 +64,7 @@ def agent_peak_bytes(worker_pid: int | None) -> int:
     if worker_pid is None:
         return lifetime_peak_bytes()
     peak = _status_bytes("VmHWM", worker_pid) or _psutil_resident(worker_pid)
-    return private_bytes_of(os.getpid()) + peak
+    return bytes_beside(worker_pid, os.getpid()) + peak
 
 
 def release_unused() -> None:
@@ -107,6 +116,17 @@ def _reset_peak() -> bool:
     except OSError:
         return False
     return True
+
+
+def _children_of(pid: int) -> list[int]:
+    """Return the processes that one has started; none where the kernel does not list them."""
+    found: list[int] = []
+    # A thread may end meanwhile.
+    with suppress(OSError):
+        for thread in (_PROC / str(pid) / "task").iterdir():
+            with suppress(OSError):
+                found += map(int, (thread / "children").read_text(encoding="ascii").split())
+    return found
 
 
 def _status_bytes(name: str, pid: int | None = None) -> int:

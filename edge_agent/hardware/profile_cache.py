@@ -7,10 +7,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from ravan.identity.keyfiles import make_private_folder, write_private
 from ravan.ids import Digest
 from ravan.manifest.profile import JobProfile
+
+MEMORY_MODEL: Final = 2
+"""Which processes the figures of memory count: from 2 on the agent's own beside the one that holds the model.
+
+Raise it with every change of what is counted: what was measured otherwise is measured again.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +46,7 @@ class ProfileCache:
 
     def keep(self, measured: MeasuredJob) -> None:
         """Write a measurement down; raise ResourceError DISK_FULL when there is no room."""
-        content = dataclasses.asdict(measured)
+        content = dataclasses.asdict(measured) | {"memory_model": MEMORY_MODEL}
         content["profile"]["plan_digest"] = measured.profile.plan_digest.hex()
         make_private_folder(self._folder)
         path = self._folder / f"{measured.profile.plan_digest.hex()}.json"
@@ -53,9 +60,11 @@ class ProfileCache:
 
 
 def _read(path: Path) -> MeasuredJob | None:
-    """Read one file; what is missing or damaged is measured again."""
+    """Read one file; what is missing, damaged or counted otherwise is measured again."""
     try:
         content = json.loads(path.read_bytes())
+        if content.pop("memory_model") != MEMORY_MODEL:
+            return None
         profile = content.pop("profile")
         digest = Digest(bytes.fromhex(profile.pop("plan_digest")))
         # A file of an older release has neither list, and its figures are those of another model of cost.

@@ -41,6 +41,7 @@ class TrialSteps:
         data: EncodedExamples,
         limit_bytes: int,
         clock: Callable[[], float],
+        before_step: Callable[[], None],
     ) -> None:
         self.plan = plan
         self.idle_bytes = 0
@@ -52,6 +53,7 @@ class TrialSteps:
         self._data = data
         self._limit = limit_bytes
         self._clock = clock
+        self._before_step = before_step
         self._state = _state_to_try(plan)
 
     def batch(self, size: int) -> Batch:
@@ -93,6 +95,7 @@ class TrialSteps:
         self.preparing_bytes = max(self.preparing_bytes, meter.peak_bytes() - resident_bytes())
 
     def _timed_step(self, optimiser: AdamW, batch: Batch) -> float:
+        self._before_step()
         started = self._clock()
         take_step(self._task, optimiser, batch)
         return self._clock() - started

@@ -15,7 +15,7 @@ _LOOK_EVERY_S: Final = 0.2
 
 
 class CalledOffError(Exception):
-    """The work was called off while it stood at the gate."""
+    """The work was called off."""
 
 
 class TrainingGate:
@@ -43,7 +43,9 @@ class TrainingGate:
             self._changed.notify_all()
 
     def go_through(self) -> None:
-        """Pass, or wait until that is allowed; raise CalledOffError when called off meanwhile."""
+        """Pass, or wait until that is allowed; raise CalledOffError where the work was called off."""
+        if self._called_off.is_set():
+            raise CalledOffError
         if not self._closed:
             return
         with self._changed:
@@ -54,7 +56,10 @@ class TrainingGate:
 
     @contextmanager
     def guarding(self, model: nn.Module, called_off: threading.Event) -> Iterator[None]:
-        """Have the model's layers pass the gate, forward and backward; neither their values nor their bits change."""
+        """Have the model's layers pass the gate, forward and backward; neither their values nor their bits change.
+
+        So whoever calls off waits for a layer at most: a step of a large model takes minutes on an old processor.
+        """
         self._called_off = called_off
         handles = [layer.register_forward_hook(self._after_layer) for layer in _layers_of(model)]
         try:

@@ -28,8 +28,7 @@ class HostSensors:
     def read(self) -> Readings:
         """Return what it shows now; takes about a millisecond."""
         before, self._before = self._before, self._times()
-        total, busy, own = (new - old for new, old in zip(self._before, before, strict=True))
-        own = max(0.0, own)  # a worker that has ended took its seconds along
+        total, busy, own = (max(0.0, new - old) for new, old in zip(self._before, before, strict=True))
         battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
         return Readings(
             moment=datetime.now(),
@@ -44,18 +43,22 @@ class HostSensors:
         # Guests' time is part of the user's already.
         parts = {name: value for name, value in times._asdict().items() if not name.startswith("guest")}
         total = sum(parts.values())
-        return total, total - sum(parts.get(name, 0.0) for name in _IDLE), _seconds(self._own) + self._worker_seconds()
-
-    def _worker_seconds(self) -> float:
-        pid = self._worker_pid()
-        with suppress(psutil.Error):
-            return 0.0 if pid is None else _seconds(psutil.Process(pid))
-        return 0.0
+        busy = total - sum(parts.get(name, 0.0) for name in _IDLE)
+        return total, busy, agent_seconds(self._own, self._worker_pid())
 
 
-def _seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+def agent_seconds(own: psutil.Process, worker_pid: int | None) -> float:
+    """Return the processor's seconds of the agent so far; they grow over the end of a worker and the start of the next.
+
+    What a process took that has ended counts with the one that started it. Windows does not say.
+    """
+    times = own.cpu_times()
+    seconds = float(times.user + times.system + times.children_user + times.children_system)
+    with suppress(psutil.Error):
+        if worker_pid is not None:
+            worker = psutil.Process(worker_pid).cpu_times()
+            seconds += worker.user + worker.system
+    return seconds
 
 
 def _hottest() -> float | None:

@@ -129,6 +129,7 @@ class AgentSession:
         return f"{line}; {self.board.describe()}"
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        self.jobs.hurry()
         await self._handle(StopRequested())
         if self._calls:
             await asyncio.wait(self._calls, timeout=LEAVE_PATIENCE_S)

@@ -66,8 +66,18 @@ class JobDesk:
         lane.when_idle(self._rest)
 
     async def prepare(self, plan: JobPlan, digest: Digest) -> JobProfile:
-        """Return the job's measured cost; raise DataError before anything is fetched, or another RavanError."""
+        """Return the job's measured cost; raise DataError before anything is fetched, or another RavanError.
+
+        What the worker holds for a job that does not get ready goes again.
+        """
         log.info("preparing", job=plan.job_name, model=plan.model_name)
+        try:
+            return await self._prepared(plan, digest)
+        except BaseException:  # also where it is called off
+            self._have_put_away(digest)
+            raise
+
+    async def _prepared(self, plan: JobPlan, digest: Digest) -> JobProfile:
         await self._ask(ReadData(plan=plan, digest=digest))
         self._downloads.cache.begin_job(digest, plan)
         with self._board.doing(AgentActivity.DOWNLOADING):
@@ -90,9 +100,20 @@ class JobDesk:
         job = self._jobs.get(digest)
         return None if job is None else job.profile
 
+    def suspect(self, job: PreparedJob, matrices: int) -> None:
+        """Take it that the system ended a training for what it took, unless other programs leave less than it may take.
+
+        Call this at once: with the worker's memory given back, what is available says whether others hold the rest.
+        """
+        if self._limits.leaves_room_for(job.profile.peak_bytes(matrices)):
+            self.correct(job, matrices, 0)
+        else:
+            log.warning("other programs have the memory; the job's cost stays as it is", job=job.plan.job_name)
+
     def correct(self, job: PreparedJob, matrices: int, seen_bytes: int) -> None:
         """Remember that training the top `matrices` takes more than was measured, `seen_bytes` in all at least."""
-        job.profile = correct_profile(job.profile, matrices, seen_bytes)
+        least, limit = 0 if job.plan.dense else 1, self._limits.read().limit_bytes
+        job.profile = correct_profile(job.profile, matrices, seen_bytes, least=least, limit_bytes=limit)
         self._keep(job.plan, job.profile)
         log.warning("corrected", job=job.plan.job_name, **_figures(job.profile))
 
@@ -100,7 +121,15 @@ class JobDesk:
         """Drop a job, and in its turn what the worker holds for it; with the last job that is all its memory."""
         self._downloads.cache.end_job(digest)
         if self._jobs.pop(digest, None) is not None:
-            self._lane.submit(digest, lambda: self._put_away(digest))
+            self._have_put_away(digest)
+
+    def hurry(self) -> None:
+        """Have what is called off end soon, since the agent ends."""
+        self._worker.hurry()
+
+    def _have_put_away(self, digest: Digest) -> None:
+        # Not under the job's name: who prepares it again calls off what is queued for it.
+        self._lane.submit(None, lambda: self._put_away(digest))
 
     async def _put_away(self, digest: Digest) -> None:
         try:

@@ -19,13 +19,13 @@ _Result = TypeVar("_Result")
 
 
 class Lane:
-    """Run submitted work one after the other; each piece is for one plan or assignment, named by its digest."""
+    """Run submitted work one after the other; each piece is for a plan or an assignment, named by its digest."""
 
     def __init__(self, *, low_priority: bool = False, rest_after_s: float | None = None) -> None:
         """Do the work at usual priority, or behind every other program of the PC; rest after so long without any."""
-        self._queue: deque[tuple[Digest, Work]] = deque()
+        self._queue: deque[tuple[Digest | None, Work]] = deque()
         self._arrived = asyncio.Event()
-        self._current: tuple[Digest, asyncio.Task[None]] | None = None
+        self._current: tuple[Digest | None, asyncio.Task[None]] | None = None
         self._rest_after_s = rest_after_s
         self._rest: Callable[[], object] | None = None
         # One thread for everything keeps the allocator's memory in one place.
@@ -37,8 +37,8 @@ class Lane:
         """Have this called in the thread of the work, once in each time without any."""
         self._rest = rest
 
-    def submit(self, purpose: Digest, work: Work) -> None:
-        """Queue a piece of work; it must handle its own errors."""
+    def submit(self, purpose: Digest | None, work: Work) -> None:
+        """Queue a piece of work, under None one that nobody calls off; it must handle its own errors."""
         self._queue.append((purpose, work))
         self._arrived.set()
 
@@ -83,7 +83,7 @@ class Lane:
                 await self.in_thread(lambda _: rest())
         await self._arrived.wait()
 
-    async def _do(self, purpose: Digest, work: Work) -> None:
+    async def _do(self, purpose: Digest | None, work: Work) -> None:
         task = asyncio.create_task(work())
         self._current = purpose, task
         try:

@@ -30,9 +30,8 @@ from edge_agent.session.effects import (
 )
 from edge_agent.session.job_desk import JobDesk
 from edge_agent.session.lane import Lane
-from edge_agent.session.round_training import RoundFolder, RoundTraining, round_files_bytes
+from edge_agent.session.round_training import RoundFolder, RoundTraining, TrainingKilledError, round_files_bytes
 from edge_agent.session.transfer import Downloads, Uploads
-from edge_agent.worker.port import WorkerKilledError
 from ravan.codec.secagg_messages import AgentMessage, Submission
 from ravan.errors import ErrorReason, StateError
 from ravan.ids import BlockKind, Digest
@@ -148,9 +147,11 @@ class RoundDesk:
                 update = await self._lane.in_thread(
                     lambda cancelled: self._training.run(job, version, effect, current.folder, offer, cancelled)
                 )
-            except (OutgrownError, WorkerKilledError) as error:
-                seen = error.seen_bytes if isinstance(error, OutgrownError) else 0
-                self._jobs.correct(job, job.plan.matrices_reached(trained | scored), seen)
+            except OutgrownError as error:
+                self._jobs.correct(job, job.plan.matrices_reached(trained | scored), error.seen_bytes)
+                raise
+            except TrainingKilledError:
+                self._jobs.suspect(job, job.plan.matrices_reached(trained | scored))
                 raise
         log.info("trained", round=number, seconds=round(time.monotonic() - started, 1))
         return update

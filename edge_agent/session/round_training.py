@@ -20,7 +20,7 @@ from edge_agent.session.job_desk import PreparedJob
 from edge_agent.training.outcome import TrainingOutcome
 from edge_agent.training.outcome_file import read_outcome, write_outcome
 from edge_agent.worker.orders import Progress
-from edge_agent.worker.port import Worker
+from edge_agent.worker.port import Worker, WorkerKilledError
 from edge_agent.worker.training import RefreshData, TrainRound
 from ravan.data.stamp import Stamp
 from ravan.errors import ErrorReason, ResourceError
@@ -34,6 +34,10 @@ _CHECKPOINT_BYTES: Final = 12
 
 _UPDATE_BYTES: Final = 4
 """Of a parameter."""
+
+
+class TrainingKilledError(WorkerKilledError):
+    """The system ended the worker while it trained, and not while it read or measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +84,8 @@ class RoundTraining:
     ) -> UnmaskedUpdate:
         """Return the round's update, which is on disk then; train only where nothing else gives it.
 
-        Raises OutgrownError, WorkerKilledError, DataError, ResourceError (DISK_FULL), TrainingCancelledError.
+        Raises OutgrownError, TrainingKilledError, DataError, ResourceError (MEMORY_LIMIT, DISK_FULL) or
+        TrainingCancelledError.
         """
         assignment = effect.assignment
         stamp: Stamp | None = None
@@ -92,7 +97,7 @@ class RoundTraining:
                 outcome = offer.outcome
                 write_outcome(folder.notes.outcome, outcome)
             else:
-                stamp = self._worker.ask(self._order(job, version, effect, folder), cancelled, self._tell)
+                stamp = self._train(self._order(job, version, effect, folder), cancelled)
                 outcome = _written(folder.notes.outcome)
         return UnmaskedUpdate(
             plan_digest=assignment.plan_digest,
@@ -101,6 +106,12 @@ class RoundTraining:
             data_stamp=stamp,
             outcome=outcome,
         )
+
+    def _train(self, order: TrainRound, cancelled: threading.Event) -> Stamp:
+        try:
+            return self._worker.ask(order, cancelled, self._tell)
+        except WorkerKilledError as error:
+            raise TrainingKilledError(str(error), reason=error.reason, next_step=error.next_step) from error
 
     def _trained_before(self, effect: StartTraining, folder: RoundFolder) -> TrainingOutcome | None:
         """Return the update that an earlier process of this site has trained for the round."""

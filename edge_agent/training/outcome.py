@@ -12,7 +12,7 @@ from ravan.secagg.statistics import LocalStatistics
 
 
 class TrainingCancelledError(Exception):
-    """The round was given up while it trained."""
+    """What trained, or measured or read for training, was called off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,7 +95,7 @@ def train(
     """Train what is ordered and return the deltas; the base model is bit for bit as before when this ends.
 
     `batches` gives the batches from the n-th on. Blocks for as long as it takes. Raise TrainingCancelledError between
-    steps once `cancelled` is set, DataError when a loss or gradient is not finite.
+    steps or layers once `cancelled` is set, DataError when a loss or gradient is not finite.
     """
     plan, model = order.plan, task.model
     release_unused()
@@ -110,9 +110,9 @@ def train(
             return cost
 
         try:
-            course = _begin(task, order, batches)
-            cost = report(course.done, course.tally)
             with order.gate.guarding(model, cancelled):
+                course = _begin(task, order, batches)
+                cost = report(course.done, course.tally)
                 while course.done < plan.training.steps:
                     if cancelled.is_set():
                         raise TrainingCancelledError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,8 @@ class Bench:
         """What training passes at every layer."""
         self._threads = threads
         self._slot: ModelSlot | None = None
+        self._model_of: Digest | None = None
+        """The plan that the model in memory was last used for."""
         self._read: tuple[Digest, SiteExamples] | None = None
         """What was read for a job whose model is not here yet."""
         self._data: dict[Digest, HeldData] = {}
@@ -85,31 +87,38 @@ class Bench:
         self.load_libraries()
         from edge_agent.training.base_model import ModelSlot  # noqa: PLC0415 - imports torch
 
-        self._slot = self._slot or ModelSlot()
+        self._slot, self._model_of = self._slot or ModelSlot(), job.digest
         return self._slot.load(job.folder, job.plan)
 
-    def data_of(self, job: JobFiles) -> HeldData:
-        """Return the job's examples as they were last read, or read now if they never were; raise DataError."""
-        held = self._data.get(job.digest)
-        return held if held is not None else self._take_in(job, self._found(job))
+    def data_of(self, job: JobFiles, check: Callable[[], None]) -> HeldData:
+        """Return the job's examples as they were last read, or read now if they never were; raise DataError.
 
-    def refresh(self, job: JobFiles) -> HeldData:
-        """Return the job's examples, read again if they have changed; raise DataError."""
+        What `check` raises between two pieces of that goes through.
+        """
+        held = self._data.get(job.digest)
+        return held if held is not None else self._take_in(job, self._found(job), check)
+
+    def refresh(self, job: JobFiles, check: Callable[[], None]) -> HeldData:
+        """Return the job's examples, read again if they have changed; raise DataError, or what `check` raises."""
         held = self._data.get(job.digest)
         if held is None or not has_changed(self.config, job.plan.training, held.stamp):
-            return self.data_of(job)
+            return self.data_of(job, check)
+        check()
         found = read_site_data(self.config, job.plan.training)
         log.info("data read again", job=job.plan.job_name, **_counts(found))
-        return self._take_in(job, found)
+        return self._take_in(job, found, check)
 
     def forget(self, digest: Digest) -> None:
-        """Drop a job's data and the model in memory."""
+        """Drop a job's data, and its model where that is the one in memory."""
         self._data.pop(digest, None)
-        self._read = None
-        self.drop_model()
+        if self._read is not None and self._read[0] == digest:
+            self._read = None
+        if self._model_of == digest:
+            self.drop_model()
 
     def drop_model(self) -> None:
         """Give the model's memory back; whoever needs the model loads it again."""
+        self._model_of = None
         if self._slot is not None:
             self._slot.drop()
 
@@ -119,8 +128,11 @@ class Bench:
             return read[1]
         return read_site_data(self.config, job.plan.training)
 
-    def _take_in(self, job: JobFiles, found: SiteExamples) -> HeldData:
-        held = HeldData(encoded=self.model_of(job).encode(found.examples), stamp=found.stamp)
+    def _take_in(self, job: JobFiles, found: SiteExamples, check: Callable[[], None]) -> HeldData:
+        check()
+        model = self.model_of(job)
+        check()
+        held = HeldData(encoded=model.encode(found.examples), stamp=found.stamp)
         self._data[job.digest] = held
         release_unused()
         return held

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from edge_agent.hardware.memory import resident_bytes
-from edge_agent.training.outcome import TrainingCost
+from edge_agent.training.outcome import TrainingCancelledError, TrainingCost
 from edge_agent.worker.bench import Bench, JobFiles
 from ravan.errors import ErrorReason, ResourceError
 from ravan.ids import Digest
@@ -40,6 +40,11 @@ class Call:
 
     tell: Tell
     cancelled: threading.Event
+
+    def check(self) -> None:
+        """Raise TrainingCancelledError where the order was called off."""
+        if self.cancelled.is_set():
+            raise TrainingCancelledError
 
 
 class Order(ABC, Generic[Answer]):
@@ -86,9 +91,9 @@ class MeasureJob(Order[JobProfile]):
     """What was measured before, and is not measured again."""
 
     def carry_out(self, bench: Bench, call: Call) -> JobProfile:
-        """Raise ResourceError (MEMORY_LIMIT), ModelError, ConfigError or DataError."""
+        """Raise ResourceError (MEMORY_LIMIT), ModelError, ConfigError, DataError or TrainingCancelledError."""
         self._check_room(bench)
-        task, held = bench.model_of(self.job), bench.data_of(self.job)
+        task, held = bench.model_of(self.job), bench.data_of(self.job, call.check)
         if self.known is not None:
             return self.known
         from edge_agent.hardware.measurement import measure_job  # noqa: PLC0415 - imports torch
@@ -103,6 +108,7 @@ class MeasureJob(Order[JobProfile]):
             bases=planned_bases(plan, self.job.bases),
             limit_bytes=bench.limits.read().limit_bytes - beside,
             on_progress=lambda done, total: call.tell(Progress(done=done, total=total)),
+            before_step=call.check,
         )
         # The limit is that of the agent, whose own process is there as long as this one.
         return replace(alone, ram_loaded_bytes=alone.ram_loaded_bytes + beside)
@@ -125,11 +131,11 @@ class MeasureJob(Order[JobProfile]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetJob(Order[None]):
-    """Drop what is held for a job."""
+    """Drop what is held for a job, prepared or not."""
 
     digest: Digest
 
     def carry_out(self, bench: Bench, call: Call) -> None:
-        """Drop its data, and the model."""
+        """Drop its data, and its model where that is in memory."""
         del call
         bench.forget(self.digest)

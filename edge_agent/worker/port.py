@@ -14,7 +14,7 @@ def untold(_: Progress) -> None:
 
 
 class WorkerKilledError(ResourceError):
-    """The system ended the worker, as it does where memory runs out."""
+    """The system ended the worker over an order, as it does where memory runs out."""
 
 
 class Worker(Protocol):
@@ -30,7 +30,11 @@ class Worker(Protocol):
         ...
 
     def stand_aside(self, paused: bool) -> None:
-        """Have training stand still, or go on; also what is yet to begin. From any thread."""
+        """Have training stand still, or go on; also what is yet to begin. From any thread, and at once."""
+        ...
+
+    def hurry(self) -> None:
+        """Give what is called off little time to end, since the agent ends. From any thread, and at once."""
         ...
 
     def rest(self) -> int:

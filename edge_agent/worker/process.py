@@ -16,7 +16,7 @@ import structlog
 from edge_agent.config import AgentFile
 from edge_agent.hardware.guard import ran_out_of_memory
 from edge_agent.hardware.limits import LimitReader
-from edge_agent.hardware.memory import private_bytes_of, resident_bytes
+from edge_agent.hardware.memory import bytes_beside, resident_bytes
 from edge_agent.host.priority import be_ended_first, step_back
 from edge_agent.training.outcome import TrainingCancelledError
 from edge_agent.worker.bench import Bench
@@ -58,7 +58,7 @@ def _bench_of(settings: WorkerSettings) -> Bench:
     limits = LimitReader(
         configured_mb=config.agent.ram_limit_mb,
         keep_free_mb=config.host.keep_free_mb,
-        held_bytes=lambda: resident_bytes() + private_bytes_of(settings.agent_pid),
+        held_bytes=lambda: resident_bytes() + bytes_beside(os.getpid(), settings.agent_pid),
     )
     return Bench(config, settings.threads, limits)
 

@@ -26,9 +26,8 @@ class RefreshData(Order[Stamp]):
     job: JobFiles
 
     def carry_out(self, bench: Bench, call: Call) -> Stamp:
-        """Raise DataError for whatever is wrong with them."""
-        del call
-        return bench.refresh(self.job).stamp
+        """Raise DataError for whatever is wrong with them, or TrainingCancelledError."""
+        return bench.refresh(self.job, call.check).stamp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ class TrainRound(Order[Stamp]):
 
         Raise OutgrownError, DataError, ResourceError (DISK_FULL) or TrainingCancelledError.
         """
-        held = bench.data_of(self.job)
+        held = bench.data_of(self.job, call.check)
         write_outcome(self.outcome, self._train(bench, held, call))
         return held.stamp
 

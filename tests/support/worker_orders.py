@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +108,22 @@ class Talk(Order[None]):
         structlog.stdlib.get_logger("ours").debug("too quiet to be heard")
         logging.getLogger("theirs").warning("a library %s", "warns")
         logging.getLogger("theirs").log(logging.WARNING + 5, "between two levels")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TalkAfterwards(Order[None]):
+    """Say something once the order is done and some time has gone by, and end the process then if so wished."""
+
+    killed: bool
+
+    def carry_out(self, bench: Bench, call: Call) -> None:
+        threading.Thread(target=self._talk).start()
+
+    def _talk(self) -> None:
+        time.sleep(0.3)
+        structlog.stdlib.get_logger("ours").info("last words")
+        if self.killed:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def broken_data() -> DataError:

@@ -31,14 +31,15 @@ class WorkerThread:
         else:
             self._bench.gate.open()
 
+    def hurry(self) -> None:
+        """Nothing here is ended by force."""
+
     def rest(self) -> int:
-        if not self._bench.holds_model:
-            return 0
-        before, paused = resident_bytes(), self._bench.gate.is_closed
+        before, paused, held = resident_bytes(), self._bench.gate.is_closed, self._bench.holds_model
         self._bench.drop_model()
         self._bench = self._new_bench()
         self.stand_aside(paused)
-        return max(1, before - resident_bytes())
+        return max(1, before - resident_bytes()) if held else 0
 
     def _new_bench(self) -> Bench:
         config = self._config

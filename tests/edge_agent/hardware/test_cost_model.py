@@ -15,7 +15,7 @@ from job_plans import plan_of
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from edge_agent.hardware.correction import LEAST_GROWTH, correct_profile
+from edge_agent.hardware.correction import LEAST_GROWTH, SPARE, correct_profile
 from edge_agent.hardware.cost_model import CostModel, Measured, StepCost
 from edge_agent.hardware.kept import Kept, count_kept
 from ravan.ids import Digest
@@ -167,6 +167,22 @@ def test_each_storage_is_counted_once_and_weights_are_not() -> None:
     )
 
 
+LOADED = 1 << 28
+
+
+def measured_profile(floor: int, steps: list[int]) -> JobProfile:
+    """What each further matrix adds is in `steps`."""
+    return JobProfile(
+        plan_digest=Digest(bytes(32)),
+        ram_loaded_bytes=LOADED,
+        ram_floor_bytes=floor,
+        ram_per_matrix_bytes=1 << 20,
+        step_floor_s=0.1,
+        step_per_matrix_s=0.1,
+        ram_reached_bytes=tuple(floor + sum(steps[: number + 1]) for number in range(len(steps))),
+    )
+
+
 @given(
     floor=st.integers(0, 1 << 34),
     steps=st.lists(st.integers(0, 1 << 30), max_size=6),
@@ -176,20 +192,40 @@ def test_each_storage_is_counted_once_and_weights_are_not() -> None:
 def test_a_correction_covers_what_was_seen_and_lowers_nothing(
     floor: int, steps: list[int], matrices: int, over: int
 ) -> None:
-    reached = tuple(floor + sum(steps[: number + 1]) for number in range(len(steps)))
-    profile = JobProfile(
-        plan_digest=Digest(bytes(32)),
-        ram_loaded_bytes=1 << 28,
-        ram_floor_bytes=floor,
-        ram_per_matrix_bytes=1 << 20,
-        step_floor_s=0.1,
-        step_per_matrix_s=0.1,
-        ram_reached_bytes=reached,
-    )
+    profile = measured_profile(floor, steps)
     before = profile.extra_bytes(matrices)
-    after = correct_profile(profile, matrices, (1 << 28) + before + over)
+    after = correct_profile(profile, matrices, LOADED + before + over, least=0, limit_bytes=1 << 60)
     if before:
         # Floating point rounds what is as large as this by a few bytes.
         assert after.extra_bytes(matrices) >= max(before + over, LEAST_GROWTH * before) * (1 - 1e-9)
     assert all(after.extra_bytes(number) >= profile.extra_bytes(number) for number in range(8))
     assert after.step_s(matrices) == profile.step_s(matrices)
+
+
+@given(
+    floor=st.integers(0, 1 << 31),
+    steps=st.lists(st.integers(0, 1 << 30), min_size=1, max_size=6),
+    least=st.integers(0, 1),
+    limit=st.integers(LOADED, 1 << 33),
+)
+def test_guesses_in_a_row_leave_the_smallest_allocation_within_a_limit_that_held_it(
+    floor: int, steps: list[int], least: int, limit: int
+) -> None:
+    profile = measured = measured_profile(floor, steps)
+    for _ in range(40):
+        profile = correct_profile(profile, len(steps), 0, least=least, limit_bytes=limit)
+    allowed = max(measured.peak_bytes(least), limit / SPARE)
+    # Each correction rounds up to whole bytes.
+    assert measured.peak_bytes(least) <= profile.peak_bytes(least) <= allowed + 40
+
+
+def test_a_guess_adds_a_fifth_where_the_limit_has_room_for_it() -> None:
+    measured = measured_profile(100 << 20, [50 << 20])
+    guessed = correct_profile(measured, 1, 0, least=0, limit_bytes=1 << 40)
+    assert guessed.extra_bytes(1) == LEAST_GROWTH * (150 << 20)
+
+
+def test_what_was_seen_counts_also_where_nothing_is_left_to_train_then() -> None:
+    measured, limit = measured_profile(100 << 20, [50 << 20]), LOADED + (120 << 20)
+    seen = correct_profile(measured, 0, limit + (1 << 20), least=0, limit_bytes=limit)
+    assert seen.peak_bytes(0) > limit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,6 +179,46 @@ def test_other_plans_and_thread_counts_are_measured_anew(tmp_path: Path) -> None
     cache.keep(measured_job(threads=2))
     assert cache.find(PLAN_DIGEST, 1) is None
     assert cache.find(Digest(bytes(32)), 2) is None
+
+
+@pytest.mark.parametrize("counted", [None, 1, "2"])
+def test_what_was_measured_when_other_processes_counted_is_measured_anew(tmp_path: Path, counted: object) -> None:
+    cache = ProfileCache(tmp_path)
+    cache.keep(measured_job())
+    (file,) = tmp_path.iterdir()
+    content = json.loads(file.read_bytes())
+    del content["memory_model"]
+    file.write_text(json.dumps(content if counted is None else content | {"memory_model": counted}))
+    assert cache.find(PLAN_DIGEST, 1) is None
+    assert list(cache.all()) == []
+
+
+class CalledOffError(Exception):
+    pass
+
+
+def test_a_measurement_can_be_called_off_before_each_step_and_leaves_the_model_as_it_was(wide: WideModel) -> None:
+    names = [name for name, _ in wide.model.named_modules()]
+    steps = 0
+
+    def look() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            raise CalledOffError
+
+    with pytest.raises(CalledOffError):
+        measure_job(
+            wide.task,
+            wide.plan,
+            PLAN_DIGEST,
+            data=NO_TEXTS,
+            bases=drawn_bases(wide.plan.adapter),
+            limit_bytes=ROOMY,
+            before_step=look,
+        )
+    assert steps == 3
+    assert [name for name, _ in wide.model.named_modules()] == names
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"profile": 1}', '{"profile": {"plan_digest": "zz"}}'])

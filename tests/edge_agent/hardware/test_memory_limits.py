@@ -147,3 +147,28 @@ def test_without_a_wish_of_others_nothing_comes_off(machine: Machine) -> None:
     machine.write(machine.proc / "meminfo", f"MemTotal: {8 << 20} kB\nMemAvailable: 1024 kB\n")
     assert not machine.reader().is_pressed
     assert machine.read() == (8 * GIB, LimitSource.MACHINE)
+
+
+@pytest.mark.parametrize(
+    ("available_mb", "needed_mb", "room"),
+    [
+        (4000, 1000, True),
+        (4000, 4444, True),
+        (4000, 4445, False),
+        (600, 1044, True),
+        (600, 1045, False),
+        (511, 1, False),
+    ],
+)
+def test_there_is_room_for_what_the_agent_holds_and_others_leave(
+    machine: Machine, available_mb: int, needed_mb: int, room: bool
+) -> None:
+    machine.write(machine.proc / "meminfo", f"MemTotal: {8 << 20} kB\nMemAvailable: {available_mb << 10} kB\n")
+    reader = LimitReader(
+        keep_free_mb=256,
+        proc=machine.proc,
+        sys_fs=machine.sys,
+        resource_limits=lambda: iter(()),
+        held_bytes=lambda: 700 * MIB,
+    )
+    assert reader.leaves_room_for(needed_mb * MIB) is room

@@ -130,6 +130,31 @@ def test_who_stands_at_the_gate_can_be_called_off(site: Site, close_before: int)
     assert site.train(TrainingGate()).deltas
 
 
+class CallingOffGate(TrainingGate):
+    """Has the work called off at the n-th pass, and never closes."""
+
+    def __init__(self, at: int, site: Site) -> None:
+        super().__init__()
+        self.passes = 0
+        self._at, self._site = at, site
+
+    def go_through(self) -> None:
+        self.passes += 1
+        if self.passes == self._at:
+            self._site.cancelled.set()
+        super().go_through()
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 6, 7])
+def test_who_is_called_off_ends_at_an_open_gate_within_the_step(site: Site, at: int) -> None:
+    gate = CallingOffGate(at, site)
+    with pytest.raises(TrainingCancelledError):
+        site.train(gate)
+    assert gate.passes == at
+    site.cancelled.clear()
+    assert site.train(TrainingGate()).deltas
+
+
 def test_no_hook_stays_on_the_model(site: Site) -> None:
     site.train(TrainingGate())
     assert not any(module._forward_hooks for module in site.task.model.modules())

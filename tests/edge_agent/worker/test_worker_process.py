@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -22,6 +23,7 @@ from worker_orders import (
     HangOn,
     PassGate,
     Talk,
+    TalkAfterwards,
     TellProcess,
     TellStanding,
     WaitForCancel,
@@ -34,7 +36,7 @@ from edge_agent.training.outcome import TrainingCancelledError
 from edge_agent.worker import companion
 from edge_agent.worker.companion import WorkerProcess
 from edge_agent.worker.messages import WorkFaultError
-from edge_agent.worker.orders import Progress
+from edge_agent.worker.orders import Order, Progress
 from edge_agent.worker.port import WorkerKilledError
 from edge_agent.worker.process import WorkerSettings
 from ravan.errors import DataError, ErrorReason, ResourceError
@@ -135,6 +137,82 @@ def test_an_order_that_hears_nothing_is_ended_with_its_process(
     assert worker.ask(TellProcess(), NEVER) != first
 
 
+class TellError(Exception):
+    pass
+
+
+def refuse(_: Progress) -> None:
+    raise TellError
+
+
+def test_where_the_agent_fails_over_an_order_the_next_one_gets_its_own_answer(worker: WorkerProcess) -> None:
+    with pytest.raises(TellError):
+        worker.ask(TellProcess(steps=2), NEVER, refuse)
+    assert worker.ask(PassGate(), NEVER) == "through"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_agent_that_ends_does_not_wait_long_for_what_hears_nothing(
+    worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    monkeypatch.setattr(companion, "_CANCEL_PATIENCE_S", 1e9)
+    monkeypatch.setattr(companion, "_HURRY_PATIENCE_S", 0.5)
+    cancelled = threading.Event()
+    threading.Timer(1.0 if late else 0.0, worker.hurry).start()
+    with pytest.raises(ResourceError) as caught:
+        worker.ask(HangOn(), cancelled, lambda _: cancelled.set())
+    # Whom the agent itself has ended, memory has not run out for.
+    assert not isinstance(caught.value, WorkerKilledError)
+
+
+def start_asking(worker: WorkerProcess, order: Order[Any]) -> tuple[threading.Thread, list[Exception]]:
+    """Ask on a thread of its own, and wait until the order tells something."""
+    told, errors = threading.Event(), list[Exception]()
+
+    def ask() -> None:
+        try:
+            worker.ask(order, NEVER, lambda _: told.set())
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    assert told.wait(PATIENCE_S)
+    return thread, errors
+
+
+def test_the_agents_end_calls_off_what_is_on_its_way_and_no_more_is_begun(worker: WorkerProcess) -> None:
+    asking, errors = start_asking(worker, WaitForCancel())
+    pid = worker.pid
+    assert pid is not None
+    worker.close()
+    asking.join(PATIENCE_S)
+    assert [type(error) for error in errors] == [TrainingCancelledError]
+    assert worker.pid is None
+    assert not psutil.pid_exists(pid)
+    with pytest.raises(ResourceError, match="The agent ends"):
+        worker.ask(TellProcess(), NEVER)
+
+
+def test_a_worker_that_reads_nothing_does_not_hold_up_who_has_it_stand_aside(worker: WorkerProcess) -> None:
+    asking, _ = start_asking(worker, HangOn())
+    pid = worker.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+
+    def flicker() -> None:
+        for number in range(20_000):  # more than a pipe holds
+            worker.stand_aside(number % 2 == 0)
+
+    loop = threading.Thread(target=flicker, daemon=True)
+    loop.start()
+    loop.join(PATIENCE_S)
+    held_up = loop.is_alive()
+    os.kill(pid, signal.SIGKILL)
+    asking.join(PATIENCE_S)
+    assert not held_up
+
+
 def test_it_stands_aside_before_it_begins_and_goes_on_when_told(worker: WorkerProcess) -> None:
     heard: list[int] = []
     worker.stand_aside(True)
@@ -190,6 +268,23 @@ def test_its_lines_are_in_the_agents_log(worker: WorkerProcess) -> None:
         {"event": "a library warns", "log_level": "warning"},
         {"event": "between two levels", "log_level": "warning"},
     ]
+
+
+def test_what_it_says_while_it_ends_is_in_the_log(worker: WorkerProcess) -> None:
+    with capture_logs() as lines:
+        worker.ask(TalkAfterwards(killed=False), NEVER)
+        worker.rest()
+    assert [line["event"] for line in lines] == ["last words"]
+
+
+def test_what_it_said_before_it_was_ended_idle_is_in_the_log(worker: WorkerProcess) -> None:
+    worker.ask(TalkAfterwards(killed=True), NEVER)
+    pid = worker.pid
+    assert pid is not None
+    wait_until_gone(pid)
+    with capture_logs() as lines:
+        assert worker.ask(TellProcess(), NEVER) != pid
+    assert "last words" in [line["event"] for line in lines]
 
 
 AGENT = """
