@@ -13,6 +13,7 @@ from coordinator.cli.auditing import audit
 from coordinator.cli.authority import ca
 from coordinator.cli.daemon import config, init, serve, worker
 from coordinator.cli.database import db
+from coordinator.cli.events import events
 from coordinator.cli.exports import export
 from coordinator.cli.jobs import job
 from coordinator.cli.models import model
@@ -46,6 +47,7 @@ for command in (
     job,
     export,
     audit,
+    events,
     completion_of("ravan-coordinator"),
 ):
     cli.add_command(command)
