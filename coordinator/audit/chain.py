@@ -39,6 +39,8 @@ class AuditKind(StrEnum):
     CERTIFICATE_RENEWED = "certificate_renewed"
     REVOKED = "revoked"
     ENDORSED = "endorsed"
+    OPERATOR_CREATED = "operator_created"
+    OPERATOR_REVOKED = "operator_revoked"
     MODEL_ADDED = "model_added"
     JOB_SUBMITTED = "job_submitted"
     JOB_PAUSED = "job_paused"

@@ -10,7 +10,7 @@ from typing import Final
 
 from coordinator.audit.chain import AuditEntry, AuditKind, Fact
 from coordinator.store.records import JobRecord, ModelRecord, SiteRecord, TokenRecord
-from ravan.identity.certificates import Caller, Role
+from ravan.identity.certificates import Caller, Rank, Role
 from ravan.identity.statements import sha256
 from ravan.ids import Digest, SiteId
 from ravan.manifest.phases import JobState
@@ -74,6 +74,16 @@ def site_endorsed(site: SiteId, endorsement: bytes, by: str) -> AuditEntry:
     return AuditEntry(kind=AuditKind.ENDORSED, actor=by, subject=site, facts=facts)
 
 
+def operator_created(name: str, serial: str, rank: Rank) -> AuditEntry:
+    """Record a certificate that was issued to a person, by whoever can read the authority's key."""
+    return _of_operator(AuditKind.OPERATOR_CREATED, name, serial=serial, rank=rank.value)
+
+
+def operator_revoked(name: str, serial: str) -> AuditEntry:
+    """Record that a person's certificate is refused from now on."""
+    return _of_operator(AuditKind.OPERATOR_REVOKED, name, serial=serial)
+
+
 def model_added(model: ModelRecord, by: str) -> AuditEntry:
     """Record a base model."""
     return AuditEntry(kind=AuditKind.MODEL_ADDED, actor=by, subject=model.name, facts={"model": model.digest.hex()})
@@ -109,6 +119,10 @@ def job_changed(before: JobRecord | None, job: JobRecord, by: str) -> tuple[Audi
     if job.state is JobState.RUNNING:
         return (_of_job(AuditKind.JOB_RESUMED, job, by),) if state is JobState.PAUSED else ()
     return (_of_job(AuditKind.JOB_ENDED, job, by),)
+
+
+def _of_operator(kind: AuditKind, name: str, **facts: Fact) -> AuditEntry:
+    return AuditEntry(kind=kind, actor=COORDINATOR, subject=name, facts=facts)
 
 
 def _of_job(kind: AuditKind, job: JobRecord, by: str) -> AuditEntry:

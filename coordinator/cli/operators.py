@@ -9,11 +9,16 @@ import time
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from coordinator.cli.connection import config_option, config_path, json_option
 from coordinator.cli.durations import Duration
+
+if TYPE_CHECKING:
+    from coordinator.audit.chain import AuditEntry
+    from coordinator.config import CoordinatorFile
 
 
 @click.group()
@@ -32,11 +37,14 @@ def operator() -> None:
 @config_option
 def create_operator(config_file: Path | None, name: str, role: str, out: Path, life: int) -> None:
     """Issue a certificate for NAME and write it with its key to DIR."""
+    from coordinator.audit.entries import operator_created
     from coordinator.enrolment.operators import CERTIFICATE_FILE, KEY_FILE, create_operator
     from coordinator.enrolment.pki import CA_CERTIFICATE
     from ravan.identity.certificates import Rank
 
-    create_operator(_pki_of(config_file), name, Rank(role), life=timedelta(seconds=life), out=out, now=time.time())
+    config = _load(config_file)
+    record = create_operator(_pki_of(config), name, Rank(role), life=timedelta(seconds=life), out=out, now=time.time())
+    _record(config, operator_created(name, record.serial, record.rank))
     click.echo(f"{out}: key and certificate of {name}, {role}. Hand the folder over on a way that you trust.")
     click.echo(
         f"Use: ravan-coordinator job list --server HOST:8443 --cert {out / CERTIFICATE_FILE} --key {out / KEY_FILE}"
@@ -52,7 +60,7 @@ def list_operators(config_file: Path | None, as_json: bool) -> None:
     from coordinator.cli.tables import show_operators
     from coordinator.enrolment.operators import read_operators
 
-    records = read_operators(_pki_of(config_file))
+    records = read_operators(_pki_of(_load(config_file)))
     if as_json:
         click.echo(json.dumps([asdict(each) for each in records], sort_keys=True))
     else:
@@ -64,13 +72,33 @@ def list_operators(config_file: Path | None, as_json: bool) -> None:
 @config_option
 def revoke_operator(config_file: Path | None, name: str) -> None:
     """Refuse every certificate of NAME from now on, also on connections that are open."""
+    from coordinator.audit.entries import operator_revoked
     from coordinator.enrolment.operators import revoke_operator
 
-    revoked = revoke_operator(_pki_of(config_file), name, now=time.time())
+    config = _load(config_file)
+    revoked = revoke_operator(_pki_of(config), name, now=time.time())
+    _record(config, *(operator_revoked(name, each.serial) for each in revoked))
     click.echo(f"Revoked {len(revoked)} of {name}.")
 
 
-def _pki_of(config_file: Path | None) -> Path:
-    from coordinator.config import DataFolder, load_config
+def _load(config_file: Path | None) -> CoordinatorFile:
+    from coordinator.config import load_config
 
-    return DataFolder(load_config(config_path(config_file)).server.data_dir).pki
+    return load_config(config_path(config_file))
+
+
+def _pki_of(config: CoordinatorFile) -> Path:
+    from coordinator.config import DataFolder
+
+    return DataFolder(config.server.data_dir).pki
+
+
+def _record(config: CoordinatorFile, *entries: AuditEntry) -> None:
+    """Append to the audit log, also while the daemon writes to it."""
+    from coordinator.audit.log import AuditLog
+    from coordinator.enrolment.pki import load_pki
+    from coordinator.storage import records_place
+    from coordinator.store.sql.snapshots import add_beside
+
+    log = AuditLog(load_pki(_pki_of(config)).manifest_key)
+    add_beside(records_place(config), lambda transaction: log.append(transaction, *entries))

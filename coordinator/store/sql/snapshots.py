@@ -50,15 +50,23 @@ def look_into(place: Place, work: Callable[[Transaction], Result]) -> Result:
 
     Raises StateError (WRONG_STATE) when its tables are not this release's, ResourceError as `open_store` does.
     """
+    return _beside_others(place, Access.READING, work)
+
+
+def add_beside(place: Place, work: Callable[[Transaction], Result]) -> Result:
+    """Run `work` in one transaction on a database that a daemon may be writing to; raise as `look_into`."""
+    return _beside_others(place, Access.SHARING, work)
+
+
+def _beside_others(place: Place, access: Access, work: Callable[[Transaction], Result]) -> Result:
     if isinstance(place, Path) and not place.exists():
         raise _not_ours(f"There is no database {place}.")
-    database = connect(place, Access.READING)
 
-    def read(transaction: SqlTransaction) -> Result:
+    def checked(transaction: SqlTransaction) -> Result:
         _require_revision(transaction.connection)
         return work(transaction)
 
-    return _run(database, read)
+    return _run(connect(place, access), checked)
 
 
 def load_snapshot(

@@ -30,6 +30,9 @@ def test_what_a_viewer_may_do_until_it_is_revoked(tmp_path: Path) -> None:
         assert "operator create mia" in gone.stderr
         assert "revoked" in hq.run("operator", "list").stdout
         assert hq.run("job", "list").returncode == 0  # the administrator goes on
+        events = hq.run("events", "--about", "mia", "--json").stdout.splitlines()
+        assert [json.loads(each)["kind"] for each in events] == ["operator_created", "operator_revoked"]
+        assert hq.run("audit", "verify").returncode == 0
 
 
 @pytest.mark.parametrize("arguments", [("mia",), ("mia", "--role", "king", "--out", "x"), ("mia", "--role", "viewer")])
