@@ -52,6 +52,7 @@ class AuditKind(StrEnum):
     ROUND_COMMITTED = "round_committed"
     ROUND_ENDED = "round_ended"
     EXPORTED = "exported"
+    CALL_DENIED = "call_denied"
 
 
 class SignedAs(StrEnum):

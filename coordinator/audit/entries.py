@@ -74,6 +74,14 @@ def site_endorsed(site: SiteId, endorsement: bytes, by: str) -> AuditEntry:
     return AuditEntry(kind=AuditKind.ENDORSED, actor=by, subject=site, facts=facts)
 
 
+def call_denied(caller: Caller, method: str, *, left_out: int) -> AuditEntry:
+    """Record a call without the right to it, and how many of this certificate's before it were not recorded."""
+    facts: dict[str, Fact] = {"left_out": left_out}
+    return AuditEntry(
+        kind=AuditKind.CALL_DENIED, actor=actor_of(caller), subject=method.rpartition("/")[2], facts=facts
+    )
+
+
 def operator_created(name: str, serial: str, rank: Rank) -> AuditEntry:
     """Record a certificate that was issued to a person, by whoever can read the authority's key."""
     return _of_operator(AuditKind.OPERATOR_CREATED, name, serial=serial, rank=rank.value)

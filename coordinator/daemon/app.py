@@ -19,10 +19,12 @@ import structlog
 
 from coordinator.api.relaying import LeaderLink
 from coordinator.api.switchboard import Switchboard
+from coordinator.audit.chain import AuditEntry
 from coordinator.audit.log import AuditLog
 from coordinator.audit.starting import record_start
 from coordinator.config import CoordinatorFile, DataFolder, server_files
 from coordinator.daemon.data_lock import hold_data_folder, share_data_folder, workers_are_there
+from coordinator.daemon.denials import Denials
 from coordinator.daemon.following import Following
 from coordinator.daemon.listening import Listeners
 from coordinator.daemon.open_files import allow_open_files
@@ -179,7 +181,12 @@ class Daemon:
         self._switchboard = Switchboard()
         self._link = LeaderLink(self._peer_credentials(), describe_authority(self._keys.current().ca_pem))
         self._listeners = Listeners(
-            config, self._keys, catalog, is_revoked=self._is_revoked, is_expired=self._is_expired
+            config,
+            self._keys,
+            catalog,
+            is_revoked=self._is_revoked,
+            is_expired=self._is_expired,
+            on_denial=Denials(self._record).note,
         )
         self._enrolment, self._sites = self._listeners.enrolment, self._listeners.sites
         self._ports = self._bind()
@@ -215,6 +222,10 @@ class Daemon:
         await self._worker.close()
         await asyncio.to_thread(self._http.stop)
         self._forget_ports()
+
+    async def _record(self, entry: AuditEntry) -> None:
+        audit = AuditLog(self._keys.current().manifest_key)
+        await self._store.transact("append_audit", lambda transaction: audit.append(transaction, entry))
 
     async def _record_start(self) -> None:
         audit = AuditLog(self._keys.current().manifest_key)

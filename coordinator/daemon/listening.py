@@ -10,7 +10,7 @@ from coordinator.enrolment.live_keys import LiveKeys
 from coordinator.metrics.catalog import Catalog
 from ravan.identity.certificates import Caller
 from ravan.rpc.admission import CallLimits
-from ravan.rpc.guard import ENROLMENT_PORT, SITE_PORT, GuardPolicy
+from ravan.rpc.guard import ENROLMENT_PORT, SITE_PORT, DenialHook, GuardPolicy
 from ravan.rpc.server import Binding, bind_port, build_server
 from ravan.rpc.tls import ServerShow, live_tls
 
@@ -21,7 +21,14 @@ class Listeners:
     """The enrolment port's server and the site port's."""
 
     def __init__(
-        self, config: CoordinatorFile, keys: LiveKeys, catalog: Catalog, *, is_revoked: Judge, is_expired: Judge
+        self,
+        config: CoordinatorFile,
+        keys: LiveKeys,
+        catalog: Catalog,
+        *,
+        is_revoked: Judge,
+        is_expired: Judge,
+        on_denial: DenialHook,
     ) -> None:
         self._server = config.server
         self._keys = keys
@@ -40,6 +47,7 @@ class Listeners:
                 message_bytes=message_kib << 10,
                 on_call=catalog.note_call,
                 on_refusal=catalog.note_refusal,
+                on_denial=on_denial,
             )
             for access, message_kib in (
                 (ENROLMENT_PORT, limits.enrolment_message_kib),

@@ -47,6 +47,9 @@ CallHook = Callable[[str, StatusCode, float], None]
 RefusalHook = Callable[[ErrorReason], None]
 """Told why, once a call that ends with an error."""
 
+DenialHook = Callable[[Caller, str], None]
+"""Told who called which method, full name, without the right to."""
+
 _Parse = Callable[[bytes], Any]
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Context: TypeAlias = "aio.ServicerContext[Any, Any]"
@@ -64,6 +67,10 @@ def _ignore_call(method: str, outcome: StatusCode, seconds: float) -> None:
 
 
 def _ignore_refusal(reason: ErrorReason) -> None:
+    """Take note of nothing."""
+
+
+def _ignore_denial(caller: Caller, method: str) -> None:
     """Take note of nothing."""
 
 
@@ -85,6 +92,7 @@ class GuardPolicy:
     """Longest message that is read; at most `LARGEST_MESSAGE_BYTES`."""
     on_call: CallHook = _ignore_call
     on_refusal: RefusalHook = _ignore_refusal
+    on_denial: DenialHook = _ignore_denial
 
 
 class Guard(aio.ServerInterceptor):
@@ -193,6 +201,14 @@ class Guard(aio.ServerInterceptor):
         return caller
 
     def _admit_caller(self, method: str, caller: Caller, role: Role) -> None:
+        try:
+            self._judge(method, caller, role)
+        except IdentityError as error:
+            if error.reason is not ErrorReason.IDENTITY_EXPIRED:  # that one only has to renew it
+                self._policy.on_denial(caller, method)
+            raise
+
+    def _judge(self, method: str, caller: Caller, role: Role) -> None:
         if self._policy.is_revoked(caller):
             raise IdentityError(
                 f"The certificate of {caller.name} was revoked or replaced by a newer one.",

@@ -32,6 +32,11 @@ def test_what_a_viewer_may_do_until_it_is_revoked(tmp_path: Path) -> None:
         assert hq.run("job", "list").returncode == 0  # the administrator goes on
         events = hq.run("events", "--about", "mia", "--json").stdout.splitlines()
         assert [json.loads(each)["kind"] for each in events] == ["operator_created", "operator_revoked"]
+        tried = [json.loads(each) for each in hq.run("events", "--kind", "call_denied", "--json").stdout.splitlines()]
+        assert [(each["subject"], each["actor"].split(":")[1]) for each in tried] == [
+            ("CreateToken", "mia"),
+            ("ListJobs", "mia"),
+        ]
         assert hq.run("audit", "verify").returncode == 0
 
 
