@@ -56,6 +56,8 @@ class AuditTrail:
         self._clock = clock
         self._open: set[Digest] = set()
         """Assignments of which something left, and whose end was not noted."""
+        self._witnessed: dict[str, Any] = {}
+        """What was noted last of the coordinator's chain; a job's end repeats its last round's result."""
 
     async def sending(self, assignment: Assignment, digest: Digest, header: MaskedHeader) -> None:
         """Note an update before its first byte leaves; raise ResourceError DISK_FULL, or OSError."""
@@ -92,6 +94,9 @@ class AuditTrail:
     async def witness(self, run_id: RunId, round_number: int, sequence: int, head: Digest) -> None:
         """Note where the coordinator's audit chain was, for whoever checks its log against this copy."""
         facts = {"run": run_id.hex(), "round": round_number, "sequence": sequence, "head": head.hex()}
+        if facts == self._witnessed:
+            return
+        self._witnessed = facts
         await self._follow_up(AuditEvent.HEAD, facts)
 
     async def _follow_up(self, event: AuditEvent, facts: dict[str, Any]) -> None:

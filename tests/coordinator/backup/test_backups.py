@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from audit_chains import entry
 from job_plans import plan_of
 from object_server import objects
 from postgres_server import PostgresServer, postgres
 
+from coordinator.audit.chain import AuditRecord
+from coordinator.audit.log import AuditLog
+from coordinator.audit.reading import verify_log
 from coordinator.backup.archive import write_backup
 from coordinator.backup.restoration import Restored, merge_sites, restore_backup
 from coordinator.config import CoordinatorFile, DataFolder, load_config
@@ -250,6 +254,52 @@ def test_each_restore_is_a_run_and_a_timeline_of_its_own(hq: Headquarters, tmp_p
         runs.add(decode_plan(hq.job().plan.payload).run_id)
         timelines.add(hq.records()["timeline"])
     assert len(runs) == len(timelines) == 3
+
+
+def record(hq: Headquarters, *numbers: int) -> None:
+    hq.transact(lambda t: AuditLog(hq.signatory.key).append(t, *map(entry, numbers)))
+
+
+def check_log(hq: Headquarters) -> list[AuditRecord]:
+    """Return the records of a log that is sound."""
+
+    def work(t: Transaction) -> list[AuditRecord]:
+        assert verify_log(t, hq.signatory.key.public_key(), (), lambda *_: None).is_sound
+        return list(t.audit_records_after(0, 100))
+
+    found: list[AuditRecord] = hq.transact(work)
+    return found
+
+
+def test_a_restore_keeps_the_longer_audit_log_and_is_recorded(hq: Headquarters, tmp_path: Path) -> None:
+    record(hq, 1, 2, 3)
+    file = hq.backup(tmp_path / "backup.tar")
+    in_backup = check_log(hq)[-1]
+    record(hq, 4, 5)
+    before = check_log(hq)
+    hq.restore(file)
+    *kept, restored = check_log(hq)
+    assert kept == before
+    assert restored.kind == "restored"
+    facts = json.loads(restored.facts)
+    assert (facts["backup_sequence"], facts["backup_head"]) == (3, in_backup.head)
+    assert facts["taken_at_ms"] == round(TAKEN * 1000)
+
+
+@pytest.mark.parametrize("with_a_start_under_other_keys", [False, True])
+def test_a_restore_elsewhere_goes_on_from_the_backup_s_log(
+    hq: Headquarters, found: Found, tmp_path: Path, with_a_start_under_other_keys: bool
+) -> None:
+    record(hq, 1, 2, 3)
+    file = hq.backup(tmp_path / "backup.tar")
+    other = found("other", "folder")
+    if with_a_start_under_other_keys:
+        record(other, 1, 2, 3, 4)
+    shutil.copytree(hq.folder.pki, other.folder.pki, dirs_exist_ok=True)
+    other.restore(file)
+    *brought, restored = check_log(other)
+    assert brought == check_log(hq)
+    assert restored.kind == "restored"
 
 
 def test_what_happened_to_the_fleet_since_the_backup_stays(hq: Headquarters, tmp_path: Path) -> None:

@@ -70,6 +70,29 @@ async def test_a_round_that_this_site_left_says_so(tmp_path: Path, assignment: A
     assert [each.outcome for each in read_audit(tmp_path).departures] == ["left"]
 
 
+async def test_heads_of_the_coordinator_s_log_are_kept_beside_what_left(tmp_path: Path, assignment: Assignment) -> None:
+    trail = AuditTrail(tmp_path, ManualClock())
+    await trail.witness(assignment.run_id, 3, 17, FIRST)
+    await trail.sending(assignment, FIRST, header())
+    await trail.witness(assignment.run_id, 4, 20, SECOND)
+    await trail.witness(assignment.run_id, 4, 20, SECOND)
+    report = read_audit(tmp_path)
+    assert [(each.round, each.sequence, each.head) for each in report.heads] == [
+        (3, 17, FIRST.hex()),
+        (4, 20, SECOND.hex()),
+    ]
+    assert report.heads[0].run == assignment.run_id.hex()
+    assert (len(report.departures), report.unreadable) == (1, ())
+
+
+@pytest.mark.parametrize("change", [{"sequence": "x"}, {"head": "zz"}, {"head": 7}, {"time": "now"}, {"round": None}])
+def test_a_head_that_is_none_is_an_unreadable_line(change: dict[str, object]) -> None:
+    entry = {"time": "2026-01-01T00:00:00", "event": "head", "run": "ab", "round": 1, "sequence": 2, "head": "cd"}
+    assert gather([json.dumps(entry).encode()]).unreadable == ()
+    report = gather([json.dumps(entry | change).encode()])
+    assert (report.heads, report.unreadable) == ((), (1,))
+
+
 async def test_the_same_bytes_again_are_one_departure_and_other_bytes_are_another(
     tmp_path: Path, assignment: Assignment
 ) -> None:

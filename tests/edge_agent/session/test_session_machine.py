@@ -41,6 +41,7 @@ from edge_agent.session.effects import (
     CloseRound,
     DealShares,
     ForgetJob,
+    KeepHead,
     Leave,
     MeetMembers,
     Note,
@@ -108,6 +109,17 @@ def test_a_whole_round() -> None:
     assert made.handle(result()) == (CloseRound(assignment_digest=digest_of(1), outcome=RoundOutcome.COMMITTED),)
     assert made.active_round is None
     assert kinds(made.handle(train(2))) == [MeetMembers, RememberRound, StartTraining]
+
+
+def test_the_head_of_the_coordinator_s_log_is_kept_whether_the_round_is_this_site_s_or_not() -> None:
+    made = machine()
+    told = dataclasses.replace(result(), audit_sequence=9, audit_head=digest_of(9))
+    kept = KeepHead(run_id=told.run_id, round_number=1, sequence=9, head=digest_of(9))
+    assert made.handle(told) == (kept,)
+    made.handle(PREPARE)
+    made.handle(prepared_now(PLAN_DIGEST))
+    made.handle(train())
+    assert made.handle(told) == (kept, CloseRound(assignment_digest=digest_of(1), outcome=RoundOutcome.COMMITTED))
 
 
 @pytest.mark.parametrize("taken", range(1, 6))

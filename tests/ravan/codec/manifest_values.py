@@ -303,6 +303,8 @@ instructions = st.one_of(
         outcome=st.sampled_from(RoundOutcome),
         state_digest=st.one_of(digests, st.just(Digest(b""))),
         dropped=st.booleans(),
+        audit_sequence=st.integers(0, (1 << 63) - 1),
+        audit_head=st.one_of(digests, st.just(Digest(b""))),
     ),
     st.builds(
         JobEnded,
