@@ -13,6 +13,7 @@ import structlog
 from coordinator.fleet.status import SiteStatus, invited_sites, state_of
 from coordinator.metrics.catalog import ENDINGS, Catalog
 from coordinator.metrics.disk import DiskUse
+from coordinator.metrics.fleet_health import measure_fleet
 from coordinator.metrics.status_page import JobRow, SiteRow, StatusFacts, render_status
 from coordinator.store.base import Store, Transaction
 from coordinator.store.records import JobRecord, SiteRecord, TokenRecord
@@ -94,6 +95,7 @@ class Census:
         self._catalog.disk_free_bytes.set(self._disk.free_bytes())
         for kind, taken in (await self._disk.measure()).items():
             self._catalog.disk_bytes.labels(kind).set(taken)
+        self._catalog.show_fleet(measure_fleet(self._online().values(), self._clock.now(), VERSION))
         self._set_expiries(counts)
 
     async def facts(self) -> StatusFacts:
