@@ -41,7 +41,7 @@ def test_promtool_accepts_configuration_and_rules() -> None:
     # It reads the rules that the configuration names as well.
     done = run_promtool("check", "config", PROMETHEUS / "prometheus.yml")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert done.stdout.count("SUCCESS") == 1 + len(list((PROMETHEUS / "rules").glob("*.yml")))
+    assert f"{len(list((PROMETHEUS / 'rules').glob('*.yml')))} rule files found" in done.stdout
 
 
 @needs_promtool
