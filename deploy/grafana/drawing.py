@@ -38,15 +38,24 @@ def draw(board: Board) -> str:
 
 
 def _panel(panel: Panel) -> Any:
-    builders: dict[Shape, Any] = {Shape.STAT: stat.Panel, Shape.LINES: timeseries.Panel, Shape.HEATMAP: heatmap.Panel}
-    drawn = builders[panel.shape]().title(panel.title).description(panel.question).unit(panel.unit.value)
+    drawn = _empty_panel(panel).title(panel.title).description(panel.question).datasource(SOURCE)
     is_stat = panel.shape is Shape.STAT
-    drawn = drawn.span(_STAT_SPAN if is_stat else _SPAN).height(_STAT_HEIGHT if is_stat else _HEIGHT).datasource(SOURCE)
-    if is_stat:
-        drawn = drawn.color_mode(BigValueColorMode.VALUE)
+    drawn = drawn.span(_STAT_SPAN if is_stat else _SPAN).height(_STAT_HEIGHT if is_stat else _HEIGHT)
     for number, query in enumerate(panel.queries):
         drawn = drawn.with_target(_target(query, panel.shape, chr(ord("A") + number)))
     return drawn
+
+
+def _empty_panel(panel: Panel) -> Any:
+    """Choose how it is drawn; a heatmap has its unit at the axis, since its cells count sites."""
+    unit = panel.unit.value
+    match panel.shape:
+        case Shape.STAT:
+            return stat.Panel().unit(unit).color_mode(BigValueColorMode.VALUE)
+        case Shape.LINES:
+            return timeseries.Panel().unit(unit)
+        case Shape.HEATMAP:
+            return heatmap.Panel().calculate(False).y_axis(heatmap.YAxisConfig().unit(unit))
 
 
 def _target(query: Query, shape: Shape, name: str) -> prometheus.Dataquery:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mounted_disk import mounted_disk
 from prometheus_rules import needs_promtool
 from prometheus_server import PrometheusServer, prometheus_server
 
@@ -167,6 +168,16 @@ async def test_certificates_near_their_end_fire_their_alert_alone(tmp_path: Path
         firing = await asyncio.to_thread(prometheus.await_firing, "RavanSiteCertificateEnds")
         assert set(firing) == {"RavanSiteCertificateEnds"}
         assert_explained(firing["RavanSiteCertificateEnds"], f"{SITES} sites have not renewed their certificate")
+
+
+async def test_a_disk_with_little_room_fires_its_alert_alone(tmp_path: Path) -> None:
+    with mounted_disk(tmp_path / "headquarters", "96m"):
+        async with watched_scene(tmp_path, {"LIMITS_DISK_RESERVE_MB": 0}) as (_, prometheus):
+            firing = await asyncio.to_thread(prometheus.await_firing, "RavanDiskLow")
+            assert set(firing) == {"RavanDiskLow"}
+            free = float(firing["RavanDiskLow"]["value"])
+            assert 0 < free < 96 << 20
+            assert "MiB are free" in firing["RavanDiskLow"]["annotations"]["summary"]
 
 
 def assert_explained(alert: Mapping[str, Any], summary: str) -> None:
