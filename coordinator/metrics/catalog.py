@@ -8,27 +8,17 @@ open label, `job`, is on the two model gauges only and goes when the job ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final
 
 from grpc import StatusCode
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry, Info, ProcessCollector, disable_created_metrics
 
 from coordinator.enrolment.succession import RenewalOutcome
 from coordinator.leases.lease import Lease
 from coordinator.metrics.description import Description, Kind, Unit
 from coordinator.metrics.disk import DiskKind
-from coordinator.metrics.distribution import Distribution
 from coordinator.metrics.fleet_health import FleetHealth, Release
+from coordinator.metrics.instruments import Instruments
 from coordinator.metrics.methods import RPC_METHODS
 from coordinator.work.tasks import TaskState
 from ravan.errors import ErrorReason
@@ -70,11 +60,6 @@ PROCESS: Final = (
 )
 """What prometheus-client tells of the process where the system has /proc: name, kind, help, question."""
 
-Values = type[StrEnum] | Collection[str]
-"""The closed list of what a label may be."""
-
-_Metric = TypeVar("_Metric", Counter, Gauge)
-
 
 class Catalog:
     """All metrics on a registry of their own; one per process, several in tests."""
@@ -82,7 +67,7 @@ class Catalog:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call] # they double the number of series and nobody asks for them
         self.registry = CollectorRegistry()
-        self._descriptions: list[Description] = []
+        self._add = Instruments(self.registry)
         self._describe_rounds()
         self._describe_models()
         self._describe_sites()
@@ -95,67 +80,67 @@ class Catalog:
     @property
     def descriptions(self) -> tuple[Description, ...]:
         """Return what is to be known of each metric, in the order of the pages."""
-        return tuple(self._descriptions)
+        return tuple(self._add.descriptions)
 
     def _describe_rounds(self) -> None:
-        self.round_phase = self._gauge(
+        self.round_phase = self._add.gauge(
             "ravan_round_phase", "Rounds that are in a phase now.", "Where do the rounds stand?", phase=RoundPhase
         )
-        self.round_phase_seconds = self._histogram(
+        self.round_phase_seconds = self._add.histogram(
             "ravan_round_phase_seconds",
             "Time a phase of a round took.",
             "Which part of a round takes the time?",
             PHASE_BUCKETS,
             phase=RoundPhase,
         )
-        self.training_deadline = self._gauge(
+        self.training_deadline = self._add.gauge(
             "ravan_training_deadline_seconds",
             "Time that sites have for training in the round that began last; 0 before the first.",
             "How long may a round take?",
         )
-        self.rounds = self._counter(
+        self.rounds = self._add.counter(
             "ravan_rounds_total",
             "Rounds that ended.",
             "Do rounds end in new versions, and if not, why?",
             outcome=RoundOutcome,
         )
-        self.last_commit = self._gauge(
+        self.last_commit = self._add.gauge(
             "ravan_last_commit_timestamp_seconds",
             "When the last round was committed; 0 before the first.",
             "Since when has nothing come out?",
         )
-        self.selected_sites = self._counter(
+        self.selected_sites = self._add.counter(
             "ravan_selected_sites_total",
             "Sites that were selected for rounds that ended.",
             "How many sites are asked?",
         )
-        self.counted_sites = self._counter(
+        self.counted_sites = self._add.counter(
             "ravan_counted_sites_total",
             "Sites whose update is in the sum of a round that ended.",
             "Which part of those that are asked comes through?",
         )
-        self.site_drops = self._counter(
+        self.site_drops = self._add.counter(
             "ravan_site_drops_total",
             "Sites that left a round before its end.",
             "Why do sites drop out, and in which phase?",
             phase=RoundPhase,
             reason=DropReason,
         )
-        self.resting_sites = self._gauge(
+        self.resting_sites = self._add.gauge(
             "ravan_resting_sites",
             "Connected sites that jobs leave out since they keep failing.",
             "How many sites fail again and again?",
         )
-        self.head_cohort = self._histogram(
+        self.head_cohort = self._add.histogram(
             "ravan_head_cohort",
             "Survivors whose update of a head is in the sum, per head and round; 0 when it was withheld.",
             "How many sites stand behind a head, and how many heads stay as they were?",
             COHORT_BUCKETS,
         )
-        self.masked_bytes = self._counter(
+        self.masked_bytes = self._add.counter(
             "ravan_masked_bytes_total", "Masked bytes received from sites.", "What do uploads take of the line?"
         )
-        self.unmask_seconds = self._histogram(
+        self.unmask_seconds = self._add.histogram(
             "ravan_unmask_seconds",
             "Time that removing the masks of a round took.",
             "What does secure aggregation cost here?",
@@ -163,44 +148,44 @@ class Catalog:
         )
 
     def _describe_models(self) -> None:
-        self.model_accuracy = self._gauge(
+        self.model_accuracy = self._add.gauge(
             "ravan_model_accuracy",
             "Accuracy of a job's newest version on held-out data, 0 to 1.",
             "Does the model get better?",
             Unit.RATIO,
             job=OPEN,
         )
-        self.model_loss = self._gauge(
+        self.model_loss = self._add.gauge(
             "ravan_model_loss",
             "Mean loss of a job's newest version on held-out data.",
             "Does it still learn where the accuracy stands still?",
             Unit.NATS,
             job=OPEN,
         )
-        self.queued_jobs = self._gauge(
+        self.queued_jobs = self._add.gauge(
             "ravan_queued_jobs",
             "Jobs that wait until fewer others run.",
             "Does the limit of jobs hold work up?",
         )
-        self.jobs = self._gauge("ravan_jobs", "Jobs by state.", "Which jobs need somebody?", state=JobState)
+        self.jobs = self._add.gauge("ravan_jobs", "Jobs by state.", "Which jobs need somebody?", state=JobState)
 
     def _describe_sites(self) -> None:
-        self.sites = self._gauge("ravan_sites", "Sites by state.", "Is the fleet there?", state=SiteState)
-        self.heartbeats = self._counter(
+        self.sites = self._add.gauge("ravan_sites", "Sites by state.", "Is the fleet there?", state=SiteState)
+        self.heartbeats = self._add.counter(
             "ravan_heartbeats_total", "Heartbeats received from sites.", "Does the coordinator hear the fleet?"
         )
-        self.basis_downloads = self._counter(
+        self.basis_downloads = self._add.counter(
             "ravan_basis_downloads_total",
             "Bases sent because a site derived other bits than the coordinator.",
             "Does any site compute other bits?",
         )
-        self.site_activities = self._gauge(
+        self.site_activities = self._add.gauge(
             "ravan_site_activities",
             "Connected sites by what they are doing.",
             "What is the fleet busy with?",
             activity=AgentActivity,
         )
-        self.site_releases = self._gauge(
+        self.site_releases = self._add.gauge(
             "ravan_site_releases",
             "Connected sites by their release beside the coordinator's.",
             "How far is an upgrade of the fleet?",
@@ -208,20 +193,20 @@ class Catalog:
         )
 
     def _describe_certificates(self) -> None:
-        self.certificate_expiry = self._gauge(
+        self.certificate_expiry = self._add.gauge(
             "ravan_certificate_expiry_seconds",
             "Time until a certificate expires; negative afterwards.",
             "Which certificate has to be renewed?",
             certificate=CERTIFICATES,
             from_the_start=False,  # 0 would say that it ends now
         )
-        self.site_certificates = self._gauge(
+        self.site_certificates = self._add.gauge(
             "ravan_site_certificates",
             "Certificates of enrolled sites by how soon they end; each site counts once.",
             "Do the sites renew their certificates?",
             ends=ENDINGS,
         )
-        self.renewals = self._counter(
+        self.renewals = self._add.counter(
             "ravan_renewals_total",
             "Renewals of sites' certificates.",
             "Do renewals succeed?",
@@ -229,37 +214,37 @@ class Catalog:
         )
 
     def _describe_health(self) -> None:
-        self._site_resident = self._distribution(
+        self._site_resident = self._add.distribution(
             "ravan_site_resident_bytes",
             "Resident memory of connected agents now.",
             "What does the agent take of the PCs?",
             MEMORY_BUCKETS,
         )
-        self._site_memory = self._distribution(
+        self._site_memory = self._add.distribution(
             "ravan_site_memory_ratio",
             "Highest resident memory of connected agents since their start, as a part of their limit.",
             "How many agents come near their memory limit?",
             PART_BUCKETS,
         )
-        self._site_disk_free = self._distribution(
+        self._site_disk_free = self._add.distribution(
             "ravan_site_disk_free_bytes",
             "Free space at connected sites when they reported last.",
             "How many PCs are short of disk?",
             DISK_BUCKETS,
         )
-        self._site_step = self._distribution(
+        self._site_step = self._add.distribution(
             "ravan_site_step_cpu_seconds",
             "Processor time of a training step at connected sites, mean of their newest round.",
             "How unlike are the PCs, and do they get slower?",
             STEP_BUCKETS,
         )
-        self._site_silence = self._distribution(
+        self._site_silence = self._add.distribution(
             "ravan_site_silence_seconds",
             "Time since the newest sign of life of connected sites.",
             "Do heartbeats arrive in time?",
             SILENCE_BUCKETS,
         )
-        self._site_clock_skew = self._distribution(
+        self._site_clock_skew = self._add.distribution(
             "ravan_site_clock_skew_seconds",
             "How far clocks of connected sites are off the coordinator's, ahead or behind.",
             "How many PCs have a wrong clock?",
@@ -267,7 +252,7 @@ class Catalog:
         )
 
     def _describe_service(self) -> None:
-        self.rpc_seconds = self._histogram(
+        self.rpc_seconds = self._add.histogram(
             "ravan_rpc_seconds",
             "Time that calls took, by gRPC status; streams count when they end.",
             "Which calls are slow or fail?",
@@ -275,23 +260,23 @@ class Catalog:
             method=(*sorted(RPC_METHODS), "unknown"),
             outcome=tuple(code.name for code in StatusCode),
         )
-        self.refusals = self._counter(
+        self.refusals = self._add.counter(
             "ravan_refusals_total", "Calls that were refused.", "What is refused, and why?", reason=ErrorReason
         )
-        self.store_seconds = self._histogram(
+        self.store_seconds = self._add.histogram(
             "ravan_store_seconds",
             "Time that transactions of the database took.",
             "Is the database slow?",
             STORE_BUCKETS,
             transaction=OPEN,
         )
-        self.tasks = self._gauge(
+        self.tasks = self._add.gauge(
             "ravan_tasks", "Heavy work of rounds by state.", "Are there enough workers?", state=TaskState
         )
-        self.disk_free_bytes = self._gauge(
+        self.disk_free_bytes = self._add.gauge(
             "ravan_disk_free_bytes", "Free space where the data folder lies.", "When is the disk full?"
         )
-        self.disk_bytes = self._gauge(
+        self.disk_bytes = self._add.gauge(
             "ravan_disk_bytes",
             "Disk that the coordinator takes, by what for.",
             "What takes the disk?",
@@ -300,18 +285,18 @@ class Catalog:
         question = "Which release runs?"
         self.build = Info("ravan_build", "Version of the coordinator.", registry=self.registry)
         self.build.info({"version": VERSION})
-        self._describe("ravan_build_info", Kind.GAUGE, "Version of the coordinator.", question, version=(VERSION,))
+        self._add.describe("ravan_build_info", Kind.GAUGE, "Version of the coordinator.", question, version=(VERSION,))
 
     def _describe_leadership(self) -> None:
-        self.lease_held = self._gauge(
+        self.lease_held = self._add.gauge(
             "ravan_lease_held", "1 while this process leads the rounds.", "Does exactly one process lead?"
         )
-        self.lease_until = self._gauge(
+        self.lease_until = self._add.gauge(
             "ravan_lease_until_timestamp_seconds",
             "When the lease on the rounds ends unless this process renews it; 0 where it does not lead.",
             "Does the process that leads still renew its lease?",
         )
-        self.lease_losses = self._counter(
+        self.lease_losses = self._add.counter(
             "ravan_lease_losses_total",
             "Times that another process has taken the rounds over.",
             "How often does the lead change against the will of who has it?",
@@ -320,57 +305,7 @@ class Catalog:
     def _describe_process(self) -> None:
         ProcessCollector(registry=self.registry)
         for name, kind, help, question in PROCESS:
-            self._describe(name, kind, help, question)
-
-    def _counter(self, name: str, help: str, question: str, /, **labels: Values) -> Counter:
-        described = self._describe(name, Kind.COUNTER, help, question, **labels)
-        return _fill(Counter(name, help, tuple(labels), registry=self.registry), described)
-
-    def _gauge(
-        self,
-        name: str,
-        help: str,
-        question: str,
-        unit: Unit | None = None,
-        /,
-        *,
-        from_the_start: bool = True,
-        **labels: Values,
-    ) -> Gauge:
-        described = self._describe(name, Kind.GAUGE, help, question, unit, **labels)
-        gauge = Gauge(name, help, tuple(labels), registry=self.registry)
-        return _fill(gauge, described) if from_the_start else gauge
-
-    def _histogram(
-        self, name: str, help: str, question: str, buckets: Sequence[float], /, **labels: Values
-    ) -> Histogram:
-        self._describe(name, Kind.HISTOGRAM, help, question, **labels)
-        return Histogram(name, help, tuple(labels), buckets=buckets, registry=self.registry)
-
-    def _distribution(self, name: str, help: str, question: str, bounds: Sequence[float]) -> Distribution:
-        self._describe(name, Kind.DISTRIBUTION, help, question)
-        return Distribution(name, help, bounds, self.registry)
-
-    def _describe(
-        self,
-        name: str,
-        kind: Kind,
-        help: str,
-        question: str,
-        unit: Unit | None = None,
-        /,
-        **labels: Values,
-    ) -> Description:
-        described = Description(
-            name=name,
-            kind=kind,
-            unit=unit or _unit_of(name),
-            help=help,
-            question=question,
-            labels={label: tuple(values) for label, values in labels.items()},
-        )
-        self._descriptions.append(described)
-        return described
+            self._add.describe(name, kind, help, question)
 
     def show_fleet(self, health: FleetHealth) -> None:
         """Show how the connected sites fare now."""
@@ -414,20 +349,6 @@ class Catalog:
     def note_transaction(self, name: str, seconds: float) -> None:
         """Time a transaction of the store; names are literals of the code."""
         self.store_seconds.labels(name).observe(seconds)
-
-
-def _fill(metric: _Metric, described: Description) -> _Metric:
-    """Make a series for each combination of labels."""
-    if described.labels:
-        for values in described.combinations():
-            metric.labels(*values)
-    return metric
-
-
-def _unit_of(name: str) -> Unit:
-    """Read the unit off a name, as Prometheus' conventions have it."""
-    word = name.removesuffix("_total").rpartition("_")[2]
-    return Unit(word) if word in tuple(Unit) else Unit.COUNT
 
 
 def series_names(catalog: Catalog) -> frozenset[str]:
