@@ -85,6 +85,10 @@ class Fleet:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End all agents as a power cut would; none comes back."""
         for worker in self._workers:
             if worker.returncode is None:
                 worker.kill()

@@ -107,7 +107,9 @@ class Fleet:
         self._presence.hear(site, heartbeat.process_id, self._monotonic())
         known = self._details.get(site)
         if known is not None and known.process_id == heartbeat.process_id:
-            self._details[site] = replace(known, heartbeat=heartbeat, last_seen=self._clock.now())
+            now = self._clock.now()
+            ahead_s = heartbeat.site_time - now if heartbeat.site_time else None
+            self._details[site] = replace(known, heartbeat=heartbeat, last_seen=now, clock_ahead_s=ahead_s)
         if self._listener is not None:
             await self._listener.heartbeat(site, heartbeat)
 
@@ -157,6 +159,7 @@ class Fleet:
             last_seen=self._clock.now(),
             hardware=hardware,
             heartbeat=known.heartbeat if known is not None and same else None,
+            clock_ahead_s=known.clock_ahead_s if known is not None and same else None,
         )
         self._revoked.discard(site)
         self._outbox.wake(site)  # an older stream of this process sees that it was superseded

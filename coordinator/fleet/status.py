@@ -24,6 +24,8 @@ class SiteStatus:
     """Newest report; from an earlier connection until this process has reported. None before the first."""
     heartbeat: Heartbeat | None
     """Newest of this process; None before the first."""
+    clock_ahead_s: float | None = None
+    """How far its clock is ahead of the coordinator's, by the newest heartbeat; None where no heartbeat tells."""
 
 
 class FleetListener(Protocol):

@@ -13,12 +13,14 @@ import structlog
 from coordinator.fleet.status import SiteStatus, invited_sites, state_of
 from coordinator.metrics.catalog import ENDINGS, Catalog
 from coordinator.metrics.disk import DiskUse
+from coordinator.metrics.fleet_health import measure_fleet
 from coordinator.store.base import Store, Transaction
 from coordinator.store.records import JobRecord, SiteRecord, TokenRecord
 from coordinator.work.tasks import Task, TaskState
 from ravan.clock import Clock
 from ravan.ids import SiteId
 from ravan.manifest.phases import JobState, SiteState
+from ravan.version import VERSION
 
 Result = TypeVar("Result")
 
@@ -85,6 +87,7 @@ class Census:
         self._catalog.disk_free_bytes.set(self._disk.free_bytes())
         for kind, taken in (await self._disk.measure()).items():
             self._catalog.disk_bytes.labels(kind).set(taken)
+        self._catalog.show_fleet(measure_fleet(self._online().values(), self._clock.now(), VERSION))
         self._set_expiries(counts)
 
     async def _count(self) -> _Counts:

@@ -53,9 +53,11 @@ class CatalogRoundMetrics:
         """Time a phase."""
         self._catalog.round_phase_seconds.labels(phase).observe(seconds)
 
-    def round_ended(self, outcome: RoundOutcome) -> None:
-        """Count a round."""
+    def round_ended(self, outcome: RoundOutcome, *, selected: int, counted: int) -> None:
+        """Count a round, and the sites that were selected for it and that are in its sum."""
         self._catalog.rounds.labels(outcome).inc()
+        self._catalog.selected_sites.inc(selected)
+        self._catalog.counted_sites.inc(counted)
         if outcome is RoundOutcome.COMMITTED:
             self._catalog.last_commit.set(self._clock.now())
 

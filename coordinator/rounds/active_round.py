@@ -311,8 +311,9 @@ class ActiveRound:
 
     def _end(self, outcome: RoundOutcome, detail: str) -> None:
         self.detail = self.detail or detail
-        self._services.metrics.round_ended(outcome)
-        self._log.info("round ended", outcome=outcome.value, accuracy=self.record.accuracy, detail=self.detail)
+        record = self.record
+        self._services.metrics.round_ended(outcome, selected=len(record.selected), counted=len(record.completed))
+        self._log.info("round ended", outcome=outcome.value, accuracy=record.accuracy, detail=self.detail)
         self.let_go()
 
     def _stand_still(self, error: BaseException) -> None:

@@ -125,8 +125,8 @@ class RoundMetrics(Protocol):
         """A phase took this long."""
         ...
 
-    def round_ended(self, outcome: RoundOutcome) -> None:
-        """A round ended."""
+    def round_ended(self, outcome: RoundOutcome, *, selected: int, counted: int) -> None:
+        """A round ended that had selected so many sites, and has the updates of so many in its sum."""
         ...
 
     def sites_resting(self, job_id: JobId, count: int) -> None:

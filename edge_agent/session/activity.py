@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -31,8 +32,13 @@ class ActivityBoard:
         process_id: bytes,
         loop: asyncio.AbstractEventLoop,
         worker_pid: Callable[[], int | None] = lambda: None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take the name of this process, the loop on which heartbeats are sent, and what tells the other process."""
+        """Take the name of this process, the loop on which heartbeats are sent, and what tells the other process.
+
+        `wall_clock` is the PC's own, right or wrong: headquarters counts how many sites are off.
+        """
+        self._wall_clock = wall_clock
         self._worker_pid = worker_pid
         self._process_id = process_id
         self._loop = loop
@@ -91,6 +97,7 @@ class ActivityBoard:
             peak_rss_bytes=self._peak_bytes,
             extra_peak_bytes=self._cost.extra_peak_bytes if self._cost else 0,
             step_cpu_s=self._cost.step_cpu_s if self._cost else 0.0,
+            site_time=self._wall_clock(),
         )
 
     def describe(self) -> str:

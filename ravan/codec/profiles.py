@@ -79,6 +79,7 @@ def heartbeat_to_wire(value: Heartbeat) -> site_service_pb2.HeartbeatRequest:
         peak_rss_bytes=value.peak_rss_bytes,
         extra_peak_bytes=value.extra_peak_bytes,
         step_cpu_s=value.step_cpu_s,
+        site_time=value.site_time,
     )
 
 
@@ -94,6 +95,7 @@ def heartbeat_from_wire(wire: site_service_pb2.HeartbeatRequest) -> Heartbeat:
         peak_rss_bytes=_bytes(wire.peak_rss_bytes, "peak memory"),
         extra_peak_bytes=_bytes(wire.extra_peak_bytes, "peak memory of training"),
         step_cpu_s=fields.number(wire.step_cpu_s, "processor time of a step"),
+        site_time=fields.number(wire.site_time, "time at the site"),
     )
 
 

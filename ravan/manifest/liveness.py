@@ -26,3 +26,5 @@ class Heartbeat:
     """Highest resident bytes over the loaded idle model during this round's training."""
     step_cpu_s: float = 0.0
     """Processor seconds per training step, mean of this round."""
+    site_time: float = 0.0
+    """Seconds since the Unix epoch by the site's clock; 0 where an older release does not tell it."""

@@ -83,4 +83,5 @@ def test_what_travels_in_the_clear_is_what_the_page_says() -> None:
         "peak_rss_bytes",
         "extra_peak_bytes",
         "step_cpu_s",
+        "site_time",
     }

@@ -28,15 +28,15 @@ from ravan.wire.v1 import round_pb2 as ravan_dot_wire_dot_v1_dot_round__pb2
 from ravan.wire.v1 import secagg_pb2 as ravan_dot_wire_dot_v1_dot_secagg__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ravan/wire/v1/site_service.proto\x12\rravan.wire.v1\x1a\x1aravan/wire/v1/common.proto\x1a\x1cravan/wire/v1/hardware.proto\x1a\x19ravan/wire/v1/round.proto\x1a\x1aravan/wire/v1/secagg.proto\":\n\x0cWatchRequest\x12\x12\n\nprocess_id\x18\x01 \x01(\x0c\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\"\xee\x03\n\rWatchResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12+\n\x08greeting\x18\x02 \x01(\x0b\x32\x17.ravan.wire.v1.GreetingH\x00\x12)\n\x07prepare\x18\x03 \x01(\x0b\x32\x16.ravan.wire.v1.PrepareH\x00\x12\x33\n\nassignment\x18\x04 \x01(\x0b\x32\x1d.ravan.wire.v1.SignedDocumentH\x00\x12/\n\x06roster\x18\x05 \x01(\x0b\x32\x1d.ravan.wire.v1.SignedDocumentH\x00\x12\x30\n\x08\x64\x65livery\x18\x06 \x01(\x0b\x32\x1c.ravan.wire.v1.ShareDeliveryH\x00\x12\x32\n\x0csurvivor_set\x18\x07 \x01(\x0b\x32\x1a.ravan.wire.v1.SurvivorSetH\x00\x12\x36\n\x0ereveal_request\x18\x08 \x01(\x0b\x32\x1c.ravan.wire.v1.RevealRequestH\x00\x12\x32\n\x0cround_result\x18\t \x01(\x0b\x32\x1a.ravan.wire.v1.RoundResultH\x00\x12,\n\tjob_ended\x18\n \x01(\x0b\x32\x17.ravan.wire.v1.JobEndedH\x00\x42\r\n\x0binstruction\"\xa0\x01\n\x08Greeting\x12\x1c\n\x14heartbeat_interval_s\x18\x01 \x01(\r\x12\x18\n\x10\x63oordinator_time\x18\x02 \x01(\x01\x12\x10\n\x08timeline\x18\x03 \x01(\x0c\x12\x11\n\thand_over\x18\x04 \x01(\t\x12\x1d\n\x15minimum_agent_version\x18\x05 \x01(\t\x12\x18\n\x10return_spread_ms\x18\x06 \x01(\r\"6\n\x07Prepare\x12+\n\x04plan\x18\x01 \x01(\x0b\x32\x1d.ravan.wire.v1.SignedDocument\"\xad\x01\n\x0bRoundResult\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12,\n\x07outcome\x18\x03 \x01(\x0e\x32\x1b.ravan.wire.v1.RoundOutcome\x12\x14\n\x0cstate_digest\x18\x04 \x01(\x0c\x12\x0f\n\x07\x64ropped\x18\x05 \x01(\x08\x12\x16\n\x0e\x61udit_sequence\x18\x06 \x01(\x04\x12\x12\n\naudit_head\x18\x07 \x01(\x0c\"g\n\x08JobEnded\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.ravan.wire.v1.JobState\x12\x14\n\x0cstate_digest\x18\x03 \x01(\x0c\x12\r\n\x05round\x18\x04 \x01(\x04\"\xdb\x01\n\x10HeartbeatRequest\x12\x12\n\nprocess_id\x18\x01 \x01(\x0c\x12.\n\x08\x61\x63tivity\x18\x02 \x01(\x0e\x32\x1c.ravan.wire.v1.AgentActivity\x12\r\n\x05round\x18\x03 \x01(\x04\x12\x0c\n\x04\x64one\x18\x04 \x01(\x04\x12\r\n\x05total\x18\x05 \x01(\x04\x12\x11\n\trss_bytes\x18\x06 \x01(\x04\x12\x16\n\x0epeak_rss_bytes\x18\x07 \x01(\x04\x12\x18\n\x10\x65xtra_peak_bytes\x18\x08 \x01(\x04\x12\x12\n\nstep_cpu_s\x18\t \x01(\x01\"\x13\n\x11HeartbeatResponse\"H\n\x15ReportHardwareRequest\x12/\n\x07profile\x18\x01 \x01(\x0b\x32\x1e.ravan.wire.v1.HardwareProfile\"\x18\n\x16ReportHardwareResponse\"U\n\x17ReportJobProfileRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12*\n\x07profile\x18\x02 \x01(\x0b\x32\x19.ravan.wire.v1.JobProfile\"\x1a\n\x18ReportJobProfileResponse\"Z\n\x1eSubmitSecureAggregationRequest\x12\x38\n\x07message\x18\x01 \x01(\x0b\x32\'.ravan.wire.v1.SecureAggregationMessage\"!\n\x1fSubmitSecureAggregationResponse\"\x7f\n\x11LeaveRoundRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\x12)\n\x06reason\x18\x03 \x01(\x0e\x32\x19.ravan.wire.v1.DropReason\x12\x14\n\x07suspect\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\n\n\x08_suspect\"\x14\n\x12LeaveRoundResponse\".\n\x0cRenewRequest\x12\x0f\n\x07tls_csr\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"?\n\rRenewResponse\x12.\n\x05grant\x18\x01 \x01(\x0b\x32\x1f.ravan.wire.v1.CertificateGrant\"\x11\n\x0fWithdrawRequest\"\x12\n\x10WithdrawResponse*\xf8\x01\n\rAgentActivity\x12\x1e\n\x1a\x41GENT_ACTIVITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41GENT_ACTIVITY_IDLE\x10\x01\x12\x1e\n\x1a\x41GENT_ACTIVITY_DOWNLOADING\x10\x02\x12\x1c\n\x18\x41GENT_ACTIVITY_MEASURING\x10\x03\x12\x1b\n\x17\x41GENT_ACTIVITY_TRAINING\x10\x04\x12\x1a\n\x16\x41GENT_ACTIVITY_MASKING\x10\x05\x12\x1c\n\x18\x41GENT_ACTIVITY_UPLOADING\x10\x06\x12\x19\n\x15\x41GENT_ACTIVITY_PAUSED\x10\x07\x32\xc5\x05\n\x0bSiteService\x12\x44\n\x05Watch\x12\x1b.ravan.wire.v1.WatchRequest\x1a\x1c.ravan.wire.v1.WatchResponse0\x01\x12N\n\tHeartbeat\x12\x1f.ravan.wire.v1.HeartbeatRequest\x1a .ravan.wire.v1.HeartbeatResponse\x12]\n\x0eReportHardware\x12$.ravan.wire.v1.ReportHardwareRequest\x1a%.ravan.wire.v1.ReportHardwareResponse\x12\x63\n\x10ReportJobProfile\x12&.ravan.wire.v1.ReportJobProfileRequest\x1a\'.ravan.wire.v1.ReportJobProfileResponse\x12x\n\x17SubmitSecureAggregation\x12-.ravan.wire.v1.SubmitSecureAggregationRequest\x1a..ravan.wire.v1.SubmitSecureAggregationResponse\x12Q\n\nLeaveRound\x12 .ravan.wire.v1.LeaveRoundRequest\x1a!.ravan.wire.v1.LeaveRoundResponse\x12\x42\n\x05Renew\x12\x1b.ravan.wire.v1.RenewRequest\x1a\x1c.ravan.wire.v1.RenewResponse\x12K\n\x08Withdraw\x12\x1e.ravan.wire.v1.WithdrawRequest\x1a\x1f.ravan.wire.v1.WithdrawResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n ravan/wire/v1/site_service.proto\x12\rravan.wire.v1\x1a\x1aravan/wire/v1/common.proto\x1a\x1cravan/wire/v1/hardware.proto\x1a\x19ravan/wire/v1/round.proto\x1a\x1aravan/wire/v1/secagg.proto\":\n\x0cWatchRequest\x12\x12\n\nprocess_id\x18\x01 \x01(\x0c\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x04\"\xee\x03\n\rWatchResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12+\n\x08greeting\x18\x02 \x01(\x0b\x32\x17.ravan.wire.v1.GreetingH\x00\x12)\n\x07prepare\x18\x03 \x01(\x0b\x32\x16.ravan.wire.v1.PrepareH\x00\x12\x33\n\nassignment\x18\x04 \x01(\x0b\x32\x1d.ravan.wire.v1.SignedDocumentH\x00\x12/\n\x06roster\x18\x05 \x01(\x0b\x32\x1d.ravan.wire.v1.SignedDocumentH\x00\x12\x30\n\x08\x64\x65livery\x18\x06 \x01(\x0b\x32\x1c.ravan.wire.v1.ShareDeliveryH\x00\x12\x32\n\x0csurvivor_set\x18\x07 \x01(\x0b\x32\x1a.ravan.wire.v1.SurvivorSetH\x00\x12\x36\n\x0ereveal_request\x18\x08 \x01(\x0b\x32\x1c.ravan.wire.v1.RevealRequestH\x00\x12\x32\n\x0cround_result\x18\t \x01(\x0b\x32\x1a.ravan.wire.v1.RoundResultH\x00\x12,\n\tjob_ended\x18\n \x01(\x0b\x32\x17.ravan.wire.v1.JobEndedH\x00\x42\r\n\x0binstruction\"\xa0\x01\n\x08Greeting\x12\x1c\n\x14heartbeat_interval_s\x18\x01 \x01(\r\x12\x18\n\x10\x63oordinator_time\x18\x02 \x01(\x01\x12\x10\n\x08timeline\x18\x03 \x01(\x0c\x12\x11\n\thand_over\x18\x04 \x01(\t\x12\x1d\n\x15minimum_agent_version\x18\x05 \x01(\t\x12\x18\n\x10return_spread_ms\x18\x06 \x01(\r\"6\n\x07Prepare\x12+\n\x04plan\x18\x01 \x01(\x0b\x32\x1d.ravan.wire.v1.SignedDocument\"\xad\x01\n\x0bRoundResult\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12,\n\x07outcome\x18\x03 \x01(\x0e\x32\x1b.ravan.wire.v1.RoundOutcome\x12\x14\n\x0cstate_digest\x18\x04 \x01(\x0c\x12\x0f\n\x07\x64ropped\x18\x05 \x01(\x08\x12\x16\n\x0e\x61udit_sequence\x18\x06 \x01(\x04\x12\x12\n\naudit_head\x18\x07 \x01(\x0c\"g\n\x08JobEnded\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.ravan.wire.v1.JobState\x12\x14\n\x0cstate_digest\x18\x03 \x01(\x0c\x12\r\n\x05round\x18\x04 \x01(\x04\"\xee\x01\n\x10HeartbeatRequest\x12\x12\n\nprocess_id\x18\x01 \x01(\x0c\x12.\n\x08\x61\x63tivity\x18\x02 \x01(\x0e\x32\x1c.ravan.wire.v1.AgentActivity\x12\r\n\x05round\x18\x03 \x01(\x04\x12\x0c\n\x04\x64one\x18\x04 \x01(\x04\x12\r\n\x05total\x18\x05 \x01(\x04\x12\x11\n\trss_bytes\x18\x06 \x01(\x04\x12\x16\n\x0epeak_rss_bytes\x18\x07 \x01(\x04\x12\x18\n\x10\x65xtra_peak_bytes\x18\x08 \x01(\x04\x12\x12\n\nstep_cpu_s\x18\t \x01(\x01\x12\x11\n\tsite_time\x18\n \x01(\x01\"\x13\n\x11HeartbeatResponse\"H\n\x15ReportHardwareRequest\x12/\n\x07profile\x18\x01 \x01(\x0b\x32\x1e.ravan.wire.v1.HardwareProfile\"\x18\n\x16ReportHardwareResponse\"U\n\x17ReportJobProfileRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12*\n\x07profile\x18\x02 \x01(\x0b\x32\x19.ravan.wire.v1.JobProfile\"\x1a\n\x18ReportJobProfileResponse\"Z\n\x1eSubmitSecureAggregationRequest\x12\x38\n\x07message\x18\x01 \x01(\x0b\x32\'.ravan.wire.v1.SecureAggregationMessage\"!\n\x1fSubmitSecureAggregationResponse\"\x7f\n\x11LeaveRoundRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\x04\x12)\n\x06reason\x18\x03 \x01(\x0e\x32\x19.ravan.wire.v1.DropReason\x12\x14\n\x07suspect\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\n\n\x08_suspect\"\x14\n\x12LeaveRoundResponse\".\n\x0cRenewRequest\x12\x0f\n\x07tls_csr\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"?\n\rRenewResponse\x12.\n\x05grant\x18\x01 \x01(\x0b\x32\x1f.ravan.wire.v1.CertificateGrant\"\x11\n\x0fWithdrawRequest\"\x12\n\x10WithdrawResponse*\xf8\x01\n\rAgentActivity\x12\x1e\n\x1a\x41GENT_ACTIVITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41GENT_ACTIVITY_IDLE\x10\x01\x12\x1e\n\x1a\x41GENT_ACTIVITY_DOWNLOADING\x10\x02\x12\x1c\n\x18\x41GENT_ACTIVITY_MEASURING\x10\x03\x12\x1b\n\x17\x41GENT_ACTIVITY_TRAINING\x10\x04\x12\x1a\n\x16\x41GENT_ACTIVITY_MASKING\x10\x05\x12\x1c\n\x18\x41GENT_ACTIVITY_UPLOADING\x10\x06\x12\x19\n\x15\x41GENT_ACTIVITY_PAUSED\x10\x07\x32\xc5\x05\n\x0bSiteService\x12\x44\n\x05Watch\x12\x1b.ravan.wire.v1.WatchRequest\x1a\x1c.ravan.wire.v1.WatchResponse0\x01\x12N\n\tHeartbeat\x12\x1f.ravan.wire.v1.HeartbeatRequest\x1a .ravan.wire.v1.HeartbeatResponse\x12]\n\x0eReportHardware\x12$.ravan.wire.v1.ReportHardwareRequest\x1a%.ravan.wire.v1.ReportHardwareResponse\x12\x63\n\x10ReportJobProfile\x12&.ravan.wire.v1.ReportJobProfileRequest\x1a\'.ravan.wire.v1.ReportJobProfileResponse\x12x\n\x17SubmitSecureAggregation\x12-.ravan.wire.v1.SubmitSecureAggregationRequest\x1a..ravan.wire.v1.SubmitSecureAggregationResponse\x12Q\n\nLeaveRound\x12 .ravan.wire.v1.LeaveRoundRequest\x1a!.ravan.wire.v1.LeaveRoundResponse\x12\x42\n\x05Renew\x12\x1b.ravan.wire.v1.RenewRequest\x1a\x1c.ravan.wire.v1.RenewResponse\x12K\n\x08Withdraw\x12\x1e.ravan.wire.v1.WithdrawRequest\x1a\x1f.ravan.wire.v1.WithdrawResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ravan.wire.v1.site_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AGENTACTIVITY']._serialized_start=2110
-  _globals['_AGENTACTIVITY']._serialized_end=2358
+  _globals['_AGENTACTIVITY']._serialized_start=2129
+  _globals['_AGENTACTIVITY']._serialized_end=2377
   _globals['_WATCHREQUEST']._serialized_start=164
   _globals['_WATCHREQUEST']._serialized_end=222
   _globals['_WATCHRESPONSE']._serialized_start=225
@@ -50,33 +50,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBENDED']._serialized_start=1116
   _globals['_JOBENDED']._serialized_end=1219
   _globals['_HEARTBEATREQUEST']._serialized_start=1222
-  _globals['_HEARTBEATREQUEST']._serialized_end=1441
-  _globals['_HEARTBEATRESPONSE']._serialized_start=1443
-  _globals['_HEARTBEATRESPONSE']._serialized_end=1462
-  _globals['_REPORTHARDWAREREQUEST']._serialized_start=1464
-  _globals['_REPORTHARDWAREREQUEST']._serialized_end=1536
-  _globals['_REPORTHARDWARERESPONSE']._serialized_start=1538
-  _globals['_REPORTHARDWARERESPONSE']._serialized_end=1562
-  _globals['_REPORTJOBPROFILEREQUEST']._serialized_start=1564
-  _globals['_REPORTJOBPROFILEREQUEST']._serialized_end=1649
-  _globals['_REPORTJOBPROFILERESPONSE']._serialized_start=1651
-  _globals['_REPORTJOBPROFILERESPONSE']._serialized_end=1677
-  _globals['_SUBMITSECUREAGGREGATIONREQUEST']._serialized_start=1679
-  _globals['_SUBMITSECUREAGGREGATIONREQUEST']._serialized_end=1769
-  _globals['_SUBMITSECUREAGGREGATIONRESPONSE']._serialized_start=1771
-  _globals['_SUBMITSECUREAGGREGATIONRESPONSE']._serialized_end=1804
-  _globals['_LEAVEROUNDREQUEST']._serialized_start=1806
-  _globals['_LEAVEROUNDREQUEST']._serialized_end=1933
-  _globals['_LEAVEROUNDRESPONSE']._serialized_start=1935
-  _globals['_LEAVEROUNDRESPONSE']._serialized_end=1955
-  _globals['_RENEWREQUEST']._serialized_start=1957
-  _globals['_RENEWREQUEST']._serialized_end=2003
-  _globals['_RENEWRESPONSE']._serialized_start=2005
-  _globals['_RENEWRESPONSE']._serialized_end=2068
-  _globals['_WITHDRAWREQUEST']._serialized_start=2070
-  _globals['_WITHDRAWREQUEST']._serialized_end=2087
-  _globals['_WITHDRAWRESPONSE']._serialized_start=2089
-  _globals['_WITHDRAWRESPONSE']._serialized_end=2107
-  _globals['_SITESERVICE']._serialized_start=2361
-  _globals['_SITESERVICE']._serialized_end=3070
+  _globals['_HEARTBEATREQUEST']._serialized_end=1460
+  _globals['_HEARTBEATRESPONSE']._serialized_start=1462
+  _globals['_HEARTBEATRESPONSE']._serialized_end=1481
+  _globals['_REPORTHARDWAREREQUEST']._serialized_start=1483
+  _globals['_REPORTHARDWAREREQUEST']._serialized_end=1555
+  _globals['_REPORTHARDWARERESPONSE']._serialized_start=1557
+  _globals['_REPORTHARDWARERESPONSE']._serialized_end=1581
+  _globals['_REPORTJOBPROFILEREQUEST']._serialized_start=1583
+  _globals['_REPORTJOBPROFILEREQUEST']._serialized_end=1668
+  _globals['_REPORTJOBPROFILERESPONSE']._serialized_start=1670
+  _globals['_REPORTJOBPROFILERESPONSE']._serialized_end=1696
+  _globals['_SUBMITSECUREAGGREGATIONREQUEST']._serialized_start=1698
+  _globals['_SUBMITSECUREAGGREGATIONREQUEST']._serialized_end=1788
+  _globals['_SUBMITSECUREAGGREGATIONRESPONSE']._serialized_start=1790
+  _globals['_SUBMITSECUREAGGREGATIONRESPONSE']._serialized_end=1823
+  _globals['_LEAVEROUNDREQUEST']._serialized_start=1825
+  _globals['_LEAVEROUNDREQUEST']._serialized_end=1952
+  _globals['_LEAVEROUNDRESPONSE']._serialized_start=1954
+  _globals['_LEAVEROUNDRESPONSE']._serialized_end=1974
+  _globals['_RENEWREQUEST']._serialized_start=1976
+  _globals['_RENEWREQUEST']._serialized_end=2022
+  _globals['_RENEWRESPONSE']._serialized_start=2024
+  _globals['_RENEWRESPONSE']._serialized_end=2087
+  _globals['_WITHDRAWREQUEST']._serialized_start=2089
+  _globals['_WITHDRAWREQUEST']._serialized_end=2106
+  _globals['_WITHDRAWRESPONSE']._serialized_start=2108
+  _globals['_WITHDRAWRESPONSE']._serialized_end=2126
+  _globals['_SITESERVICE']._serialized_start=2380
+  _globals['_SITESERVICE']._serialized_end=3089
 # @@protoc_insertion_point(module_scope)

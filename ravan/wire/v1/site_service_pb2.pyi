@@ -334,6 +334,7 @@ class HeartbeatRequest(_message.Message):
     PEAK_RSS_BYTES_FIELD_NUMBER: _builtins.int
     EXTRA_PEAK_BYTES_FIELD_NUMBER: _builtins.int
     STEP_CPU_S_FIELD_NUMBER: _builtins.int
+    SITE_TIME_FIELD_NUMBER: _builtins.int
     process_id: _builtins.bytes
     """The process, as in WatchRequest. Set by the agent."""
     activity: Global___AgentActivity.ValueType
@@ -352,6 +353,10 @@ class HeartbeatRequest(_message.Message):
     """Highest resident bytes over the loaded idle model during this round's training. 0 before training."""
     step_cpu_s: _builtins.float
     """Processor seconds of the agent per training step in this round, mean so far. 0 before the first step."""
+    site_time: _builtins.float
+    """Seconds since the Unix epoch by the site's clock, for the coordinator's count of clocks that are wrong. 0 from older
+    releases.
+    """
     def __init__(
         self,
         *,
@@ -364,10 +369,11 @@ class HeartbeatRequest(_message.Message):
         peak_rss_bytes: _builtins.int = ...,
         extra_peak_bytes: _builtins.int = ...,
         step_cpu_s: _builtins.float = ...,
+        site_time: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "done", b"done", "extra_peak_bytes", b"extra_peak_bytes", "peak_rss_bytes", b"peak_rss_bytes", "process_id", b"process_id", "round", b"round", "rss_bytes", b"rss_bytes", "step_cpu_s", b"step_cpu_s", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "done", b"done", "extra_peak_bytes", b"extra_peak_bytes", "peak_rss_bytes", b"peak_rss_bytes", "process_id", b"process_id", "round", b"round", "rss_bytes", b"rss_bytes", "site_time", b"site_time", "step_cpu_s", b"step_cpu_s", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 from fleet_members import MACHINE, Listener, add_sites
@@ -67,6 +68,20 @@ async def fleet(store: SqlStore, outbox: Outbox, clock: ManualClock, listener: L
 
 async def greeted(stream: AsyncGenerator[Numbered | None]) -> None:
     assert await anext(stream) is None
+
+
+async def test_clocks_are_compared_when_a_heartbeat_arrives_and_not_later(fleet: Fleet, clock: ManualClock) -> None:
+    async with aclosing(fleet.watch(SITE, FIRST, 0)) as stream:
+        await greeted(stream)
+        assert fleet.online()[SITE].clock_ahead_s is None
+        await fleet.hear(SITE, replace(beat(FIRST), site_time=clock.now() - 90))
+        clock.advance(4)
+        async with aclosing(fleet.watch(SITE, FIRST, 0)) as again:
+            await greeted(again)
+            assert fleet.online()[SITE].clock_ahead_s == -90
+            # A release before this one tells no time: nothing is known of its clock, least of all that it is right.
+            await fleet.hear(SITE, beat(FIRST))
+            assert fleet.online()[SITE].clock_ahead_s is None
 
 
 async def test_stream_gives_what_is_stored_then_what_comes(fleet: Fleet, outbox: Outbox) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import dataclass
+from itertools import product
 
 import pytest
 from grpc import StatusCode
@@ -12,6 +13,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from coordinator.metrics.catalog import Catalog
+from coordinator.metrics.description import Description, Kind, Unit
 from coordinator.metrics.disk import DiskKind
 from coordinator.metrics.rounds import CatalogRoundMetrics
 from ravan.clock import ManualClock
@@ -82,6 +84,49 @@ def test_closed_label_values_exist_from_the_start() -> None:
     assert {labels["kind"] for labels in found["ravan_disk_bytes"]} == set(DiskKind)
 
 
+def test_descriptions_are_what_is_exposed() -> None:
+    catalog = Catalog()
+    kinds = {Kind.DISTRIBUTION: "gaugehistogram"}
+    described = {each.name: (kinds.get(each.kind, each.kind.value), each.help) for each in catalog.descriptions}
+    names = {"counter": "{}_total", "info": "{}_info"}
+    exposed = {
+        names.get(family.type, "{}").format(family.name): (
+            "gauge" if family.type == "info" else family.type,
+            family.documentation,
+        )
+        for family in catalog.registry.collect()
+    }
+    own = {name for name in described if name.startswith("ravan_")}
+    assert {name: described[name] for name in own} == {name: exposed[name] for name in exposed if name in own}
+    assert set(described) == set(exposed)
+    assert len(described) == len(catalog.descriptions)
+
+
+@pytest.mark.parametrize("described", Catalog().descriptions, ids=lambda described: described.name)
+def test_each_description_has_a_question_and_its_unit_in_the_name(described: Description) -> None:
+    assert described.question.endswith("?")
+    assert described.help.endswith(".")
+    last = described.name.removesuffix("_total").rpartition("_")[2]
+    assert last == described.unit or described.unit in (Unit.COUNT, Unit.RATIO, Unit.NATS)
+    assert last not in {"milliseconds", "ms", "mb", "percent"}
+
+
+def test_series_have_the_labels_and_values_that_are_described() -> None:
+    catalog = used_catalog()
+    described = {name: each for each in catalog.descriptions for name in each.series}
+    for name, found in samples(catalog).items():
+        each = described[name]
+        for labels in found:
+            assert set(labels) - {"le"} == set(each.labels), name
+            assert all(not values or labels[label] in values for label, values in each.labels.items()), name
+
+
+def test_every_drop_can_be_counted_from_the_first() -> None:
+    # A rate sees nothing of a counter that appears with its first value.
+    found = samples(Catalog())["ravan_site_drops_total"]
+    assert {(labels["phase"], labels["reason"]) for labels in found} == set(product(RoundPhase, DropReason))
+
+
 def test_methods_are_a_closed_set() -> None:
     catalog = Catalog()
     operator = operator_service_pb2.DESCRIPTOR.services_by_name["OperatorService"]
@@ -138,11 +183,13 @@ def test_phases_of_several_jobs_are_counted() -> None:
 def test_commit_sets_its_time() -> None:
     catalog, clock = Catalog(), ManualClock(time=42.0)
     rounds = CatalogRoundMetrics(catalog, clock)
-    rounds.round_ended(RoundOutcome.TOO_FEW_SITES)
+    rounds.round_ended(RoundOutcome.TOO_FEW_SITES, selected=5, counted=0)
     assert catalog.registry.get_sample_value("ravan_last_commit_timestamp_seconds") == 0
-    rounds.round_ended(RoundOutcome.COMMITTED)
+    rounds.round_ended(RoundOutcome.COMMITTED, selected=6, counted=4)
     assert catalog.registry.get_sample_value("ravan_last_commit_timestamp_seconds") == 42
     assert catalog.registry.get_sample_value("ravan_rounds_total", {"outcome": "committed"}) == 1
+    assert catalog.registry.get_sample_value("ravan_selected_sites_total") == 11
+    assert catalog.registry.get_sample_value("ravan_counted_sites_total") == 4
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian package prometheus) is not installed")

@@ -201,6 +201,8 @@ class Notebook:
 
     queued: int = 0
     said: list[tuple[object, ...]] = field(default_factory=list)
+    taking_part: list[tuple[int, int]] = field(default_factory=list)
+    """Sites selected and counted, by round that ended."""
 
     def round_began(self, training_deadline_s: float) -> None:
         self.said.append(("round began", training_deadline_s))
@@ -211,8 +213,9 @@ class Notebook:
     def phase_ended(self, phase: RoundPhase, seconds: float) -> None:
         self.said.append(("phase ended", phase))
 
-    def round_ended(self, outcome: RoundOutcome) -> None:
+    def round_ended(self, outcome: RoundOutcome, *, selected: int, counted: int) -> None:
         self.said.append(("round ended", outcome))
+        self.taking_part.append((selected, counted))
 
     def sites_resting(self, job_id: JobId, count: int) -> None:
         self.said.append(("resting", job_id, count))

@@ -117,6 +117,8 @@ async def test_metrics_follow_the_round(tmp_path: Path) -> None:
         phases = [entry[1] for entry in said if entry[0] == "phase ended"]
         assert phases == [phase for phase in RoundPhase if phase is not RoundPhase.ENDED]
         assert [entry for entry in said if entry[0] == "round ended"] == [("round ended", RoundOutcome.COMMITTED)]
+        assert plant.metrics.taking_part == [(len(detail.rounds[0].selected), len(detail.rounds[0].completed))]
+        assert plant.metrics.taking_part == [(4, 4)]
         assert said.count(("cohort", 4)) == MATRICES * HEADS
         masked = [entry[1] for entry in said if entry[0] == "masked"]
         assert masked == [site.upload_bytes for site in sorted(detail.rounds[0].sites, key=lambda _: 0)]

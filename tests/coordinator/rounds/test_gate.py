@@ -92,6 +92,8 @@ async def test_a_refused_version_leaves_the_one_before_and_the_round_s_figures_o
         # The third round went on from what the second one had left.
         assert plant.workbench.based_on == [digest_of("version 0"), digest_of("version 1"), digest_of("version 1")]
         assert plant.metrics.said.count(("round ended", RoundOutcome.REFUSED)) == 1
+        # The sites of a refused round came through all the same.
+        assert plant.metrics.taking_part == [(4, 4)] * 3
         # Clips widen after a round that committed, and not after one that was refused.
         assert [set(each.clips.values()) for each in detail.rounds] == [{8.0}, {12.0}, {12.0}]
 

@@ -34,3 +34,8 @@ async def test_changes_that_follow_each_other_closely_are_told_together(monkeypa
     waiting = await told_again(ActivityBoard(b"p", asyncio.get_running_loop()))
     assert not waiting.done()
     waiting.cancel()
+
+
+async def test_a_heartbeat_tells_the_time_by_the_clock_of_the_pc() -> None:
+    board = ActivityBoard(b"p", asyncio.get_running_loop(), wall_clock=lambda: 1234.5)
+    assert board.heartbeat().site_time == 1234.5

@@ -252,6 +252,7 @@ heartbeats = st.builds(
     peak_rss_bytes=byte_counts,
     extra_peak_bytes=byte_counts,
     step_cpu_s=rates,
+    site_time=rates,
 )
 
 round_refs = st.builds(RoundRef, run_id=run_ids, round_number=rounds, assignment_digest=digests, roster_digest=digests)
