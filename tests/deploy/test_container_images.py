@@ -93,6 +93,28 @@ def test_what_is_mounted_is_there_or_made_by_a_command_of_its_header() -> None:
             assert (ROOT / service["build"]["dockerfile"]).exists()
 
 
+def test_prometheus_and_grafana_are_set_up_as_elsewhere_but_for_addresses(tmp_path: Path) -> None:
+    usual = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    here = yaml.safe_load((DOCKER / "prometheus.yml").read_text())
+    assert here.pop("scrape_configs")[0]["static_configs"] == [{"targets": ["coordinator:9464"]}]
+    usual.pop("scrape_configs")
+    assert here == usual
+    (tmp_path / "rules").symlink_to(ROOT / "deploy" / "prometheus" / "rules")
+    (tmp_path / "prometheus.yml").write_text((DOCKER / "prometheus.yml").read_text())
+    done = subprocess.run(
+        ["promtool", "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    sources = ROOT / "deploy" / "grafana" / "provisioning" / "datasources" / "ravan.yml"
+    there, own = (
+        yaml.safe_load(path.read_text())["datasources"] for path in (sources, DOCKER / "grafana-datasource.yml")
+    )
+    assert [{**each, "url": "http://prometheus:9090"} for each in there] == own
+    boards = yaml.safe_load((ROOT / "deploy" / "grafana" / "provisioning" / "dashboards" / "ravan.yml").read_text())
+    mounts = [each.split(":") for each in compose()["services"]["grafana"]["volumes"]]
+    assert boards["providers"][0]["options"]["path"] in [mount[1] for mount in mounts]
+
+
 def test_only_the_ports_of_the_coordinator_are_open_to_other_machines() -> None:
     published = [port for service in compose()["services"].values() for port in service.get("ports", ())]
     assert sorted(port for port in published if not port.startswith("127.0.0.1:")) == ["8440:8440", "8443:8443"]
