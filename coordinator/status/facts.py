@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
+from coordinator.audit.chain import AuditKind
 from ravan.ids import SiteId
 from ravan.manifest.phases import AgentActivity, DropReason, JobState, RoundOutcome, RoundPhase, SiteState
 
@@ -117,6 +118,18 @@ class EventFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeedFacts:
+    """Something that the audit log tells, beside rounds."""
+
+    at: float
+    kind: AuditKind
+    subject: str
+    """Site, job, model, operator or method; empty for the coordinator itself."""
+    actor: str
+    """Name of the operator or site; empty for the coordinator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusFacts:
     """Everything that the page shows."""
 
@@ -129,5 +142,7 @@ class StatusFacts:
     jobs: tuple[JobFacts, ...] = ()
     """Newest first."""
     sites: tuple[SiteFacts, ...] = ()
-    events: tuple[EventFacts, ...] = field(default=())
+    events: tuple[EventFacts, ...] = ()
+    """Newest first."""
+    deeds: tuple[DeedFacts, ...] = ()
     """Newest first."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
+from coordinator.audit.chain import AuditKind, AuditRecord
 from coordinator.fleet.holding import find_hold
 from coordinator.fleet.status import SiteStatus, invited_sites, state_of
 from coordinator.leases.lease import Lead
 from coordinator.status.facts import (
     Absence,
     CoverageFacts,
+    DeedFacts,
     EventFacts,
     JobFacts,
     PointFacts,
@@ -24,6 +27,19 @@ from ravan.ids import BlockKind, JobId, SiteId
 from ravan.manifest.phases import ENDED_JOBS, DropReason, RoundOutcome, SiteState
 
 EVENTS_SHOWN: Final = 20
+DEEDS_SHOWN: Final = 12
+
+OF_ROUNDS: Final = frozenset(
+    {
+        AuditKind.ROUND_OPENED,
+        AuditKind.ROSTER_SIGNED,
+        AuditKind.SURVIVORS_CHOSEN,
+        AuditKind.ROUND_COMMITTED,
+        AuditKind.ROUND_ENDED,
+    }
+)
+"""Kinds that the list of rounds shows better."""
+
 JOBS_SHOWN: Final = 20
 JOBS_IN_FULL: Final = 3
 
@@ -39,6 +55,8 @@ class Records:
     rounds: Mapping[JobId, Sequence[RoundRecord]]
     """By number, of those jobs that are shown in full."""
     lead: Lead
+    log: Sequence[AuditRecord] = ()
+    """Newest records of the audit log, by number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +107,19 @@ def gather_events(records: Records) -> tuple[EventFacts, ...]:
         if each.outcome is not None
     )
     return tuple(sorted(ended, key=lambda event: -event.at)[:EVENTS_SHOWN])
+
+
+def gather_deeds(records: Records) -> tuple[DeedFacts, ...]:
+    """Return what the audit log tells beside rounds; a record that is not as we write them is left to the verifier."""
+    deeds = (_deed(record) for record in reversed(records.log) if record.kind in set(AuditKind) - OF_ROUNDS)
+    return tuple(islice(deeds, DEEDS_SHOWN))
+
+
+def _deed(record: AuditRecord) -> DeedFacts:
+    _, _, rest = record.actor.partition(":")
+    return DeedFacts(
+        at=record.at_ms / 1000, kind=AuditKind(record.kind), subject=record.subject, actor=rest.partition(":")[0]
+    )
 
 
 def _job(job: JobRecord, rounds: Sequence[RoundRecord], *, is_led: bool) -> JobFacts:

@@ -70,6 +70,7 @@ def _sections(facts: StatusFacts, phrases: Phrases) -> tuple[Markup, ...]:
         _section("jobs", Word.JOBS, _jobs(facts, phrases), phrases),
         _section("sites", Word.SITES, _sites(facts, phrases), phrases),
         _section("events", Word.EVENTS, _events(facts, phrases), phrases),
+        _section("deeds", Word.DEEDS, _deeds(facts, phrases), phrases),
     )
 
 
@@ -180,6 +181,17 @@ def _events(facts: StatusFacts, phrases: Phrases) -> Markup:
     heads = tuple(phrases.say(word) for word in (Word.TIME, Word.JOB, Word.EVENT))
     rows = [(_clock(event.at), event.job, _happened(event, phrases)) for event in facts.events]
     return table(heads, rows, caption=phrases.say(Word.EVENTS))
+
+
+def _deeds(facts: StatusFacts, phrases: Phrases) -> Markup:
+    if not facts.deeds:
+        return element("p", phrases.say(Word.NO_DEEDS))
+    heads = tuple(phrases.say(word) for word in (Word.TIME, Word.EVENT, Word.WHAT, Word.WHO))
+    rows = [
+        (_clock(deed.at), phrases.name(deed.kind), deed.subject, deed.actor or phrases.say(Word.HQ))
+        for deed in facts.deeds
+    ]
+    return table(heads, rows, caption=phrases.say(Word.DEEDS))
 
 
 def _happened(event: EventFacts, phrases: Phrases) -> str:

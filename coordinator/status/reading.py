@@ -10,7 +10,15 @@ import structlog
 
 from coordinator.leases.lease import ROUNDS, Lead
 from coordinator.status.facts import StatusFacts
-from coordinator.status.gathering import Presence, Records, gather_events, gather_jobs, gather_sites, jobs_in_full
+from coordinator.status.gathering import (
+    Presence,
+    Records,
+    gather_deeds,
+    gather_events,
+    gather_jobs,
+    gather_sites,
+    jobs_in_full,
+)
 from coordinator.status.page import render_status
 from coordinator.status.words import Language
 from coordinator.store.base import Store, Transaction
@@ -20,6 +28,8 @@ from ravan.version import VERSION
 log = structlog.stdlib.get_logger(__name__)
 
 _PATIENCE_S: Final = 5.0
+_LOOKED_AT: Final = 500
+"""Newest records of the audit log among which events are looked for; most are of rounds."""
 
 
 class StatusReader:
@@ -49,6 +59,7 @@ class StatusReader:
             jobs=gather_jobs(records),
             sites=gather_sites(records, presence),
             events=gather_events(records),
+            deeds=gather_deeds(records),
         )
 
     def _facts_from_thread(self) -> StatusFacts:
@@ -60,11 +71,12 @@ class StatusReader:
 
 
 def _read_records(transaction: Transaction) -> Records:
-    jobs = transaction.list_jobs()
+    jobs, seal = transaction.list_jobs(), transaction.get_audit_seal()
     return Records(
         sites=transaction.list_sites(),
         tokens=transaction.list_open_tokens(),
         jobs=jobs,
         rounds={job.job_id: transaction.list_rounds(job.job_id) for job in jobs_in_full(jobs)},
+        log=[] if seal is None else transaction.audit_records_after(seal.sequence - _LOOKED_AT, _LOOKED_AT),
         lead=Lead(lease=transaction.get_lease(ROUNDS), now=transaction.now()),
     )

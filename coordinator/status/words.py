@@ -7,6 +7,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from coordinator.audit.chain import AuditKind
 from coordinator.status.facts import Absence
 from ravan.manifest.phases import AgentActivity, DropReason, JobState, RoundOutcome, RoundPhase, SiteState
 
@@ -28,6 +29,11 @@ class Word(StrEnum):
     SITES = "sites"
     SITE = "site"
     EVENTS = "events"
+    DEEDS = "deeds"
+    WHO = "who"
+    WHAT = "what"
+    NO_DEEDS = "no_deeds"
+    HQ = "hq"
     TIME = "time"
     EVENT = "event"
     STATE = "state"
@@ -78,6 +84,11 @@ _ENGLISH: Final = {
     Word.SITES: "Sites",
     Word.SITE: "Site",
     Word.EVENTS: "Recent rounds",
+    Word.DEEDS: "Recent events",
+    Word.WHO: "By",
+    Word.WHAT: "What",
+    Word.NO_DEEDS: "Nothing has happened yet.",
+    Word.HQ: "coordinator",
     Word.TIME: "Time",
     Word.EVENT: "What happened",
     Word.STATE: "State",
@@ -128,6 +139,11 @@ _JAPANESE: Final = {
     Word.SITES: "拠点",
     Word.SITE: "拠点",
     Word.EVENTS: "最近のラウンド",
+    Word.DEEDS: "最近の出来事",
+    Word.WHO: "実行者",
+    Word.WHAT: "対象",
+    Word.NO_DEEDS: "まだ出来事はありません。",
+    Word.HQ: "コーディネーター",
     Word.TIME: "時刻",
     Word.EVENT: "内容",
     Word.STATE: "状態",
@@ -174,7 +190,7 @@ WORDS: Final[Mapping[Language, Mapping[Word, str]]] = MappingProxyType(
     {Language.ENGLISH: _ENGLISH, Language.JAPANESE: _JAPANESE}
 )
 
-Named = SiteState | JobState | RoundPhase | RoundOutcome | DropReason | AgentActivity | Absence
+Named = SiteState | JobState | RoundPhase | RoundOutcome | DropReason | AgentActivity | Absence | AuditKind
 """Whatever comes from a closed list; in English it is called by its value."""
 
 JAPANESE_NAMES: Final[Mapping[Named, str]] = MappingProxyType(
@@ -229,6 +245,28 @@ JAPANESE_NAMES: Final[Mapping[Named, str]] = MappingProxyType(
         Absence.RESTING: "休止中",
         Absence.DROPPED: "離脱",
         Absence.NOT_SELECTED: "今回は対象外",
+        AuditKind.STARTED: "起動",
+        AuditKind.CONFIGURED: "設定変更",
+        AuditKind.RESTORED: "バックアップから復元",
+        AuditKind.TOKEN_CREATED: "招待作成",
+        AuditKind.ENROLLED: "拠点登録",
+        AuditKind.CERTIFICATE_RENEWED: "証明書更新",
+        AuditKind.REVOKED: "拠点失効",
+        AuditKind.ENDORSED: "所有者承認",
+        AuditKind.OPERATOR_CREATED: "担当者追加",
+        AuditKind.OPERATOR_REVOKED: "担当者失効",
+        AuditKind.MODEL_ADDED: "モデル追加",
+        AuditKind.JOB_SUBMITTED: "ジョブ投入",
+        AuditKind.JOB_PAUSED: "ジョブ一時停止",
+        AuditKind.JOB_RESUMED: "ジョブ再開",
+        AuditKind.JOB_ENDED: "ジョブ終了",
+        AuditKind.ROUND_OPENED: "ラウンド開始",
+        AuditKind.ROSTER_SIGNED: "名簿署名",
+        AuditKind.SURVIVORS_CHOSEN: "残存拠点決定",
+        AuditKind.ROUND_COMMITTED: "ラウンド確定",
+        AuditKind.ROUND_ENDED: "ラウンド終了",
+        AuditKind.EXPORTED: "書き出し",
+        AuditKind.CALL_DENIED: "呼び出し拒否",
     }
 )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from coordinator.audit.chain import AuditKind
 from coordinator.status.facts import (
     Absence,
     CoverageFacts,
+    DeedFacts,
     EventFacts,
     JobFacts,
     PointFacts,
@@ -87,6 +89,11 @@ EVENTS = (
     EventFacts(at=NOW - 400, job="orders", round_number=6, outcome=RoundOutcome.TOO_FEW_SITES, completed=0, selected=9),
 )
 
+DEEDS = (
+    DeedFacts(at=NOW - 50, kind=AuditKind.CALL_DENIED, subject="StopJob", actor="mia"),
+    DeedFacts(at=NOW - 90, kind=AuditKind.STARTED, subject="", actor=""),
+)
+
 FACTS = StatusFacts(
     version="1.2.3",
     now=NOW,
@@ -94,4 +101,5 @@ FACTS = StatusFacts(
     jobs=(JOB,),
     sites=SITES,
     events=EVENTS,
+    deeds=DEEDS,
 )

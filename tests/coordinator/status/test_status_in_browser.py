@@ -72,11 +72,11 @@ def test_the_keyboard_reaches_links_and_whatever_scrolls(page: Page, address: st
         reached.append(page.evaluate("document.activeElement.textContent.slice(0, 20)"))
         width = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
         assert width != "0px", reached
-        if page.evaluate("document.activeElement.getAttribute('aria-label')") == "Recent rounds":
+        if page.evaluate("document.activeElement.getAttribute('aria-label')") == "Recent events":
             break
     assert reached[0] == "Skip to the sites"
     assert {"日本語", "Stop refreshing"} <= set(reached)
-    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Recent rounds"
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Recent events"
 
 
 def test_a_screen_reader_hears_what_is_drawn(page: Page, address: str) -> None:

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from page_facts import COVERAGE, EVIL, FACTS, JOB, NOW
 
+from coordinator.audit.chain import AuditKind
 from coordinator.status.coverage import draw_coverage, thin_heads
 from coordinator.status.curves import HEIGHT, WIDTH, draw_curve
 from coordinator.status.facts import Absence, RoundFacts, StatusFacts
@@ -76,6 +77,10 @@ def test_names_are_text_and_nothing_acts_or_comes_from_elsewhere(language: Langu
         "not enrolled",
         "round 7 committed, 8 of 9 sites; left: plant-c (deadline)",
         "round 6 too few sites, 0 of 9 sites",
+        "call denied",
+        "StopJob",
+        "mia",
+        "coordinator",
     ],
 )
 def test_what_the_page_says(said: str) -> None:
@@ -149,7 +154,7 @@ def test_both_languages_have_every_word_with_the_same_blanks() -> None:
     english, japanese = WORDS[Language.ENGLISH], WORDS[Language.JAPANESE]
     for word in Word:
         assert blanks(english[word]) == blanks(japanese[word]), word
-    for names in (SiteState, JobState, RoundPhase, RoundOutcome, DropReason, AgentActivity, Absence):
+    for names in (SiteState, JobState, RoundPhase, RoundOutcome, DropReason, AgentActivity, Absence, AuditKind):
         assert set(names) <= set(JAPANESE_NAMES)
 
 
