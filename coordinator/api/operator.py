@@ -126,12 +126,12 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     ) -> AsyncIterator[wire.DownloadBlobResponse]:
         """Send stored content from an offset; that it goes out is recorded before its first byte does."""
         digest = fields.digest(request.sha256, "hash")
-        parts = await asyncio.to_thread(send_blob, self._ports.blobs, digest, request.offset)
+        await asyncio.to_thread(self._ports.blobs.size, digest)  # what is not there is not exported
         exported = content_exported(digest, _actor(context))
         await self._ports.store.transact(
             "note_export", lambda transaction: self._ports.audit.append(transaction, exported)
         )
-        async for size_bytes, chunk in parts:
+        async for size_bytes, chunk in await asyncio.to_thread(send_blob, self._ports.blobs, digest, request.offset):
             yield wire.DownloadBlobResponse(size_bytes=size_bytes, chunk=chunk)
 
     @answered_once(wire.AddModelResponse)

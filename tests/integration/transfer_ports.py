@@ -19,9 +19,12 @@ from grpc import aio
 
 from coordinator.api.operator import OperatorPorts, OperatorServicer
 from coordinator.api.transfer import TransferServicer
+from coordinator.audit.log import AuditLog
 from coordinator.enrolment.ca import issue_client
 from coordinator.enrolment.pki import Pki
+from coordinator.store.base import Store
 from coordinator.store.blobs.local import LocalBlobs
+from coordinator.store.sql.store import MEMORY, open_store
 from coordinator.store.staging import Staging
 from ravan.errors import ErrorReason, ProtocolError
 from ravan.identity.certificates import Caller, Role
@@ -103,7 +106,8 @@ class BlobsAlone:
     """What the blob calls of operators need of the operator servicer's ports: nothing else is called."""
 
     blobs: LocalBlobs
-    store: None = None
+    store: Store
+    audit: AuditLog
     clock: None = None
 
 
@@ -150,7 +154,9 @@ async def coordinator(
         may_download=may_download,
         on_bytes=stored.append,
     )
-    operators = OperatorServicer(cast(OperatorPorts, BlobsAlone(blobs)))
+    store = open_store(MEMORY)
+    alone = BlobsAlone(blobs, store, AuditLog(pki.manifest_key))
+    operators = OperatorServicer(cast(OperatorPorts, alone))
     server = build_server(GuardPolicy(access=SITE_PORT, is_revoked=nobody, limits=limits, on_refusal=refused.append))
     transfer_service_pb2_grpc.add_TransferServiceServicer_to_server(servicer, server)
     operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(operators, server)
@@ -161,6 +167,7 @@ async def coordinator(
         yield Coordinator(pki, port, blobs, uploads, desk, servicer, stored, allowed, bases, server, refused)
     finally:
         await server.stop(None)
+        await store.close()
 
 
 @asynccontextmanager

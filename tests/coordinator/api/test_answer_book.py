@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.api.answers import KEPT_S, AnswerBook
@@ -45,6 +45,7 @@ async def store() -> AsyncIterator[Store]:
     await opened.close()
 
 
+@settings(deadline=None)
 @given(order=st.lists(st.sampled_from(["a", "b", "c"]), max_size=12), restarts=st.sets(st.integers(0, 11)))
 def test_every_repetition_gets_the_first_answer_across_restarts(order: list[str], restarts: set[int]) -> None:
     async def run() -> None:
