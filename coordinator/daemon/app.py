@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from coordinator.audit.chain import AuditEntry
 from coordinator.audit.log import AuditLog
 from coordinator.audit.starting import record_start
 from coordinator.config import CoordinatorFile, DataFolder, server_files
+from coordinator.daemon.bound_ports import BoundPorts, forget_ports
 from coordinator.daemon.data_lock import hold_data_folder, share_data_folder, workers_are_there
 from coordinator.daemon.denials import Denials
 from coordinator.daemon.following import Following
@@ -54,7 +53,6 @@ from ravan.clock import SystemClock
 from ravan.heap import give_back_at_once, share_arenas
 from ravan.identity.certificates import Caller, Role, describe_authority
 from ravan.identity.join import CoordinatorAddress
-from ravan.identity.keyfiles import write_private
 from ravan.ids import Digest, SiteId
 from ravan.logs import set_up_logs
 from ravan.manifest.instructions import RoundRef
@@ -144,15 +142,6 @@ class Stores:
     """Changes when the records are put back to a backup."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoundPorts:
-    """Ports that the daemon really listens on."""
-
-    enrolment_port: int
-    site_port: int
-    http_port: int
-
-
 class Daemon:
     """All parts of a running coordinator process: those of a leader come and go with the lease."""
 
@@ -204,7 +193,8 @@ class Daemon:
             await server.start()
         for health in self._health:
             await health.announce_serving()
-        self._tell_ports()
+        self._status.addresses = self._ports.addresses(self._config.server)
+        self._ports.write_to(self._folder.ports)
         self._ready = True
         print(f"ravan-coordinator {VERSION} ready: {self._where()}", flush=True)
 
@@ -221,7 +211,7 @@ class Daemon:
         await self._succession.stop()
         await self._worker.close()
         await asyncio.to_thread(self._http.stop)
-        self._forget_ports()
+        forget_ports(self._folder.ports)
 
     async def _record(self, entry: AuditEntry) -> None:
         audit = AuditLog(self._keys.current().manifest_key)
@@ -385,34 +375,5 @@ class Daemon:
     def _known_sites(self) -> Following | Registry:
         return self._following if self._term is None else self._term.registry
 
-    def _tell_ports(self) -> None:
-        """Show the ports on the status page, and to this machine's commands when the system chose them."""
-        listen, ports = self._config.server.listen, self._ports
-        self._status.addresses = (
-            ("enrolment", target_of(listen, ports.enrolment_port)),
-            ("agents", target_of(listen, ports.site_port)),
-            ("http", f"http://{target_of(self._config.server.http_listen, ports.http_port)}"),
-        )
-        content = {"pid": os.getpid(), "started_at": time.time(), **_port_numbers(ports)}
-        tell_ports(self._folder.ports, content)
-
-    def _forget_ports(self) -> None:
-        """Remove what this process has told; another on the same folder tells its own."""
-        try:
-            told = json.loads(self._folder.ports.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return
-        if told.get("pid") == os.getpid():
-            self._folder.ports.unlink(missing_ok=True)
-
     def _where(self) -> str:
         return ", ".join(f"{name} {address}" for name, address in self._status.addresses)
-
-
-def tell_ports(path: Path, content: Mapping[str, float]) -> None:
-    """Write where the daemon listens; raise ResourceError (DISK_FULL), leaving nothing half written."""
-    write_private(path, f"{json.dumps(content)}\n".encode())
-
-
-def _port_numbers(ports: BoundPorts) -> dict[str, int]:
-    return {"enrolment_port": ports.enrolment_port, "site_port": ports.site_port, "http_port": ports.http_port}

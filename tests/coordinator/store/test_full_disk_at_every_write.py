@@ -18,7 +18,7 @@ from small_disk import small_disk
 from coordinator.api.blob_stream import receive_blob
 from coordinator.backup.archive import write_backup
 from coordinator.config import DataFolder
-from coordinator.daemon.app import tell_ports
+from coordinator.daemon.bound_ports import tell_ports
 from coordinator.daemon.data_lock import hold_data_folder
 from coordinator.evaluation.folders import materialise_model
 from coordinator.founding import found_coordinator
