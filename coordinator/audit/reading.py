@@ -9,11 +9,10 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from coordinator.audit.chain import AuditRecord, Position
+from coordinator.audit.selection import PAGE, records_after
 from coordinator.audit.verification import Verdict, Verifier
 from coordinator.store.base import Transaction
 from ravan.errors import DataError, ErrorReason
-
-_PAGE: Final = 1000
 
 Progress = Callable[[int, int], None]
 """Told how many records are done, and how many the seal counts."""
@@ -24,12 +23,12 @@ def iterate_records(transaction: Transaction, progress: Progress) -> Iterator[Au
     seal = transaction.get_audit_seal()
     total = 0 if seal is None else seal.sequence
     done = 0
-    page = transaction.audit_records_after(_BEFORE_ALL, _PAGE)
-    while page:
-        yield from page
-        done += len(page)
+    for done, record in enumerate(records_after(transaction, _BEFORE_ALL), start=1):
+        yield record
+        if done % PAGE == 0:
+            progress(done, total)
+    if done % PAGE:
         progress(done, total)
-        page = transaction.audit_records_after(page[-1].sequence, _PAGE)
 
 
 def verify_log(

@@ -10,7 +10,8 @@ from typing import Final
 from coordinator.audit.chain import AuditKind, AuditRecord
 from coordinator.store.base import Transaction
 
-_PAGE: Final = 1000
+PAGE: Final = 1000
+"""Records read at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +37,13 @@ class Selection:
 
 def select_records(transaction: Transaction, selection: Selection, limit: int, *, after: int) -> list[AuditRecord]:
     """Return the newest `limit` records of a selection behind a number, oldest first."""
-    found = (record for record in _records_after(transaction, after) if selection.includes(record))
+    found = (record for record in records_after(transaction, after) if selection.includes(record))
     return list(deque(found, maxlen=limit))
 
 
-def _records_after(transaction: Transaction, sequence: int) -> Iterator[AuditRecord]:
-    while page := transaction.audit_records_after(sequence, _PAGE):
+def records_after(transaction: Transaction, sequence: int) -> Iterator[AuditRecord]:
+    """Yield the records behind a number, in order, a page of them in memory at a time."""
+    while page := transaction.audit_records_after(sequence, PAGE):
         yield from page
         sequence = page[-1].sequence
 

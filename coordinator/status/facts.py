@@ -51,8 +51,6 @@ class RoundFacts:
 
     number: int
     phase: RoundPhase
-    began_at: float
-    """When the phase began."""
     deadline_at: float
     """0 where the phase has none."""
     selected: int

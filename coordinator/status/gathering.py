@@ -144,7 +144,6 @@ def _running(record: RoundRecord) -> RoundFacts:
     return RoundFacts(
         number=record.number,
         phase=record.phase,
-        began_at=record.started_at + sum(record.phase_seconds.values()),
         deadline_at=record.deadline_at,
         selected=len(record.selected),
         dropped=len(record.dropped),

@@ -63,7 +63,6 @@ class Word(StrEnum):
     COVERAGE_OF = "coverage_of"
     ALL_COVERED = "all_covered"
     THIN = "thin"
-    MATRIX = "matrix"
     CELL = "cell"
     WITHHELD = "withheld"
     NOBODY = "nobody"
@@ -118,7 +117,6 @@ _ENGLISH: Final = {
     Word.COVERAGE_OF: "Survivors of each head in round {number}, of {survivors} in all",
     Word.ALL_COVERED: "Every head was trained by at least half of them.",
     Word.THIN: "{count} of {total} heads are thin: {names}",
-    Word.MATRIX: "Matrix",
     Word.CELL: "{matrix}, head {head}: {count} of {survivors}",
     Word.WITHHELD: "withheld, too few",
     Word.NOBODY: "nobody",
@@ -173,7 +171,6 @@ _JAPANESE: Final = {
     Word.COVERAGE_OF: "ラウンド {number} の各ヘッドの参加拠点数（全 {survivors} 拠点）",
     Word.ALL_COVERED: "すべてのヘッドが半数以上の拠点で学習されました。",
     Word.THIN: "{total} ヘッド中 {count} が不足: {names}",
-    Word.MATRIX: "行列",
     Word.CELL: "{matrix}、ヘッド {head}：{survivors} 中 {count}",
     Word.WITHHELD: "少数のため非公開",
     Word.NOBODY: "参加なし",

@@ -40,9 +40,7 @@ JOB = JobFacts(
     rounds_done=7,
     accuracy_before=0.125,
     accuracy=0.75,
-    running=RoundFacts(
-        number=8, phase=RoundPhase.TRAINING, began_at=NOW - 60, deadline_at=NOW + 240, selected=9, dropped=1
-    ),
+    running=RoundFacts(number=8, phase=RoundPhase.TRAINING, deadline_at=NOW + 240, selected=9, dropped=1),
     points=tuple(PointFacts(number=n, accuracy=0.1 * n, loss=2.0 - 0.1 * n) for n in (1, 2, 4, 5, 7)),
     coverage=COVERAGE,
 )

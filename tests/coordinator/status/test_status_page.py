@@ -88,9 +88,7 @@ def test_what_the_page_says(said: str) -> None:
 
 
 def test_a_job_that_nobody_leads_and_a_deadline_that_has_passed() -> None:
-    running = RoundFacts(
-        number=8, phase=RoundPhase.UPLOADING, began_at=NOW - 60, deadline_at=NOW - 30, selected=9, dropped=0
-    )
+    running = RoundFacts(number=8, phase=RoundPhase.UPLOADING, deadline_at=NOW - 30, selected=9, dropped=0)
     job = replace(JOB, is_led=False, running=running)
     read = Reader(render_status(replace(FACTS, jobs=(job,)), Language.ENGLISH))
     assert "running, nobody leads it" in read.words
