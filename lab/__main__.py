@@ -1,0 +1,99 @@
+"""`python -m lab run PLAN` and `python -m lab report PLAN`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from ravan.errors import RavanError
+
+
+@click.group()
+def main() -> None:
+    """Run studies of accuracy, and tell what came of them."""
+
+
+_PLAN = click.argument("plan_path", metavar="PLAN", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+_OUT = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("lab-runs"),
+    show_default=True,
+    help="Folder of outcomes; a study that was broken off goes on from what lies there.",
+)
+
+
+@main.command()
+@_PLAN
+@_OUT
+@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True, help="Runs at once.")
+@click.option("--ray", "ray_address", default="", help="Address of a Ray cluster that plays the runs instead.")
+@click.option("--dry-run", is_flag=True, help="Print what it would take, and stop.")
+def run(plan_path: Path, out: Path, workers: int, ray_address: str, dry_run: bool) -> None:
+    """Choose learning rates, play all runs, and print the report."""
+    from lab.study.crew import local_crew, ray_crew  # noqa: PLC0415 - slow to import: --help stays quick
+    from lab.study.estimate import estimate_seconds  # noqa: PLC0415
+    from lab.study.outcomes import OutcomeFile  # noqa: PLC0415
+    from lab.study.plan import load_plan  # noqa: PLC0415
+    from lab.study.progress import show_progress  # noqa: PLC0415
+    from lab.study.run import Course, planned_cells  # noqa: PLC0415
+
+    plan = load_plan(plan_path)
+    outcomes = OutcomeFile(_outcome_path(out, plan.study.name))
+    click.echo("measuring what a step takes...", err=True)
+    cells = planned_cells(plan)
+    hours = estimate_seconds(cells) / 3600
+    click.echo(
+        f"{plan.study.name}: {len(cells)} runs, about {hours:.2f} core hours, {hours / workers:.2f} hours with "
+        f"{workers} at once; {outcomes.count} are done already."
+    )
+    if dry_run:
+        return
+    started = time.monotonic()
+    with ray_crew(ray_address) if ray_address else local_crew(workers) as submit, show_progress(len(cells)) as told:
+        course = Course(plan=plan, outcomes=outcomes, submit=submit, told=told)
+        chosen = course.tune()
+        course.judge(chosen)
+    click.echo(f"done after {(time.monotonic() - started) / 60:.1f} minutes", err=True)
+    _report(plan_path, out)
+
+
+@main.command()
+@_PLAN
+@_OUT
+def report(plan_path: Path, out: Path) -> None:
+    """Print the tables of what has been run so far, and draw the plots beside the outcomes."""
+    _report(plan_path, out)
+
+
+def _report(plan_path: Path, out: Path) -> None:
+    from lab.report.comparison import compare_methods  # noqa: PLC0415 - slow to import
+    from lab.report.tables import write_tables  # noqa: PLC0415
+    from lab.study.outcomes import OutcomeFile  # noqa: PLC0415
+    from lab.study.plan import load_plan  # noqa: PLC0415
+    from lab.study.run import rates_found  # noqa: PLC0415
+
+    plan = load_plan(plan_path)
+    outcomes = OutcomeFile(_outcome_path(out, plan.study.name))
+    rows = list(compare_methods(plan, rates_found(plan, outcomes), outcomes))
+    click.echo(write_tables(plan, rows))
+
+
+def _outcome_path(out: Path, name: str) -> Path:
+    return out / name / "outcomes.jsonl"
+
+
+def _run() -> None:
+    try:
+        main(standalone_mode=True)
+    except RavanError as error:
+        click.echo(f"{error} {error.next_step}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    _run()

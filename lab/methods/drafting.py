@@ -1,0 +1,66 @@
+"""A job plan of the product for a run of the laboratory."""
+
+from __future__ import annotations
+
+from coordinator.jobs.jobfile import AdapterTable
+from coordinator.jobs.ranks import choose_ranks
+from lab.methods.method import Bench
+from ravan.adapters.model import find_linears
+from ravan.ids import Digest, JobId, RunId
+from ravan.manifest.plan import AdapterSettings, BasisKind, Denominator, DenseParameter, JobPlan, Matrix
+
+_NO_DIGEST = Digest(bytes(32))
+"""Bases are drawn here and travel nowhere."""
+
+
+def draft_plan(
+    bench: Bench,
+    *,
+    heads: int,
+    basis: BasisKind = BasisKind.GRAM_SCHMIDT,
+    train_scales: bool = True,
+    denominator: Denominator = Denominator.TRAINERS,
+    epoch: int = 0,
+) -> JobPlan:
+    """Return a plan whose heads hold as many numbers per matrix as LoRA of the run's rank, as a job file's would."""
+    task = bench.lab.task
+    sizes = adapted_matrices(bench) if heads else []
+    table = AdapterTable(heads=heads, lora_rank=bench.cell.training.lora_rank, basis=basis, targets=bench.targets)
+    ranks = choose_ranks(table, [(out, inputs) for _, out, inputs in sizes])
+    adapter = AdapterSettings(
+        heads=heads,
+        rank=max(ranks, default=0),
+        basis=basis,
+        seed=bench.adapter_seed,
+        epoch=epoch,
+        train_scales=train_scales,
+    )
+    return JobPlan(
+        run_id=RunId(bench.adapter_seed[:16]),
+        job_id=JobId("lab"),
+        job_name="lab",
+        model_name=bench.lab.name,
+        model_files=(),
+        adapter=adapter,
+        matrices=tuple(
+            Matrix(
+                ordinal=ordinal,
+                name=name,
+                out_features=out,
+                in_features=inputs,
+                basis_digest=_NO_DIGEST,
+                rank=0 if rank == adapter.rank else rank,
+            )
+            for ordinal, ((name, out, inputs), rank) in enumerate(zip(sizes, ranks, strict=True))
+        ),
+        dense=tuple(DenseParameter(ordinal=i, name=name, shape=s) for i, (name, s) in enumerate(task.new_parameters)),
+        training=bench.settings,
+        denominator=denominator,
+    )
+
+
+def adapted_matrices(bench: Bench) -> list[tuple[str, int, int]]:
+    """Return (name, out, in) of every adapted layer, bottom to top."""
+    task = bench.lab.task
+    new_layers = [name.rpartition(".")[0] for name, _ in task.new_parameters]
+    return find_linears(task.model, bench.targets, new_layers)

@@ -1,0 +1,1 @@
+"""FedIT: both factors averaged apart (Zhang et al. 2023, arXiv 2305.05644)."""

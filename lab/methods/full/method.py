@@ -1,0 +1,58 @@
+"""FedAvg over the whole model: the ceiling that adapters are measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from lab.methods.dense import first_dense, mean_of
+from lab.methods.method import Bench, Client, Method
+from ravan.adapters.model import TrainedParameters
+
+
+class FullFineTuning(Method):
+    """Everything is trained; capacities are ignored, as a ceiling may."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        self._new = first_dense(bench)
+        self._changed: dict[str, Tensor] = dict(self._new)
+        """Parameters that are not the base model's any more."""
+
+    def play(self, round_number: int, cohort: Sequence[Client]) -> None:
+        """Average what the clients have made of the whole model."""
+        updates = [self._train_one(client, round_number) for client in cohort]
+        self._changed = {name: mean_of([update[name] for update in updates]) for name in updates[0]}
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Copy all parameters into the model, and the base model's back at the end."""
+        parameters = dict(self._model.named_parameters())
+        originals = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        try:
+            for name, value in self._changed.items():
+                parameters[name].detach().copy_(value)
+            yield
+        finally:
+            for name, value in originals.items():
+                parameters[name].detach().copy_(value)
+
+    @property
+    def _model(self) -> nn.Module:
+        return self.bench.lab.task.model
+
+    def _train_one(self, client: Client, round_number: int) -> dict[str, Tensor]:
+        with self.installed():
+            self._model.requires_grad_(True)
+            parameters = dict(self._model.named_parameters())
+            body = tuple(parameter for name, parameter in parameters.items() if name not in self._new)
+            dense = tuple(parameters[name] for name in self._new)
+            self.bench.train_locally(TrainedParameters(heads=body, dense=dense), client, round_number)
+            self._model.zero_grad(set_to_none=True)
+            trained = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        numbers = sum(value.numel() for value in trained.values())
+        self.ledger.upload(numbers)
+        self.ledger.download(numbers)
+        return trained

@@ -1,0 +1,1 @@
+"""Head only: the classifier is trained, the model stays as it came."""

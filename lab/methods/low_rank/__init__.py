@@ -1,0 +1,1 @@
+"""LoRA layers, and what all methods that train them have in common."""

@@ -1,0 +1,101 @@
+"""What every method is: it plays rounds with cohorts, and puts the model into the state that it has reached."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+
+from edge_agent.data.batches import deal_batches
+from edge_agent.training.trainer import make_optimiser, take_step
+from lab.federation.schedule import Purpose, Schedule, generator_for
+from lab.federation.shard import Shard
+from lab.methods.traffic import Ledger
+from lab.study.cell import Cell
+from lab.tasks.task import LabTask
+from ravan.adapters.model import TrainedParameters
+from ravan.manifest.plan import TrainingSettings
+from ravan.tasks.passes import Score, measure
+from ravan.tasks.task_model import EncodedExamples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Client:
+    """One client in one round."""
+
+    index: int
+    shard: Shard
+    capacity: float
+    """Share of the adapter that it can train, up to 1."""
+    batch_seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bench:
+    """What a method works with: one run's task, clients and settings."""
+
+    lab: LabTask
+    cell: Cell
+    schedule: Schedule
+    shards: tuple[Shard, ...]
+    capacities: tuple[float, ...]
+    settings: TrainingSettings
+    """The product's training settings, as the run has them."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Which layers are adapted: the task's own, unless the run says otherwise."""
+        named = str(self.cell.option("targets", ""))
+        return tuple(named.split(",")) if named else self.lab.targets
+
+    @property
+    def adapter_seed(self) -> bytes:
+        """32 bytes, equal for all methods of a seed: all first weights follow from them."""
+        return generator_for(self.cell.seed, Purpose.ADAPTER).bytes(32)
+
+    @property
+    def weakest(self) -> float:
+        """The least capacity of the fleet, which bounds methods that know one size alone."""
+        return min(self.capacities)
+
+    def client(self, index: int, round_number: int) -> Client:
+        """Return a client as it is in a round."""
+        return Client(
+            index=index,
+            shard=self.shards[index],
+            capacity=self.capacities[index],
+            batch_seed=self.schedule.batch_seed(index, round_number),
+        )
+
+    def train_locally(self, parameters: TrainedParameters, client: Client, round_number: int) -> None:
+        """Do a round's steps on a client's batches with the product's own optimiser and step."""
+        settings = self.settings
+        optimiser = make_optimiser(parameters, settings, round_number)
+        batches = deal_batches(client.shard, settings.batch_size, client.batch_seed)
+        for batch in islice(batches, settings.steps):
+            take_step(self.lab.task, optimiser, batch)
+
+
+class Method(ABC):
+    """One way to train together."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.ledger = Ledger()
+
+    @abstractmethod
+    def play(self, round_number: int, cohort: Sequence[Client]) -> None:
+        """Let a cohort train from the present state, and take the next one from what it sends."""
+
+    @abstractmethod
+    def installed(self) -> AbstractContextManager[None]:
+        """Put the model into the present state for as long as the context lasts."""
+
+    def evaluate(self, data: EncodedExamples) -> Score:
+        """Score the present state."""
+        with self.installed(), torch.inference_mode():
+            return measure(self.bench.lab.task, data)

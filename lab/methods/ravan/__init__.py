@@ -1,0 +1,1 @@
+"""The product's own method, by the product's own code."""

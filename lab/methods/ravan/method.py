@@ -1,0 +1,157 @@
+"""Ravan: heads with fixed bases; clients train cores and scales and send products, of which the server takes the mean."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import numpy as np
+
+from coordinator.allocation.clips import adapt_clips, initial_clips, specify_blocks
+from edge_agent.data.batches import deal_batches
+from edge_agent.training.outcome import TrainingOutcome
+from edge_agent.training.trainer import TrainingOrder, train
+from lab.federation.schedule import Purpose, generator_for
+from lab.methods.drafting import draft_plan
+from lab.methods.method import Bench, Client, Method
+from lab.methods.ravan.allotment import Allotment, allot
+from lab.methods.ravan.secure_sum import sum_updates
+from ravan.adapters.basis import Basis, BasisSource, drawn_bases
+from ravan.adapters.model import inject, remove
+from ravan.adapters.state import ModelState, apply_mean, block_shapes, initial_state
+from ravan.ids import BlockId, Digest, SiteId
+from ravan.manifest.assignment import Assignment, Member, Suite
+from ravan.manifest.plan import BasisKind, Denominator, JobPlan, Matrix
+from ravan.secagg.combine import RoundSum
+
+_CLIP: Final = 8.0
+_RING_BITS: Final = 24
+"""Defaults of a job file."""
+
+
+class Ravan(Method):
+    """The paper's method as the product does it.
+
+    Options: heads, basis, train_scales, denominator, allotment, threshold (least clients of a head), clip, ring_bits.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        cell = bench.cell
+        self.plan = self.draft()
+        self.bases: BasisSource = _kept(drawn_bases(self.plan.adapter))
+        self.state: ModelState = initial_state(self.plan)
+        self._clips = initial_clips(self.plan, float(cell.option("clip", _CLIP)))
+        self._ring_bits = int(cell.option("ring_bits", _RING_BITS))
+        self._threshold = int(cell.option("threshold", 1))
+        self._allotment = Allotment(str(cell.option("allotment", Allotment.TOP)))
+
+    def play(self, round_number: int, cohort: Sequence[Client]) -> None:
+        """Assign, train, add up, and add the mean deltas."""
+        assignment = self._assign(round_number, cohort)
+        outcomes = [
+            self.train_one(client, round_number, assignment.blocks_of(index)) for index, client in enumerate(cohort)
+        ]
+        roundings = [
+            generator_for(self.bench.cell.seed, Purpose.ROUNDING, round_number, client.index) for client in cohort
+        ]
+        total = sum_updates(assignment, outcomes, self.plan.denominator, roundings)
+        self._count(assignment)
+        self._advance(total)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Put all heads to rest in the model."""
+        model = self.bench.lab.task.model
+        inject(model, self.plan, self.state, frozenset(), self.bases)
+        try:
+            yield
+        finally:
+            remove(model)
+
+    def train_one(self, client: Client, round_number: int, trained: frozenset[BlockId]) -> TrainingOutcome:
+        """Train a client's blocks by the agent's own code."""
+        order = TrainingOrder(
+            plan=self.plan,
+            round_number=round_number,
+            state=self.state,
+            trained=trained,
+            bases=self.bases,
+            held_examples=len(client.shard),
+        )
+        return train(
+            self.bench.lab.task,
+            order,
+            lambda first: deal_batches(client.shard, self.plan.training.batch_size, client.batch_seed, first=first),
+            on_step=lambda _: None,
+            cancelled=threading.Event(),
+        )
+
+    def draft(self) -> JobPlan:
+        """Return the run's plan, whose bases are the product's for the run's seed."""
+        cell = self.bench.cell
+        return draft_plan(
+            self.bench,
+            heads=int(cell.option("heads", 4)),
+            basis=BasisKind(str(cell.option("basis", BasisKind.GRAM_SCHMIDT))),
+            train_scales=bool(cell.option("train_scales", True)),
+            denominator=Denominator(str(cell.option("denominator", Denominator.TRAINERS))),
+        )
+
+    def _assign(self, round_number: int, cohort: Sequence[Client]) -> Assignment:
+        tiles, tiles_of = allot(
+            self.plan,
+            cohort,
+            self.state,
+            kind=self._allotment,
+            threshold=self._threshold,
+            round_number=round_number,
+        )
+        members = tuple(
+            Member(index=i, site=SiteId(str(c.index)), identity_key=bytes(32), tiles=tiles_of[c.index])
+            for i, c in enumerate(cohort)
+        )
+        return Assignment(
+            run_id=self.plan.run_id,
+            job_id=self.plan.job_id,
+            round_number=round_number,
+            plan_digest=Digest(bytes(32)),
+            state_digest=Digest(bytes(32)),
+            model_digest=Digest(bytes(32)),
+            suite=Suite.AES_128_CTR,
+            ring_bits=self._ring_bits,
+            bundle_threshold=self._threshold,
+            blocks=specify_blocks(self.plan, self._clips),
+            tiles=tiles,
+            members=members,
+        )
+
+    def _advance(self, total: RoundSum) -> None:
+        shapes = block_shapes(self.plan)
+        means = {block: summed.mean.reshape(shapes[block]) for block, summed in total.blocks.items()}
+        self.state = apply_mean(self.state, means)
+        flags = {block: summed.clipped for block, summed in total.blocks.items()}
+        counts = {block: summed.count for block, summed in total.blocks.items()}
+        self._clips = adapt_clips(self._clips, flags, counts)
+
+    def _count(self, assignment: Assignment) -> None:
+        """Count the payloads as they would travel, and the whole model version that each member fetches."""
+        lengths = {spec.block_id: spec.length for spec in assignment.blocks}
+        everything = sum(int(np.prod(shape)) for shape in block_shapes(self.plan).values())
+        for member in assignment.members:
+            self.ledger.upload(sum(lengths[block] for block in assignment.blocks_of(member.index)))
+            self.ledger.download(everything)
+
+
+def _kept(source: BasisSource) -> BasisSource:
+    """Return a source that draws each matrix's bases once: every client of a simulation asks for the same."""
+    drawn: dict[int, Basis] = {}
+
+    def kept(matrix: Matrix) -> Basis:
+        if matrix.ordinal not in drawn:
+            drawn[matrix.ordinal] = source(matrix)
+        return drawn[matrix.ordinal]
+
+    return kept

@@ -1,0 +1,1 @@
+"""Single site: every client trains for itself, and none learns from another."""

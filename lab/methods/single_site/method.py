@@ -1,0 +1,43 @@
+"""What each plant would have without a federation: Ravan's heads trained on its own data alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lab.methods.method import Bench, Client
+from lab.methods.ravan.method import Ravan
+from ravan.adapters.state import ModelState, apply_mean
+from ravan.ids import BlockId
+from ravan.tasks.passes import Score
+from ravan.tasks.task_model import EncodedExamples
+
+
+class SingleSite(Ravan):
+    """As many models as clients; the score is their mean on everybody's test examples."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        self._first = self.state
+        self._own: dict[int, ModelState] = {}
+
+    def play(self, round_number: int, cohort: Sequence[Client]) -> None:
+        """Let each client go on with its own model."""
+        everything: frozenset[BlockId] = frozenset((*self.plan.head_ids(), *self.plan.dense_ids()))
+        for client in cohort:
+            self.state = self._own.get(client.index, self._first)
+            outcome = self.train_one(client, round_number, everything)
+            deltas = {block: delta.astype("float64") for block, delta in outcome.deltas.items()}
+            self._own[client.index] = apply_mean(self.state, deltas)
+
+    def evaluate(self, data: EncodedExamples) -> Score:
+        """Return the mean over the clients' models."""
+        scores = []
+        for state in self._own.values():
+            self.state = state
+            scores.append(super().evaluate(data))
+        count = len(scores)
+        return Score(
+            accuracy=sum(score.accuracy for score in scores) / count,
+            loss=sum(score.loss for score in scores) / count,
+            examples=len(data),
+        )

@@ -1,0 +1,1 @@
+"""What is run: plans of studies, their cells, and the outcomes that are kept."""

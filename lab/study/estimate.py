@@ -1,0 +1,49 @@
+"""What a plan will take, measured before it begins: a few steps of each method, and one pass over the examples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from lab.methods.registry import METHODS
+from lab.simulation import build_bench, use_one_thread
+from lab.study.cell import Cell, Part
+from lab.tasks.registry import load_task
+from lab.tasks.task import LabTask
+
+_STEPS: Final = 3
+
+
+def estimate_seconds(cells: Iterable[Cell]) -> float:
+    """Return the processor time of all cells; takes some seconds for each kind of cell."""
+    use_one_thread()
+    per_step: dict[tuple[object, ...], float] = {}
+    per_pass: dict[Part, float] = {}
+    total = 0.0
+    for cell in cells:
+        lab = load_task(cell.task)
+        kind = (cell.method, cell.options, cell.federation.capacities)
+        if kind not in per_step:
+            per_step[kind] = _time_step(cell, lab)
+        if cell.part not in per_pass:
+            per_pass[cell.part] = _time_pass(cell, lab)
+        steps = cell.training.rounds * cell.federation.per_round * cell.training.steps
+        total += steps * per_step[kind] + cell.training.average_last * per_pass[cell.part]
+    return total
+
+
+def _time_step(cell: Cell, lab: LabTask) -> float:
+    short = replace(cell, training=replace(cell.training, steps=_STEPS))
+    method = METHODS[cell.method](build_bench(short, lab))
+    started = time.process_time()
+    method.play(1, [method.bench.client(index, 1) for index in method.bench.schedule.cohort(1)[:1]])
+    return (time.process_time() - started) / _STEPS
+
+
+def _time_pass(cell: Cell, lab: LabTask) -> float:
+    method = METHODS["head_only"](build_bench(cell, lab))
+    started = time.process_time()
+    method.evaluate(lab.test if cell.part is Part.TEST else lab.validation)
+    return time.process_time() - started

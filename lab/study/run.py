@@ -1,0 +1,135 @@
+"""Run a plan: choose learning rates by validation, then play every method with every seed on the test examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from lab.simulation import Outcome
+from lab.study.cell import Cell, Part
+from lab.study.crew import Submit, play_all
+from lab.study.halving import count_runs, halve
+from lab.study.outcomes import OutcomeFile
+from lab.study.plan import FederationTable, MethodTable, Plan, TuningTable
+
+Chosen = Mapping[tuple[str, str], float]
+"""Learning rate by the names of federation and method."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Course:
+    """A plan on its way."""
+
+    plan: Plan
+    outcomes: OutcomeFile
+    submit: Submit
+    told: Callable[[Cell, Outcome], None] = field(default=lambda *_: None)
+
+    def tune(self) -> Chosen:
+        """Return the rate of every method in every federation."""
+        # All methods climb a rung together, so that there is work for every core until its end.
+        while missing := missing_rung(self.plan, self.outcomes):
+            self._play(missing)
+        return rates_found(self.plan, self.outcomes)
+
+    def judge(self, chosen: Chosen) -> None:
+        """Play everything that is reported."""
+        self._play(reported_cells(self.plan, chosen))
+
+    def _play(self, cells: Iterable[Cell]) -> None:
+        missing = [cell for cell in dict.fromkeys(cells) if self.outcomes.find(cell) is None]
+
+        def done(cell: Cell, outcome: Outcome) -> None:
+            self.outcomes.add(cell, outcome)
+            self.told(cell, outcome)
+
+        play_all(missing, self.submit, done)
+
+
+def missing_rung(plan: Plan, outcomes: OutcomeFile) -> list[Cell]:
+    """Return the tuning runs that are to come next: those of the lowest rung that has any left."""
+    for rung in _climb(plan, outcomes):
+        if missing := [cell for cell in rung.values() if outcomes.find(cell) is None]:
+            return missing
+    return []
+
+
+def rates_found(plan: Plan, outcomes: OutcomeFile) -> Chosen:
+    """Return the rate of every method in every federation whose tuning is done, or that needs none."""
+    chosen: dict[tuple[str, str], float] = {}
+    if plan.tuning is not None and not missing_rung(plan, outcomes):
+        *_, last = _climb(plan, outcomes)
+        accuracies = _accuracies(last, outcomes)
+        chosen = {pair: min(mine, key=lambda rate: (-mine[rate], rate)) for pair, mine in accuracies.items()}
+    for federation in plan.federation:
+        for method in plan.method:
+            if method.learning_rate is not None:
+                chosen[federation.name, method.name] = method.learning_rate
+            elif method.rates_of is not None and (federation.name, method.rates_of) in chosen:
+                chosen[federation.name, method.name] = chosen[federation.name, method.rates_of]
+    return chosen
+
+
+_Rung = Mapping[tuple[tuple[str, str], float], Cell]
+
+
+def _climb(plan: Plan, outcomes: OutcomeFile) -> Iterator[_Rung]:
+    """Yield the cells of each rung, by federation, method and rate, up to the first that is not done."""
+    if plan.tuning is None:
+        return
+    rates = {(f.name, m.name): plan.tuning.rates for f in plan.federation for m in plan.tuned_methods()}
+    for rounds in plan.tuning.rungs:
+        rung = {
+            (pair, rate): _tuning_cell(plan, plan.tuning, pair, rate, rounds)
+            for pair, mine in rates.items()
+            for rate in mine
+        }
+        yield rung
+        if any(outcomes.find(cell) is None for cell in rung.values()):
+            return
+        rates = {pair: halve(mine) for pair, mine in _accuracies(rung, outcomes).items()}
+
+
+def _accuracies(rung: _Rung, outcomes: OutcomeFile) -> dict[tuple[str, str], dict[float, float]]:
+    """Return the validation accuracy of each rate, by federation and method; the rung is done."""
+    found: dict[tuple[str, str], dict[float, float]] = {}
+    for (pair, rate), cell in rung.items():
+        if (outcome := outcomes.find(cell)) is not None:
+            found.setdefault(pair, {})[rate] = outcome.accuracy
+    return found
+
+
+def reported_cells(plan: Plan, chosen: Chosen) -> list[Cell]:
+    """Return the cells on the test examples, seed by seed, so that what is there is paired if the run ends early."""
+    return [
+        plan.cell(federation, method, chosen[federation.name, method.name], seed, Part.TEST)
+        for seed in plan.study.seeds
+        for federation in plan.federation
+        for method in plan.method
+    ]
+
+
+def planned_cells(plan: Plan) -> list[Cell]:
+    """Return as many cells of each kind as the plan will run, whatever rates win: what an estimate adds up."""
+    cells: list[Cell] = []
+    for federation in plan.federation:
+        for method in plan.method:
+            rate = method.learning_rate or (plan.tuning.rates[0] if plan.tuning else 1e-3)
+            cells += [plan.cell(federation, method, rate, seed, Part.TEST) for seed in plan.study.seeds]
+        for method in plan.tuned_methods():
+            if plan.tuning is not None:
+                for count, rounds in count_runs(len(plan.tuning.rates), plan.tuning.rungs):
+                    pair = federation.name, method.name
+                    cells += [_tuning_cell(plan, plan.tuning, pair, plan.tuning.rates[0], rounds)] * count
+    return cells
+
+
+def _tuning_cell(plan: Plan, tuning: TuningTable, pair: tuple[str, str], rate: float, rounds: int) -> Cell:
+    federation, method = _named(plan, pair)
+    cell = plan.cell(federation, method, rate, tuning.seed, Part.VALIDATION).with_rounds(rounds)
+    return replace(cell, training=replace(cell.training, average_last=min(tuning.average_last, rounds)))
+
+
+def _named(plan: Plan, pair: tuple[str, str]) -> tuple[FederationTable, MethodTable]:
+    federation = next(each for each in plan.federation if each.name == pair[0])
+    return federation, next(each for each in plan.method if each.name == pair[1])

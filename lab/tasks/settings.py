@@ -1,0 +1,24 @@
+"""Training settings in the product's form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ravan.manifest.plan import Optimiser, Task, TrainingSettings
+
+
+def classification(task: Task, labels: Sequence[str], *, max_length: int = 32, image_side: int = 0) -> TrainingSettings:
+    """Return the settings of a classification job; steps, batches and rates are each run's own."""
+    return TrainingSettings(
+        task=task,
+        data="lab",
+        labels=tuple(labels),
+        max_length=max_length,
+        batch_size=1,
+        steps=1,
+        optimiser=Optimiser.ADAMW,
+        learning_rate=1e-3,
+        dense_learning_rate=1e-2,
+        weight_decay=0.0,
+        image_side=image_side,
+    )
