@@ -6,10 +6,13 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 from lab.federation.capacity import Capacities
 from lab.federation.partition import Split
+
+VERSION: Final = 1
+"""Raised whenever equal cells would come out otherwise than before, so that old outcomes are not taken for new ones."""
 
 Option = bool | int | float | str
 
@@ -71,7 +74,7 @@ class Cell:
     @property
     def key(self) -> str:
         """Return the name that outcomes are kept under: equal for equal runs, and no others."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([VERSION, asdict(self)], sort_keys=True).encode()).hexdigest()[:16]
 
     def with_rounds(self, rounds: int) -> Self:
         """Return the same run cut or prolonged."""

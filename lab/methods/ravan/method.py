@@ -1,4 +1,4 @@
-"""Ravan: heads with fixed bases; clients train cores and scales and send products, of which the server takes the mean."""
+"""Ravan: heads with fixed bases; clients train cores and scales and send products, the server takes the mean."""
 
 from __future__ import annotations
 
