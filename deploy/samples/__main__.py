@@ -22,6 +22,7 @@ DATA: Final = "data.work-orders"
 
 _COORDINATOR_VALUES: Final = {
     "server.hosts": f'["{HOST}", "10.20.0.5"]',
+    "server.peer_host": '"one.hq.example"',
     "server.certificate": '"server/server.crt"',
     "server.key": '"server/server.key"',
     "fleet.minimum_agent_version": '"0.2.0"',
