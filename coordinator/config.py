@@ -28,6 +28,8 @@ class ServerTable(BaseModel):
 
     hosts: tuple[str, ...] = Field(min_length=1)
     """Names of this machine as agents reach it; the first goes into join strings."""
+    peer_host: str = ""
+    """Name by which other processes of this coordinator reach this one; empty: the first of `hosts`."""
     listen: str = "0.0.0.0"  # noqa: S104 - agents come from other machines, and both ports are TLS
     enrolment_port: Port = 8440
     site_port: Port = 8443
@@ -233,6 +235,9 @@ SAMPLE: Final = """\
 # Names (or IP addresses) by which agents reach this machine. The first goes into join strings.
 # The server certificate holds the names given to `init`; a name added here later needs a new certificate.
 hosts = @HOSTS@
+# Name by which other `serve` processes of this coordinator reach this one on site_port, where that is not the first of
+# `hosts`. The server certificate has to hold it. Empty: the first of `hosts`.
+# peer_host = ""
 # Address on which enrolment and agents are served. 127.0.0.1 serves this machine alone.
 # listen = "0.0.0.0"
 # Port for enrolment (TLS and a one-time token). 0 lets the system choose.

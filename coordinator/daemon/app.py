@@ -286,7 +286,7 @@ class Daemon:
     # Parts
 
     def _new_keeper(self) -> LeaseKeeper:
-        address = target_of(self._house.address.host, self._house.address.site_port)
+        address = target_of(self._config.server.peer_host or self._house.address.host, self._house.address.site_port)
         claim = Claim(name=ROUNDS, holder=self._name, address=address, term_s=TERM_S)
         return LeaseKeeper(self._store, claim, self._catalog)
 

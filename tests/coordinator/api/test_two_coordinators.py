@@ -31,6 +31,7 @@ from ravan.clock import SystemClock
 from ravan.codec import enums
 from ravan.errors import ErrorReason, IdentityError, RavanError, ResourceError, StateError
 from ravan.identity.certificates import Caller, Role, load_certificate, serial_text
+from ravan.identity.join import decode_invitation
 from ravan.manifest.phases import SiteState
 from ravan.rpc.channel import open_channel
 from ravan.rpc.status import DETAIL_KEY, error_from_rpc
@@ -94,10 +95,11 @@ class Pair:
         return await enrol(token.join_string, self.folder / f"agent-{site}")
 
 
-async def start_one(data: DataFolder, address: PostgresAddress) -> Coordinator:
+async def start_one(data: DataFolder, address: PostgresAddress, **names: object) -> Coordinator:
+    """`names` are keys of `[server]`."""
     config, catalog = configure(data.root), Catalog()
     database = config.database.model_copy(update={"url": address.url})
-    config = config.model_copy(update={"database": database})
+    config = config.model_copy(update={"database": database, "server": config.server.model_copy(update=names)})
     store = await asyncio.to_thread(open_store, address, catalog.note_transaction)
     timeline = await store.transact("read", lambda transaction: transaction.current_timeline())
     daemon = Daemon(config, Stores(records=store, blobs=open_blobs(config), timeline=timeline), catalog)
@@ -148,6 +150,26 @@ async def peer_stub(pair: Pair, target: Coordinator) -> AsyncIterator[Any]:
 
 def reason_of(error: aio.AioRpcError) -> ErrorReason:
     return error_from_rpc(error, address="hq", authority="ca").reason
+
+
+async def test_peers_have_a_name_of_their_own_where_agents_use_another(
+    tmp_path: Path, postgres: PostgresServer
+) -> None:
+    data, address = DataFolder(tmp_path / "data"), postgres.new_database()
+    create_pki(data.pki, ["localhost"], now=SystemClock().now())
+    names = {"hosts": ("hq.invalid", "localhost"), "peer_host": "localhost"}
+    one, two = [await start_one(data, address, **names) for _ in range(2)]
+    try:
+        async with two.operator() as operator:
+            # The leader answers, whom nobody reaches as hq.invalid, and to agents it goes by that name.
+            token = await operator.create_token("plant-1")
+        assert decode_invitation(token.join_string).address.host == "hq.invalid"
+        lease = await two.store.transact("read", lambda transaction: transaction.get_lease(ROUNDS))
+        assert lease is not None
+        assert lease.address == f"localhost:{one.site_port}"
+    finally:
+        await two.stop()
+        await one.stop()
 
 
 async def test_one_leads_and_the_other_takes_the_same_calls(pair: Pair) -> None:
