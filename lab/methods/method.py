@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from lab.tasks.task import LabTask
 from ravan.adapters.model import TrainedParameters
 from ravan.manifest.plan import TrainingSettings
 from ravan.tasks.passes import Score, measure
-from ravan.tasks.task_model import EncodedExamples
+from ravan.tasks.task_model import EncodedExamples, TaskModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,13 +72,15 @@ class Bench:
             batch_seed=self.schedule.batch_seed(index, round_number),
         )
 
-    def train_locally(self, parameters: TrainedParameters, client: Client, round_number: int) -> None:
+    def train_locally(
+        self, task: TaskModel[Any], parameters: TrainedParameters, client: Client, round_number: int
+    ) -> None:
         """Do a round's steps on a client's batches with the product's own optimiser and step."""
         settings = self.settings
         optimiser = make_optimiser(parameters, settings, round_number)
         batches = deal_batches(client.shard, settings.batch_size, client.batch_seed)
         for batch in islice(batches, settings.steps):
-            take_step(self.lab.task, optimiser, batch)
+            take_step(task, optimiser, batch)
 
 
 class Method(ABC):
@@ -86,6 +89,11 @@ class Method(ABC):
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.ledger = Ledger()
+
+    @property
+    def task(self) -> TaskModel[Any]:
+        """What is trained and scored."""
+        return self.bench.lab.task
 
     @abstractmethod
     def play(self, round_number: int, cohort: Sequence[Client]) -> None:
@@ -98,4 +106,4 @@ class Method(ABC):
     def evaluate(self, data: EncodedExamples) -> Score:
         """Score the present state."""
         with self.installed(), torch.inference_mode():
-            return measure(self.bench.lab.task, data)
+            return measure(self.task, data)

@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final
 
+from lab.tasks.engines import load_engines
+from lab.tasks.images import load_images
 from lab.tasks.task import LabTask
 from lab.tasks.work_orders import load_work_orders
 
 TASKS: Final[Mapping[str, Callable[[], LabTask]]] = {
     "work_orders": load_work_orders,
+    "images": load_images,
+    "engines": load_engines,
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.federation.shard import Shard
+from lab.tasks.kept_layers import KeptLayersTask
 from ravan.tasks.task_model import EncodedExamples, TaskModel
 
 
@@ -30,6 +31,11 @@ class LabTask:
     """Examples that nothing is chosen by."""
     targets: tuple[str, ...]
     """Which layers are adapted."""
+
+    @property
+    def trainable(self) -> TaskModel[Any]:
+        """The task for whoever trains the whole model: without outputs of layers that are kept as long as they rest."""
+        return self.task.inner if isinstance(self.task, KeptLayersTask) else self.task
 
     def shard(self, rows: NDArray[np.int64]) -> Shard:
         """Return a client's part of the pool."""

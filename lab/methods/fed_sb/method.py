@@ -58,7 +58,7 @@ class FedSb(Ravan):
 
     def _train_matrices(self, client: Client) -> dict[str, Tensor]:
         """Return what a round changes in the adapted weights, and the dense parameters after it."""
-        model = self.bench.lab.task.model
+        model = self.task.model
         model.requires_grad_(False)
         layers = {matrix.name: _linear(model, matrix.name) for matrix in self.plan.matrices}
         before = {name: layer.weight.detach().clone() for name, layer in layers.items()}
@@ -68,7 +68,7 @@ class FedSb(Ravan):
                 layer.weight.requires_grad_(True)
             weights = tuple(model.get_parameter(f"{name}.weight") for name in layers)
             parameters = TrainedParameters(heads=weights, dense=tuple(load_dense(model, dense)))
-            self.bench.train_locally(parameters, client, 1)
+            self.bench.train_locally(self.task, parameters, client, 1)
             update = {name: layer.weight.detach() - before[name] for name, layer in layers.items()}
             update |= {name: model.get_parameter(name).detach().clone() for name in dense}
         finally:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
 from lab.methods.dense import first_dense, mean_of
 from lab.methods.method import Bench, Client, Method
 from ravan.adapters.model import TrainedParameters
+from ravan.tasks.task_model import TaskModel
 
 
 class FullFineTuning(Method):
@@ -40,8 +42,13 @@ class FullFineTuning(Method):
                 parameters[name].detach().copy_(value)
 
     @property
+    def task(self) -> TaskModel[Any]:
+        """The model without anything that is kept of its lower layers."""
+        return self.bench.lab.trainable
+
+    @property
     def _model(self) -> nn.Module:
-        return self.bench.lab.task.model
+        return self.task.model
 
     def _train_one(self, client: Client, round_number: int) -> dict[str, Tensor]:
         with self.installed():
@@ -49,7 +56,7 @@ class FullFineTuning(Method):
             parameters = dict(self._model.named_parameters())
             body = tuple(parameter for name, parameter in parameters.items() if name not in self._new)
             dense = tuple(parameters[name] for name in self._new)
-            self.bench.train_locally(TrainedParameters(heads=body, dense=dense), client, round_number)
+            self.bench.train_locally(self.task, TrainedParameters(heads=body, dense=dense), client, round_number)
             self._model.zero_grad(set_to_none=True)
             trained = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         numbers = sum(value.numel() for value in trained.values())

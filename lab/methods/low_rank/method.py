@@ -61,8 +61,8 @@ class LowRankMethod(Method):
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Put adapter and dense parameters into the model."""
-        with attached(self.bench.lab.task.model, self.adapter, self.offsets):
-            load_dense(self.bench.lab.task.model, self.dense)
+        with attached(self.task.model, self.adapter, self.offsets):
+            load_dense(self.task.model, self.dense)
             yield
 
     def budget_rank(self, out_features: int, in_features: int) -> int:
@@ -101,14 +101,14 @@ class LowRankMethod(Method):
         return sum(factors.b.numel() + self.trains_a * factors.a.numel() for factors in adapter.values())
 
     def _train_one(self, client: Client, round_number: int) -> LowRankUpdate:
-        model, adapter = self.bench.lab.task.model, self.adapter_for(client)
+        model, adapter = self.task.model, self.adapter_for(client)
         with attached(model, adapter, self.offsets) as layers:
             heads, dense = trained(layers, b=True, a=self.trains_a), load_dense(model, self.dense)
             parameters = TrainedParameters(heads=heads, dense=tuple(dense))
-            self.bench.train_locally(parameters, client, round_number)
+            self.bench.train_locally(self.task, parameters, client, round_number)
             update = LowRankUpdate(
                 adapter={name: layer.factors() for name, layer in layers.items()},
-                dense=read_dense(self.bench.lab.task),
+                dense=read_dense(self.task),
             )
         self.ledger.download(self.download_numbers(adapter) + count_numbers(self.dense))
         self.ledger.upload(self.upload_numbers(adapter) + count_numbers(self.dense), self.upload_width)

@@ -64,7 +64,7 @@ class Ravan(Method):
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Put all heads to rest in the model."""
-        model = self.bench.lab.task.model
+        model = self.task.model
         inject(model, self.plan, self.state, frozenset(), self.bases)
         try:
             yield
@@ -82,7 +82,7 @@ class Ravan(Method):
             held_examples=len(client.shard),
         )
         return train(
-            self.bench.lab.task,
+            self.task,
             order,
             lambda first: deal_batches(client.shard, self.plan.training.batch_size, client.batch_seed, first=first),
             on_step=lambda _: None,
