@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
-from pages import DOCS, ROOT, read_codes
+from pages import DOCS, ROOT, anchors_in, read_codes
 
 from coordinator.cli import cli as coordinator_cli
 from edge_agent.cli import cli as agent_cli
@@ -44,11 +44,6 @@ def exists_in_code(dotted: str) -> bool:
             node = defined_in(node).get(name) if isinstance(node, ast.Module | ast.ClassDef) else None
         return node is not None
     return False
-
-
-def anchors_in(page: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES)
