@@ -54,7 +54,7 @@ def name_of(block: Block) -> str:
 
 
 def test_pages_have_blocks_of_known_languages_alone() -> None:
-    assert {block.language for page in PAGES for block in read_blocks(page)} == LANGUAGES
+    assert {block.language for page in PAGES for block in read_blocks(page)} <= LANGUAGES
 
 
 def test_every_fence_is_closed() -> None:

@@ -12,17 +12,26 @@ from edge_agent.cli import cli as agent_cli
 PROGRAMS = {"ravan-coordinator": coordinator_cli, "ravan-agent": agent_cli}
 
 
+def find_command(program: str, words: Sequence[str]) -> tuple[click.Command, list[str]] | None:
+    """Return the command, or group, that a line names as far as it goes, and what follows; None for an unknown name."""
+    command: click.Command = PROGRAMS[program]
+    left = list(words)
+    while isinstance(command, click.Group) and left:
+        following = command.commands.get(left.pop(0))
+        if following is None:
+            return None
+        command = following
+    return command, left
+
+
 def find_fault(program: str, words: Sequence[str]) -> str:
     """Return why click would refuse this line; empty where it would not. Nothing is carried out."""
-    command: click.Command = PROGRAMS[program]
-    context, left = click.Context(command, info_name=program), list(words)
-    while isinstance(command, click.Group):
-        following = command.commands.get(left[0]) if left else None
-        if following is None:
-            return f"{command.name} has no command {left[:1]}"
-        command, left = following, left[1:]
+    found = find_command(program, words)
+    if found is None:
+        return f"{program} has no command {' '.join(words)}"
+    command, left = found
     try:
-        command.make_context(command.name, left, parent=context)
+        command.make_context(command.name, left)
     except click.BadParameter as error:
         # Whether a file is there is another question.
         about_files = error.param is not None and isinstance(error.param.type, click.Path | click.File)
