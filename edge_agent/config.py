@@ -337,6 +337,7 @@ SAMPLE: Final = """\
 # The data of this site, one table for each name that jobs ask for. They are read here and never leave the PC.
 # Check them with: ravan-agent data check
 # [data.work-orders]
+# The file or folder, relative to this one.
 # path = "/path/to/work-orders.csv"
 # "texts": a table with a text and a label in each row. "images": a folder, or a zip file of it, with one folder for
 # each label. "series": a table of sensor values in the order of time, with a label in each row.

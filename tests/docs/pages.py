@@ -29,3 +29,9 @@ def read_rows(text: str) -> list[list[str]]:
 
 def read_codes(text: str) -> set[str]:
     return set(re.findall(r"`([^`\n]+)`", text))
+
+
+def anchors_in(page: Path) -> set[str]:
+    """Return what a link to a heading of a page may end with after `#`."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

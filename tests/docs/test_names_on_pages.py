@@ -6,12 +6,9 @@ import ast
 import re
 from pathlib import Path
 
-import click
 import pytest
-from pages import DOCS, ROOT, read_codes
-
-from coordinator.cli import cli as coordinator_cli
-from edge_agent.cli import cli as agent_cli
+from command_trees import find_command
+from pages import DOCS, ROOT, anchors_in, read_codes
 
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 FOLDERS = ("ravan", "coordinator", "edge_agent", "deploy", "proto", "tests", "docs")
@@ -44,11 +41,6 @@ def exists_in_code(dotted: str) -> bool:
             node = defined_in(node).get(name) if isinstance(node, ast.Module | ast.ClassDef) else None
         return node is not None
     return False
-
-
-def anchors_in(page: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -86,14 +78,12 @@ def test_commands_on_the_page_exist(page: str) -> None:
 
 def is_command(line: str) -> bool:
     program, *words = line.split()
-    command: click.Command = {"ravan-coordinator": coordinator_cli, "ravan-agent": agent_cli}[program]
-    while isinstance(command, click.Group) and words:
-        following = command.commands.get(words.pop(0))
-        if following is None:
-            return False
-        command = following
+    found = find_command(program, words)
+    if found is None:
+        return False
+    command, left = found
     options = {option for parameter in command.params for option in parameter.opts}
-    return {word for word in words if word.startswith("--")} <= options
+    return {word for word in left if word.startswith("--")} <= options
 
 
 def test_the_check_of_commands_notices_what_is_not_there() -> None:

@@ -1,0 +1,1 @@
+"""The configuration reference, written from the models of the files and from the samples that the programs write."""
