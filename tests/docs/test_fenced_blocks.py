@@ -36,6 +36,7 @@ OTHERS = frozenset(
         "echo",
         "export",
         "for",
+        "helm",
         "mkdir",
         "openssl",
         "pip",
