@@ -72,6 +72,7 @@ def report(plan_path: Path, out: Path) -> None:
 
 def _report(plan_path: Path, out: Path) -> None:
     from lab.report.comparison import compare_methods  # noqa: PLC0415 - slow to import
+    from lab.report.plots import draw_differences  # noqa: PLC0415
     from lab.report.tables import write_tables  # noqa: PLC0415
     from lab.study.outcomes import OutcomeFile  # noqa: PLC0415
     from lab.study.plan import load_plan  # noqa: PLC0415
@@ -81,6 +82,8 @@ def _report(plan_path: Path, out: Path) -> None:
     outcomes = OutcomeFile(_outcome_path(out, plan.study.name))
     rows = list(compare_methods(plan, rates_found(plan, outcomes), outcomes))
     click.echo(write_tables(plan, rows))
+    for path in draw_differences(plan, rows, out / plan.study.name):
+        click.echo(f"drew {path}", err=True)
 
 
 def _outcome_path(out: Path, name: str) -> Path:

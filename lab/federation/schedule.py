@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     BATCHES = 4
     ADAPTER = 5
     ROUNDING = 6
+    SKETCH = 7
 
 
 def generator_for(seed: int, purpose: Purpose, *parts: int) -> np.random.Generator:

@@ -16,11 +16,13 @@ from lab.methods.full.method import FullFineTuning
 from lab.methods.head_only.method import HeadOnly
 from lab.methods.het_lora.method import HetLora
 from lab.methods.method import Method
+from lab.methods.moving_ravan.method import MovingRavan
 from lab.methods.ravan.method import Ravan
 from lab.methods.single_site.method import SingleSite
 
 METHODS: Final[Mapping[str, type[Method]]] = {
     "ravan": Ravan,
+    "moving_ravan": MovingRavan,
     "fedit": FedIt,
     "ffa_lora": FfaLora,
     "fedex_lora": FedExLora,

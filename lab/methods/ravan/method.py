@@ -18,6 +18,7 @@ from lab.methods.drafting import draft_plan
 from lab.methods.method import Bench, Client, Method
 from lab.methods.ravan.allotment import Allotment, allot
 from lab.methods.ravan.secure_sum import sum_updates
+from lab.methods.ravan.server_step import STEPS, ServerOptimiser
 from ravan.adapters.basis import Basis, BasisSource, drawn_bases
 from ravan.adapters.model import inject, remove
 from ravan.adapters.state import ModelState, apply_mean, block_shapes, initial_state
@@ -34,16 +35,21 @@ _RING_BITS: Final = 24
 class Ravan(Method):
     """The paper's method as the product does it.
 
-    Options: heads, basis, train_scales, denominator, allotment, threshold (least clients of a head), clip, ring_bits.
+    Options: heads, basis, train_scales, denominator, allotment, threshold (least clients of a head), clip, ring_bits,
+    server (what is done with the mean), server_rate, server_momentum.
     """
 
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
         cell = bench.cell
         self.plan = self.draft()
-        self.bases: BasisSource = _kept(drawn_bases(self.plan.adapter))
+        self.bases: BasisSource = kept_bases(drawn_bases(self.plan.adapter))
         self.state: ModelState = initial_state(self.plan)
-        self._clips = initial_clips(self.plan, float(cell.option("clip", _CLIP)))
+        self.reset_clips()
+        optimiser = ServerOptimiser(str(cell.option("server", ServerOptimiser.NONE)))
+        self._server = STEPS[optimiser](
+            float(cell.option("server_rate", 1.0)), float(cell.option("server_momentum", 0.9))
+        )
         self._ring_bits = int(cell.option("ring_bits", _RING_BITS))
         self._threshold = int(cell.option("threshold", 1))
         self._allotment = Allotment(str(cell.option("allotment", Allotment.TOP)))
@@ -89,6 +95,10 @@ class Ravan(Method):
             cancelled=threading.Event(),
         )
 
+    def reset_clips(self) -> None:
+        """Let every block's clip begin again where a job file has it begin."""
+        self._clips = initial_clips(self.plan, float(self.bench.cell.option("clip", _CLIP)))
+
     def draft(self) -> JobPlan:
         """Return the run's plan, whose bases are the product's for the run's seed."""
         cell = self.bench.cell
@@ -131,7 +141,7 @@ class Ravan(Method):
     def _advance(self, total: RoundSum) -> None:
         shapes = block_shapes(self.plan)
         means = {block: summed.mean.reshape(shapes[block]) for block, summed in total.blocks.items()}
-        self.state = apply_mean(self.state, means)
+        self.state = apply_mean(self.state, self._server.take(means))
         flags = {block: summed.clipped for block, summed in total.blocks.items()}
         counts = {block: summed.count for block, summed in total.blocks.items()}
         self._clips = adapt_clips(self._clips, flags, counts)
@@ -145,7 +155,7 @@ class Ravan(Method):
             self.ledger.download(everything)
 
 
-def _kept(source: BasisSource) -> BasisSource:
+def kept_bases(source: BasisSource) -> BasisSource:
     """Return a source that draws each matrix's bases once: every client of a simulation asks for the same."""
     drawn: dict[int, Basis] = {}
 

@@ -1,0 +1,163 @@
+"""Ravan with moving bases: every few rounds all heads go into the weights for good, and new ones are opened.
+
+New bases are drawn from the seed, or lead with the directions in which the clients' mean gradient is largest, which
+the server finds in a sum of thin sketches (`sketch.py`). Products stay exact: all clients share the new bases, and what
+has been learnt is in the weights. A newcomer rebuilds the weights from the base, the bases and the folded cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import StrEnum
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge_agent.data.batches import deal_batches
+from lab.federation.schedule import Purpose, generator_for
+from lab.methods.method import Bench, Client
+from lab.methods.moving_ravan.bases import fill_basis
+from lab.methods.moving_ravan.sketch import (
+    Array,
+    Probe,
+    Sketch,
+    add_sketches,
+    draw_probe,
+    leading_directions,
+    take_sketch,
+)
+from lab.methods.ravan.method import Ravan, kept_bases
+from ravan.adapters.basis import Basis, BasisSource, drawn_bases
+from ravan.adapters.model import inject, remove
+from ravan.adapters.state import initial_state
+from ravan.ids import BlockKind
+from ravan.manifest.plan import Matrix
+
+
+class Move(StrEnum):
+    """Where new bases point."""
+
+    RANDOM = "random"
+    ALIGNED = "aligned"
+
+
+class MovingRavan(Ravan):
+    """Options beside Ravan's: move, every (rounds), first (round of the first move), width, directions, probe_batches.
+
+    `directions` given ones lead; the rest of the budget stays drawn. `width` columns of each sketch travel.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self._offsets: dict[str, Tensor] = {}
+        super().__init__(bench)
+        option = bench.cell.option
+        self._move = Move(str(option("move", Move.ALIGNED)))
+        self._every = int(option("every", 3))
+        self._first = int(option("first", 1))
+        self._width = int(option("width", 16))
+        self._directions = int(option("directions", self._width))
+        self._probe_batches = int(option("probe_batches", 4))
+
+    def play(self, round_number: int, cohort: Sequence[Client]) -> None:
+        """Move first where it is time, then play as Ravan does."""
+        if round_number >= self._first and (round_number - self._first) % self._every == 0:
+            self._move_bases(round_number, cohort)
+        with self._shifted():
+            super().play(round_number, cohort)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Put folded and open heads into the model."""
+        with self._shifted(), super().installed():
+            yield
+
+    def _move_bases(self, round_number: int, cohort: Sequence[Client]) -> None:
+        """Fold all heads, and open those of the next epoch."""
+        self._fold()
+        dense = {block: self.state[block] for block in self.plan.dense_ids()}
+        directions = self._find_directions(round_number, cohort) if self._move is Move.ALIGNED else {}
+        adapter = replace(self.plan.adapter, epoch=self.plan.adapter.epoch + 1)
+        self.plan = replace(self.plan, adapter=adapter)
+        self.bases = kept_bases(_led(drawn_bases(adapter), directions))
+        self.state = {**initial_state(self.plan), **dense}
+        self.reset_clips()
+
+    def _find_directions(self, round_number: int, cohort: Sequence[Client]) -> dict[str, tuple[Array, Array]]:
+        """Return the leading (left, right) directions of each matrix's gradient, from the cohort's summed sketches."""
+        generator = generator_for(self.bench.cell.seed, Purpose.SKETCH, round_number)
+        probes = {m.name: draw_probe(m.out_features, m.in_features, self._width, generator) for m in self.plan.matrices}
+        with self._shifted():
+            inject(self.task.model, self.plan, self.state, frozenset(), self.bases)
+            # Folded heads are in the weights; what injecting was for is the classifier.
+            remove(self.task.model)
+            taken = [self._sketch(client, probes) for client in cohort]
+        directions = {}
+        for name, probe in probes.items():
+            sketch = add_sketches([each[name] for each in taken])
+            left, right = leading_directions(sketch, probe, self._directions)
+            directions[name] = left, right
+            # Everybody has to know the new bases; the drawn part of them follows from the seed.
+            self.ledger.download((left.size + right.size) * self.bench.schedule.clients)
+        return directions
+
+    def _sketch(self, client: Client, probes: Mapping[str, Probe]) -> dict[str, Sketch]:
+        """Return the sketches of one client's gradient over its first batches."""
+        settings, model = self.plan.training, self.task.model
+        weights = {name: model.get_parameter(f"{name}.weight") for name in probes}
+        model.requires_grad_(False)
+        model.zero_grad(set_to_none=True)
+        for weight in weights.values():
+            weight.requires_grad_(True)
+        batches = deal_batches(client.shard, settings.batch_size, client.batch_seed)
+        for batch in islice(batches, self._probe_batches):
+            loss = self.task.losses(self.task.logits(batch), batch).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+        sketches = {}
+        for name, weight in weights.items():
+            gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            sketches[name] = take_sketch(gradient.double().numpy(), probes[name])
+            self.ledger.upload(sketches[name].numbers)
+        model.zero_grad(set_to_none=True)
+        model.requires_grad_(False)
+        return sketches
+
+    def _fold(self) -> None:
+        """Put all heads into the offsets of the weights, and set them to zero."""
+        for matrix in self.plan.matrices:
+            basis, ids = self.bases(matrix), [block for block in self.plan.head_ids() if block.matrix == matrix.ordinal]
+            cores = np.stack([self.state[block] for block in ids]).astype(np.float64)
+            change = torch.from_numpy(np.einsum("hor,hrs,hsi->oi", basis.b, cores, basis.a))
+            known = self._offsets.get(matrix.name)
+            self._offsets[matrix.name] = (change if known is None else known.double() + change).float()
+        self.state = {
+            block: np.zeros_like(array) if block.kind is BlockKind.HEAD else array
+            for block, array in self.state.items()
+        }
+
+    @contextmanager
+    def _shifted(self) -> Iterator[None]:
+        """Add what has been folded to the weights, and put the base model's back at the end."""
+        model = self.task.model
+        offsets = dict(self._offsets)
+        originals = {name: model.get_parameter(f"{name}.weight").detach().clone() for name in offsets}
+        try:
+            for name, offset in offsets.items():
+                model.get_parameter(f"{name}.weight").detach().add_(offset)
+            yield
+        finally:
+            for name, original in originals.items():
+                model.get_parameter(f"{name}.weight").detach().copy_(original)
+
+
+def _led(source: BasisSource, directions: Mapping[str, tuple[Array, Array]]) -> BasisSource:
+    """Return bases that lead with a matrix's given directions, where it has any."""
+
+    def led(matrix: Matrix) -> Basis:
+        drawn = source(matrix)
+        return fill_basis(drawn, *directions[matrix.name]) if matrix.name in directions else drawn
+
+    return led

@@ -1,0 +1,69 @@
+"""A report's plots as SVG files: differences to the baseline with their intervals, and accuracy by round."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from lab.report.comparison import Row
+from lab.study.plan import Plan
+
+_WIDTH: Final = 7.0
+_ROW_HEIGHT: Final = 0.32
+"""Inches."""
+
+
+def draw_differences(plan: Plan, rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Draw one plot a federation: each method's difference to the baseline, in points, best on top."""
+    written = []
+    for federation in plan.federation:
+        mine = [row for row in rows if row.federation == federation.name and row.difference is not None]
+        if mine:
+            written.append(_draw(plan, federation.name, mine, folder / f"{plan.study.name}-{federation.name}.svg"))
+    return written
+
+
+def draw_curves(title: str, curves: Mapping[str, Mapping[int, float]], path: Path) -> Path:
+    """Draw accuracy in per cent by round, one line a method."""
+    figure, axes = _new_figure(_WIDTH, 4.0)
+    for name, points in curves.items():
+        axes.plot(list(points), [100 * value for value in points.values()], marker="o", markersize=3, label=name)
+    axes.set(title=title, xlabel="round", ylabel="accuracy, %")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return _save(figure, path)
+
+
+def _draw(plan: Plan, federation: str, rows: Sequence[Row], path: Path) -> Path:
+    ordered = sorted(rows, key=lambda row: row.mean)
+    figure, axes = _new_figure(_WIDTH, 1.2 + _ROW_HEIGHT * len(ordered))
+    for place, row in enumerate(ordered):
+        difference = row.difference
+        if difference is not None:
+            width = 0.0 if math.isinf(difference.half_width) else 100 * difference.half_width
+            colour = "tab:blue" if difference.is_clear else "tab:gray"
+            axes.errorbar(100 * difference.mean, place, xerr=width, fmt="o", color=colour, capsize=3)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(ordered)), [row.method for row in ordered])
+    axes.set(title=f"{plan.study.task}, {federation}", xlabel=f"accuracy minus {plan.study.baseline}, points; 95 %")
+    axes.grid(axis="x", alpha=0.3)
+    return _save(figure, path)
+
+
+def _new_figure(width: float, height: float) -> tuple[Any, Any]:
+    import matplotlib as mpl  # noqa: PLC0415 - slow to import, and no run needs it
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    # Equal outcomes are to give equal files.
+    mpl.rcParams["svg.hashsalt"] = "ravan-lab"
+    mpl.rcParams["font.size"] = 9
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure: Any, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    return path
