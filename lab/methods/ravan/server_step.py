@@ -1,4 +1,4 @@
-"""What the server makes of a round's mean deltas before it adds them to the heads; the classifier takes them as they are.
+"""What the server makes of a round's mean deltas before it adds them to the heads; the classifier takes its own as is.
 
 Exactness is untouched: a step is a function of the exact mean, computed once at headquarters.
 """
@@ -96,7 +96,8 @@ class Muon(ServerStep):
         """Return one head's step."""
         velocity = self.velocity(block, mean)
         u, s, vt = np.linalg.svd(velocity)
-        return self.rate * float(np.linalg.norm(s)) / np.sqrt(len(s)) * (u @ vt)
+        step: Array = self.rate * float(np.linalg.norm(s)) / np.sqrt(len(s)) * (u @ vt)
+        return step
 
 
 STEPS: Final[Mapping[ServerOptimiser, type[ServerStep]]] = {
