@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
@@ -35,6 +35,8 @@ class ServerTable(BaseModel):
     site_port: Port = 8443
     http_listen: str = "127.0.0.1"
     http_port: Port = 9464
+    http_tls: Literal["none", "mutual"] = "none"
+    """`mutual`: TLS with the server certificate; whoever shows an operator's certificate sees everything."""
     data_dir: Path = Path()
     """Relative to the configuration file."""
     certificate: str = ""
@@ -244,9 +246,12 @@ hosts = @HOSTS@
 # enrolment_port = 8440
 # Port for agents and operators (TLS with client certificates).
 # site_port = 8443
-# Address and port of /metrics, /healthz, /readyz and /status. Beyond loopback /status is not shown.
+# Address and port of /metrics, /healthz, /readyz and /status. Beyond loopback /status is shown over mutual TLS alone.
 # http_listen = "127.0.0.1"
 # http_port = 9464
+# "mutual": https with the server certificate; /metrics and /status are for operators' certificates, of any role, and
+# /healthz and /readyz also for whoever has none.
+# http_tls = "none"
 # Folder of keys, database, models and updates, relative to this file.
 # data_dir = "."
 # A server certificate of your own with its key, PEM, relative to this file. It has to come from the authority in

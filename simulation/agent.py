@@ -36,7 +36,7 @@ from ravan.identity.keys import raw_public
 from ravan.manifest.assignment import BUNDLE_FLOOR
 from ravan.manifest.instructions import Greeting, Numbered
 from ravan.manifest.liveness import Heartbeat
-from simulation.desks import Gate, LightJobs, LightProbe, LightRounds, LightTraining, LightWatch
+from simulation.desks import ROOM_FOR_ALL, Gate, LightJobs, LightProbe, LightRounds, LightTraining, LightWatch
 from simulation.faults import DropOuts
 from simulation.steps import Step
 
@@ -102,11 +102,14 @@ class LightAgent:
         notes: Notes,
         gate: Gate,
         site_port: int | None = None,
+        *,
+        ram_limit_bytes: int = ROOM_FOR_ALL,
     ) -> None:
         """Be site `number`, which decides the slot of its updates; `gate` may hold it before a step.
 
         It calls `site_port` instead of its join string's, when one is given.
         """
+        self._ram_limit_bytes = ram_limit_bytes
         self.site = site
         self._site_port = site_port
         self._number = number
@@ -195,7 +198,7 @@ class LightAgent:
             lane=lane,
             board=board,
             watch=LightWatch(),
-            probe=LightProbe(),
+            probe=LightProbe(self._ram_limit_bytes),
             clock=SystemClock(),
         )
 

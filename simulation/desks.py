@@ -33,18 +33,23 @@ _MIB: Final = 1 << 20
 _SAME_DATA: Final = (0, 0, 0)
 
 
-class LightProbe(HardwareProbe):
-    """A PC with room for everything."""
+ROOM_FOR_ALL: Final = 4096 * _MIB
+ROOM_FOR_ONE: Final = 7 * _MIB // 2
+"""Of the matrices: what `LightJobs` says that they take."""
 
-    def __init__(self) -> None:
-        pass
+
+class LightProbe(HardwareProbe):
+    """A PC with room for everything, or for the uppermost matrix alone."""
+
+    def __init__(self, ram_limit_bytes: int = ROOM_FOR_ALL) -> None:
+        self._ram_limit_bytes = ram_limit_bytes
 
     def read(self) -> HardwareProfile:
         """Return the same profile every time."""
         return HardwareProfile(
             cores=2,
             ram_total_bytes=8192 * _MIB,
-            ram_limit_bytes=4096 * _MIB,
+            ram_limit_bytes=self._ram_limit_bytes,
             ram_limit_source=LimitSource.CONFIG,
             disk_free_bytes=8192 * _MIB,
             aes_instructions=True,

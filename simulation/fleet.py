@@ -57,8 +57,13 @@ class Fleet:
         processes: int = 2,
         drop_outs: DropOuts | None = None,
         site_port: int | None = None,
+        small: int = 0,
     ) -> None:
-        """Make `sites` agents with their files under `folder`, which go through `site_port` when one is given."""
+        """Make `sites` agents with their files under `folder`, which go through `site_port` when one is given.
+
+        The last `small` of them have room for one matrix only.
+        """
+        self._small = tuple(map(site_name, range(sites - small, sites)))
         self._site_port = site_port
         self.sites = tuple(map(site_name, range(sites)))
         self.cuts: list[Cut] = []
@@ -159,6 +164,8 @@ class Fleet:
             "rate": self._drop_outs.rate,
             "steps": self._drop_outs.steps,
             "rounds": self._drop_outs.rounds,
+            "cut_sites": self._drop_outs.sites,
+            "small_sites": self._small,
             "seed": self._drop_outs.seed,
         }
 

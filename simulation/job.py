@@ -42,6 +42,8 @@ class Order:
     minimum_sites: int
     shape: Shape = SMALL
     phase_deadline_s: float = 60.0
+    gate: str = "finite"
+    measure: str = "accuracy"
 
     def text(self) -> str:
         """Return the job file."""
@@ -67,6 +69,8 @@ phase_deadline_s = {self.phase_deadline_s}
 bundle_threshold = 3
 [evaluation]
 data = "held-out.csv"
+gate = "{self.gate}"
+measure = "{self.measure}"
 """
 
 

@@ -69,11 +69,12 @@ async def set_scene(
     *,
     processes: int = 2,
     drop_outs: DropOuts | None = None,
+    small: int = 0,
     settings: Mapping[str, object] = MappingProxyType({}),
 ) -> AsyncIterator[Scene]:
     """Start a coordinator, enrol `sites`, submit the job; nobody works before `fleet.start()`.
 
-    `settings` are `Headquarters`'.
+    `settings` are `Headquarters`'; `drop_outs` and `small` are the `Fleet`'s.
     """
     headquarters = Headquarters(folder / "headquarters", settings)
     await headquarters.found()
@@ -81,7 +82,7 @@ async def set_scene(
     try:
         async with (
             OperatorClient(headquarters.endpoint()) as client,
-            Fleet(folder / "sites", sites, processes=processes, drop_outs=drop_outs) as fleet,
+            Fleet(folder / "sites", sites, processes=processes, drop_outs=drop_outs, small=small) as fleet,
         ):
             await fleet.enrol(client)
             yield Scene(

@@ -16,6 +16,7 @@ from typing import Any, Final
 from edge_agent.hardware.memory import lifetime_peak_bytes
 from ravan.logs import LogFormat, LogLevel, LogTable, set_up_logs
 from simulation.agent import LightAgent
+from simulation.desks import ROOM_FOR_ALL, ROOM_FOR_ONE
 from simulation.faults import DropOuts
 from simulation.steps import Step
 
@@ -86,12 +87,20 @@ class Crew:
             rate=settings["rate"],
             steps=tuple(map(Step, settings["steps"])),
             rounds=tuple(settings["rounds"]),
+            sites=tuple(settings["cut_sites"]),
             seed=settings["seed"],
         )
         folder = Path(settings["folder"])
         self._agents = {
             site: LightAgent(
-                number, site, folder / site, drop_outs, self._tell, self._gate_of(site), settings["site_port"]
+                number,
+                site,
+                folder / site,
+                drop_outs,
+                self._tell,
+                self._gate_of(site),
+                settings["site_port"],
+                ram_limit_bytes=ROOM_FOR_ONE if site in settings["small_sites"] else ROOM_FOR_ALL,
             )
             for site, number in settings["sites"].items()
         }

@@ -17,10 +17,12 @@ from coordinator.api.blob_stream import receive_blob, send_blob
 from coordinator.api.desks import JobDesk, JobDetail
 from coordinator.audit.entries import actor_of, content_exported, model_added
 from coordinator.audit.log import AuditLog
+from coordinator.audit.selection import newest_records
 from coordinator.enrolment.registry import Registry
 from coordinator.fleet.fleet import Fleet
 from coordinator.fleet.status import invited_sites
 from coordinator.leases.lease import ROUNDS, Lead
+from coordinator.status.gathering import gather_deeds
 from coordinator.store.base import Store, Transaction
 from coordinator.store.blobs.base import OwnedBlobs
 from coordinator.store.records import ModelRecord, SiteRecord, TokenRecord
@@ -59,6 +61,14 @@ class OperatorPorts:
     """Oldest agent that takes part in rounds; empty: any."""
 
 
+@dataclass(frozen=True, slots=True)
+class _LogView:
+    """What a watched job has shown of the audit log, which is read again when it has grown."""
+
+    sequence: int = 0
+    deeds: tuple[wire.Deed, ...] = ()
+
+
 class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     """Translate what operators call."""
 
@@ -81,7 +91,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
 
     async def ListSites(self, request: wire.ListSitesRequest, context: _Context) -> wire.ListSitesResponse:
         """Show the fleet or one site."""
-        views_ = await self._sites(with_invited=True)
+        views_ = await self._sites()
         if not request.name:
             return wire.ListSitesResponse(sites=views_)
         found = [view for view in views_ if view.name == request.name]
@@ -168,10 +178,15 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
 
     async def WatchJob(self, request: wire.WatchJobRequest, context: _Context) -> AsyncIterator[wire.WatchJobResponse]:
         """Show one job whenever it or its sites' progress changes, until it ends."""
-        version, shown = 0, b""
+        version, shown, log = 0, b"", _LogView()
         while not self._closing:
-            detail = await self._detail(request.job_id)
-            view = wire.WatchJobResponse(job=await self._view(detail), sites=await self._sites(with_invited=False))
+            detail, log = await self._detail(request.job_id), await self._look_at_log(log)
+            view = wire.WatchJobResponse(
+                job=await self._view(detail),
+                sites=await self._sites(),
+                deeds=log.deeds,
+                now=self._ports.clock.now(),
+            )
             content = _content_of(view)
             if content != shown:
                 shown = content
@@ -239,11 +254,22 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         await ports.store.transact("put_model", work)
         return model
 
-    async def _sites(self, *, with_invited: bool) -> list[wire.Site]:
+    async def _look_at_log(self, before: _LogView) -> _LogView:
+        def work(transaction: Transaction) -> _LogView:
+            seal = transaction.get_audit_seal()
+            sequence = 0 if seal is None else seal.sequence
+            if sequence == before.sequence:
+                return before
+            deeds = gather_deeds(newest_records(transaction))
+            return _LogView(sequence, tuple(views.deed_view(deed) for deed in deeds))
+
+        return await self._ports.store.transact("read_deeds", work)
+
+    async def _sites(self) -> list[wire.Site]:
         sites, tokens = await self._ports.store.transact(
             "list_sites", lambda transaction: (transaction.list_sites(), transaction.list_open_tokens())
         )
-        return _site_views(sites, tokens if with_invited else (), self._ports)
+        return _site_views(sites, tokens, self._ports)
 
 
 def _actor(context: _Context) -> str:
@@ -270,8 +296,9 @@ def _lead_in(transaction: Transaction) -> Lead:
 
 
 def _content_of(view: wire.WatchJobResponse) -> bytes:
-    """Return what is worth showing again when it changes: that a lease was renewed is not."""
+    """Return what is worth showing again when it changes: that time passes or a lease was renewed is not."""
     compared = wire.WatchJobResponse.FromString(view.SerializeToString())
+    compared.ClearField("now")
     compared.job.lead.ClearField("until")
     for task in compared.job.tasks:
         task.ClearField("until")

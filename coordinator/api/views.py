@@ -8,6 +8,7 @@ from typing import Final
 from coordinator.fleet.holding import find_hold
 from coordinator.fleet.status import SiteStatus, state_of
 from coordinator.leases.lease import Lead
+from coordinator.status.facts import DeedFacts
 from coordinator.store.records import JobRecord, ModelRecord, RoundRecord, SiteRecord, SiteRoundRecord
 from coordinator.work.tasks import OPEN_TASKS, Task, TaskKind
 from ravan.codec import enums
@@ -51,6 +52,11 @@ def site_view(
 def invited_view(site: SiteId) -> wire.Site:
     """Show a site for which there is a token and nothing else."""
     return wire.Site(name=site, state=enums.SITE_STATE.to_wire(SiteState.INVITED))
+
+
+def deed_view(deed: DeedFacts) -> wire.Deed:
+    """Show something that the audit log tells."""
+    return wire.Deed(at=deed.at, kind=deed.kind.value, subject=deed.subject, actor=deed.actor)
 
 
 def model_view(model: ModelRecord) -> wire.Model:

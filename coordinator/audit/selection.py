@@ -13,6 +13,8 @@ from coordinator.store.base import Transaction
 PAGE: Final = 1000
 """Records read at a time."""
 
+_NEWEST: Final = 500
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
@@ -56,3 +58,9 @@ def _name_in(facts: object) -> str:
     """Return a job's name, by which people call it, from the text of its facts."""
     _, found, rest = str(facts).partition('"name":"')
     return rest.partition('"')[0] if found else ""
+
+
+def newest_records(transaction: Transaction) -> list[AuditRecord]:
+    """Return the newest records of the log, by number; most are of rounds."""
+    seal = transaction.get_audit_seal()
+    return [] if seal is None else list(transaction.audit_records_after(seal.sequence - _NEWEST, _NEWEST))

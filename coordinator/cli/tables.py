@@ -38,7 +38,7 @@ def show_sites(sites: Sequence[tuple[wire.Site, str]], *, now: float) -> None:
         )
         for site, why in sites
     ]
-    Console().print(_table(("Site", "State", "Last seen", "Agent", "Memory limit", "Doing", "Idle because"), rows))
+    Console().print(text_table(("Site", "State", "Last seen", "Agent", "Memory limit", "Doing", "Idle because"), rows))
 
 
 def show_site_details(site: wire.Site, *, now: float) -> None:
@@ -59,7 +59,7 @@ def show_site_details(site: wire.Site, *, now: float) -> None:
             ("Instruction set", machine.cpu_capability),
             ("Agent", machine.agent_version),
         ]
-    Console().print(_table((site.name, ""), rows))
+    Console().print(text_table((site.name, ""), rows))
 
 
 def show_operators(records: Sequence[OperatorRecord], *, now: float) -> None:
@@ -70,7 +70,7 @@ def show_operators(records: Sequence[OperatorRecord], *, now: float) -> None:
         )
         return
     rows = [(each.name, each.rank.value, _standing(each, now), each.serial[:16]) for each in records]
-    Console().print(_table(("Operator", "Role", "Certificate", "Serial"), rows))
+    Console().print(text_table(("Operator", "Role", "Certificate", "Serial"), rows))
 
 
 def show_models(models: Sequence[wire.Model]) -> None:
@@ -82,7 +82,7 @@ def show_models(models: Sequence[wire.Model]) -> None:
         (model.name, model.model_type, f"{model.parameters:,}", str(len(model.files)), model.digest.hex()[:16])
         for model in models
     ]
-    Console().print(_table(("Model", "Type", "Parameters", "Files", "Digest"), rows))
+    Console().print(text_table(("Model", "Type", "Parameters", "Files", "Digest"), rows))
 
 
 def show_jobs(jobs: Sequence[wire.Job]) -> None:
@@ -94,34 +94,38 @@ def show_jobs(jobs: Sequence[wire.Job]) -> None:
         (job.job_id, job.name, shown_state(job), describe_lead(job), _share(job, "accuracy"), job.message)
         for job in jobs
     ]
-    Console().print(_table(("Id", "Name", "State", "Led by", "Accuracy", ""), rows))
+    Console().print(text_table(("Id", "Name", "State", "Led by", "Accuracy", ""), rows))
 
 
 def show_job(job: wire.Job) -> None:
     """Print one job with its rounds."""
-    Console().print(render_job(job, ()))
+    Console().print(render_job(job))
 
 
-def render_job(job: wire.Job, sites: Iterable[wire.Site]) -> RenderableType:
-    """Return a job, its rounds, and what the given sites are doing, for a terminal."""
-    head = Text(f"{job.name} ({job.job_id}): {shown_state(job)}", style="bold")
-    lines = [Text(f"Round {len(job.rounds)} of {job.rounds_planned}, model {job.model}.")]
-    if job.HasField("lead"):
-        lines.append(Text(f"Led by {describe_lead(job)}."))
+def render_job(job: wire.Job) -> RenderableType:
+    """Return a job with all of its rounds, for a terminal."""
+    lines = [Text(f"{job.name} ({job.job_id}): {shown_state(job)}", style="bold")]
     if job.message:
         lines.append(Text(job.message))
-    lines += [Text(describe_wait(each, led=job.lead.live)) for each in job.rounds if each.phase_began_at]
-    lines += [Text(describe_task(task)) for task in job.tasks]
     if job.HasField("accuracy"):
         lines.append(Text(f"Accuracy {job.accuracy:.1%}, before training {_share(job, 'accuracy_before')}."))
-    parts: list[RenderableType] = [head, *lines]
-    if job.rounds:
-        heads = ("Round", "Phase", "Sites", "Accuracy", "Loss", "Seconds", "Dropped", "Waits for")
-        parts.append(_table(heads, [_round_row(each) for each in job.rounds]))
-    doing = [(site.name, describe_activity(site)) for site in sites if site.HasField("heartbeat")]
-    if doing:
-        parts.append(_table(("Site", "Doing"), doing))
-    return Group(*parts)
+    return Group(*lines, *describe_course(job), *([rounds_table(job.rounds)] if job.rounds else ()))
+
+
+def describe_course(job: wire.Job) -> list[Text]:
+    """Return lines on who leads a job, and what it waits for."""
+    lines = [f"Round {len(job.rounds)} of {job.rounds_planned}, model {job.model}."]
+    if job.HasField("lead"):
+        lines.append(f"Led by {describe_lead(job)}.")
+    lines += [describe_wait(each, led=job.lead.live) for each in job.rounds if each.phase_began_at]
+    lines += [describe_task(task) for task in job.tasks]
+    return [Text(line) for line in lines]
+
+
+def rounds_table(rounds: Iterable[wire.Round]) -> Table:
+    """Return rounds with how each went, or what it waits for."""
+    heads = ("Round", "Phase", "Sites", "Accuracy", "Loss", "Seconds", "Dropped", "Waits for")
+    return text_table(heads, [_round_row(each) for each in rounds])
 
 
 def job_state(job: wire.Job) -> str:
@@ -241,10 +245,11 @@ def _memory(site: wire.Site) -> str:
     return f"{site.hardware.ram_limit_bytes // MIB:,} MiB" if site.HasField("hardware") else ""
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def text_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table whose cells are plain text: names must not act as markup."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in heads:
         table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # plain text: names must not act as markup
+        table.add_row(*(Text(cell) for cell in row))
     return table

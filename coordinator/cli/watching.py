@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.text import Text
 
+from coordinator.cli.live_view import render_watched
 from coordinator.cli.plain import to_plain
-from coordinator.cli.tables import describe_activity, describe_drop, has_ended, render_job, round_stage, shown_state
+from coordinator.cli.tables import describe_activity, describe_drop, has_ended, round_stage, shown_state
 from ravan.wire.v1 import operator_service_pb2 as wire
 
 
 async def watch_on_terminal(views: AsyncIterator[wire.WatchJobResponse], console: Console) -> wire.Job | None:
-    """Draw each view over the last; return the job as it was seen last."""
-    job = None
-    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+    """Draw each view over the last, and the newest again each second; return the job as it was seen last."""
+    screen = _Screen()
+    with Live(console=console, get_renderable=screen.draw, refresh_per_second=1, vertical_overflow="visible") as live:
         async for view in views:
-            job = view.job
-            live.update(render_job(job, () if has_ended(job) else view.sites), refresh=True)
-    return job
+            screen.show(view)
+            live.refresh()
+    return screen.job
+
+
+class _Screen:
+    """The newest view, by the coordinator's clock and what has passed on this machine's since it came."""
+
+    def __init__(self) -> None:
+        self._drawn: Callable[[], RenderableType] = Text
+        self.job: wire.Job | None = None
+
+    def show(self, view: wire.WatchJobResponse) -> None:
+        came, now = time.monotonic(), view.now or time.time()
+        self.job, self._drawn = view.job, lambda: render_watched(view, now + time.monotonic() - came)
+
+    def draw(self) -> RenderableType:
+        """Return what is to be seen now; also called from a thread."""
+        return self._drawn()
 
 
 async def watch_in_lines(views: AsyncIterator[wire.WatchJobResponse]) -> wire.Job | None:

@@ -166,7 +166,6 @@ class Daemon:
         self._following = Following(self._store, self._clock)
         self._census = self._count()
         self._status = StatusReader(self._store, self._presence, self._clock)
-        self._http = self._open_http()
         self._switchboard = Switchboard()
         self._link = LeaderLink(self._peer_credentials(), describe_authority(self._keys.current().ca_pem))
         self._listeners = Listeners(
@@ -177,6 +176,7 @@ class Daemon:
             is_expired=self._is_expired,
             on_denial=Denials(self._record).note,
         )
+        self._http = self._open_http()
         self._enrolment, self._sites = self._listeners.enrolment, self._listeners.sites
         self._ports = self._bind()
         self._house = self._furnish(stores.timeline)
@@ -342,7 +342,8 @@ class Daemon:
             status_page=self._status.render_from_thread,
             stylesheet=STYLESHEET,
         )
-        return HttpServer(content, host=server.http_listen, port=server.http_port, names=server.hosts)
+        door = self._listeners.http_door(self._clock.now)
+        return HttpServer(content, host=server.http_listen, port=server.http_port, names=server.hosts, door=door)
 
     def _bind(self) -> BoundPorts:
         enrolment_port, site_port = self._listeners.bind()

@@ -24,10 +24,11 @@ class BoundPorts:
 
     def addresses(self, server: ServerTable) -> tuple[tuple[str, str], ...]:
         """Return what listens where, for people."""
+        scheme = "http" if server.http_tls == "none" else "https"
         return (
             ("enrolment", target_of(server.listen, self.enrolment_port)),
             ("agents", target_of(server.listen, self.site_port)),
-            ("http", f"http://{target_of(server.http_listen, self.http_port)}"),
+            ("http", f"{scheme}://{target_of(server.http_listen, self.http_port)}"),
         )
 
     def write_to(self, path: Path) -> None:

@@ -1,13 +1,18 @@
-"""The daemon's gRPC ports: who gets in, what counts against whose limits, and the certificates of now."""
+"""The daemon's ports: who gets in, what counts against whose limits, and the certificates of now."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
-from coordinator.config import CoordinatorFile, LimitsTable
+from coordinator.config import CoordinatorFile, DataFolder, LimitsTable, server_files
 from coordinator.enrolment.live_keys import LiveKeys
+from coordinator.enrolment.pki import server_pair
 from coordinator.metrics.catalog import Catalog
+from coordinator.metrics.doors import Door, OpenDoor
+from coordinator.metrics.mutual import MutualDoor
 from ravan.identity.certificates import Caller
 from ravan.rpc.admission import CallLimits
 from ravan.rpc.guard import ENROLMENT_PORT, SITE_PORT, DenialHook, GuardPolicy
@@ -18,7 +23,7 @@ Judge = Callable[[Caller], bool]
 
 
 class Listeners:
-    """The enrolment port's server and the site port's."""
+    """The enrolment port's server, the site port's, and the HTTP port's door."""
 
     def __init__(
         self,
@@ -30,8 +35,12 @@ class Listeners:
         is_expired: Judge,
         on_denial: DenialHook,
     ) -> None:
+        """Build it in the event loop in which denials are noted."""
         self._server = config.server
         self._keys = keys
+        self._catalog = catalog
+        self._on_denial = on_denial
+        self._server_files = server_pair(DataFolder(config.server.data_dir).pki, server_files(config))
         limits = config.limits
         self.relayed = GuardPolicy(
             access={**ENROLMENT_PORT, **SITE_PORT},
@@ -64,6 +73,25 @@ class Listeners:
         # kept here, as gRPC only points to them
         self._tls, self._mutual = live_tls(self._shown_to_anyone), live_tls(self._shown_to_members)
         return bind_port(self.enrolment, enrolment, self._tls), bind_port(self.sites, sites, self._mutual)
+
+    def http_door(self, now: Callable[[], float]) -> Door:
+        """Return whom the HTTP port lets in; raise IdentityError where the certificate is no good for it."""
+        if self._server.http_tls == "none":
+            return OpenDoor(self._server.http_listen)
+        loop = asyncio.get_running_loop()
+
+        def note(caller: Caller, method: str) -> None:
+            # Visitors are served in threads, which may outlive the loop by a moment.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._on_denial, caller, method)
+
+        policy = GuardPolicy(
+            access={},
+            is_revoked=self.relayed.is_revoked,
+            on_refusal=self._catalog.note_refusal,
+            on_denial=note,
+        )
+        return MutualDoor(self._keys, self._server_files, policy, now)
 
     def _shown_to_anyone(self) -> ServerShow:
         pki = self._keys.current()

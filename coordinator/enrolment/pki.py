@@ -143,7 +143,7 @@ def load_pki(folder: Path, server: ServerFiles | None = None) -> Pki:
     Raises IdentityError when a file is missing, damaged, of another authority, or a key open to others.
     """
     authority = read_authority(folder / CA_KEY, folder / CA_CERTIFICATE)
-    files = server or ServerFiles(certificate=folder / SERVER_CERTIFICATE, key=folder / SERVER_KEY)
+    files = server_pair(folder, server)
     pki = Pki(
         authority=authority,
         ca_pem=authority.certificate.public_bytes(Encoding.PEM),
@@ -166,6 +166,11 @@ def read_authority(key: Path, certificate: Path) -> Authority:
     authority = Authority(key=read_tls_key(read_secret(key)), certificate=load_certificate(read_private(certificate)))
     _require_pair(key, authority.key.public_key(), authority.certificate)
     return authority
+
+
+def server_pair(folder: Path, own: ServerFiles | None) -> ServerFiles:
+    """Return where the server certificate lies: the operator's own, or the one in this key folder."""
+    return own or ServerFiles(certificate=folder / SERVER_CERTIFICATE, key=folder / SERVER_KEY)
 
 
 def watched_files(folder: Path, server: ServerFiles | None) -> tuple[Path, ...]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
-
-import structlog
 
 from coordinator.fleet.status import SiteStatus, invited_sites, state_of
 from coordinator.metrics.catalog import ENDINGS, Catalog
 from coordinator.metrics.disk import DiskUse
 from coordinator.metrics.fleet_health import measure_fleet
+from coordinator.status.asking import LoopInquiry
 from coordinator.store.base import Store, Transaction
 from coordinator.store.records import JobRecord, SiteRecord, TokenRecord
 from coordinator.work.tasks import Task, TaskState
@@ -21,12 +18,6 @@ from ravan.clock import Clock
 from ravan.ids import SiteId
 from ravan.manifest.phases import JobState, SiteState
 from ravan.version import VERSION
-
-Result = TypeVar("Result")
-
-log = structlog.stdlib.get_logger(__name__)
-
-_PATIENCE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +56,11 @@ class Census:
         self._clock = clock
         self._disk = disk
         self._expiries = expiries
-        self._loop = asyncio.get_running_loop()
+        self._inquiry = LoopInquiry()
 
     def refresh_from_thread(self) -> None:
         """Bring the gauges up to date; called outside the event loop. Old values stay when it does not answer."""
-        self._ask(self.refresh, None)
+        self._inquiry.ask(self.refresh, lambda: None)
 
     async def refresh(self) -> None:
         """Set every gauge that is counted rather than kept."""
@@ -119,13 +110,6 @@ class Census:
         spread = Counter(_ending(end - now) for end in ends)
         for ending in ENDINGS:
             self._catalog.site_certificates.labels(ending).set(spread[ending])
-
-    def _ask(self, question: Callable[[], Coroutine[Any, Any, Result]], otherwise: Result) -> Result:
-        try:
-            return asyncio.run_coroutine_threadsafe(question(), self._loop).result(_PATIENCE_S)
-        except Exception:
-            log.warning("the status could not be gathered", exc_info=True)
-            return otherwise
 
 
 def _ending(left_s: float) -> str:

@@ -1,29 +1,28 @@
-"""The small HTTP server for people and Prometheus: /metrics, /healthz, /readyz and, on loopback, /status.
+"""The small HTTP server for people and Prometheus: /metrics, /healthz, /readyz and /status.
 
-It only reads. The Host header must be a name of this coordinator or an IP address: a page on another
-site that has its own name resolve to this machine cannot read anything through a browser.
+It only reads; whom it shows what is its door's to say. The Host header must be a name of this coordinator or an IP
+address: a page on another site that has its own name resolve to this machine cannot read anything through a browser.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from coordinator.metrics.doors import LOOPBACK_NAMES, Door, OpenDoor, Page, is_address
 from coordinator.status.words import Language, choose_language
-from ravan.errors import ErrorReason, ResourceError
+from ravan.errors import ErrorReason, IdentityError, ResourceError
 from ravan.version import VERSION
-
-LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain"})
 
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -33,6 +32,10 @@ SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 
+CONNECTIONS: Final = 64
+"""At a time; one more is closed, so that whoever floods this port takes nothing from the others."""
+
+_PAGES: Final = {"/metrics": Page.METRICS, "/healthz": Page.HEALTH, "/readyz": Page.HEALTH}
 _REQUEST_TIMEOUT_S: Final = 10
 _POLL_S: Final = 0.2
 """How soon the standard library's server notices that it shall stop."""
@@ -63,10 +66,16 @@ class _Answer:
 class HttpServer:
     """Serve from threads of its own, so that a busy event loop still shows its health."""
 
-    def __init__(self, content: HttpContent, *, host: str, port: int, names: Collection[str]) -> None:
-        """Listen at once; port 0 lets the system choose. Raises ResourceError (PORT_IN_USE)."""
+    def __init__(
+        self, content: HttpContent, *, host: str, port: int, names: Collection[str], door: Door | None = None
+    ) -> None:
+        """Listen at once; port 0 lets the system choose. Without a door connections are plain.
+
+        Raises ResourceError (PORT_IN_USE).
+        """
+        known = LOOPBACK_NAMES | {name.lower() for name in (*names, host)}
         try:
-            self._server = _Server(content, _Visitors(host, names), host, port)
+            self._server = _Server(content, known, door or OpenDoor(host), host, port)
         except OSError as error:
             raise ResourceError(
                 f"The coordinator cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}.",
@@ -90,33 +99,6 @@ class HttpServer:
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
-
-
-class _Visitors:
-    """Tell which Host headers are accepted, and whether more than metrics and health may be shown."""
-
-    def __init__(self, host: str, names: Collection[str]) -> None:
-        self._names = LOOPBACK_NAMES | {name.lower() for name in names} | {host.lower()}
-        self.is_local = host.lower() in LOOPBACK_NAMES or _is_loopback(host)
-
-    def accept(self, header: str | None) -> bool:
-        if not header:
-            return False
-        name = header.rpartition(":")[0] if header.rpartition(":")[2].isdecimal() else header
-        name = name.strip("[]").lower().rstrip(".")
-        return name in self._names or _is_address(name)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_loopback(text: str) -> bool:
-    return _is_address(text) and ipaddress.ip_address(text).is_loopback
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -148,44 +130,83 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = CONNECTIONS
 
-    def __init__(self, content: HttpContent, visitors: _Visitors, host: str, port: int) -> None:
+    def __init__(self, content: HttpContent, names: Collection[str], door: Door, host: str, port: int) -> None:
         if ":" in host:
             self.address_family = socket.AF_INET6
         super().__init__((host, port), _Handler)
         self._content = content
-        self._visitors = visitors
+        self._names = names
+        self._door = door
+        self._places = threading.BoundedSemaphore(CONNECTIONS)
+
+    def verify_request(self, request: object, client_address: object) -> bool:  # noqa: ARG002 - the library's names
+        """Tell whether there is room for one more connection, and take it."""
+        return self._places.acquire(blocking=False)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread of its own, and give its room back."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Make the handshake, if there is one, and answer."""
+        try:
+            connection = self._door.receive(request)
+        except OSError:
+            return
+        try:
+            super().finish_request(connection, client_address)
+        except (ConnectionError, ssl.SSLError):
+            return  # who asked has gone
+        finally:
+            if connection is not request:
+                self.shutdown_request(connection)
 
     def answer(self, request: BaseHTTPRequestHandler) -> _Answer:
         """Return what a request gets."""
-        if not self._visitors.accept(request.headers.get("Host")):
+        if not self._is_meant(request.headers.get("Host")):
             return _text(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "This name is not known here. Add it to `server.hosts`, or use the IP address.",
             )
         path, _, query = request.path.partition("?")
-        if path == "/metrics":
+        page = _PAGES.get(path, Page.STATUS)
+        try:
+            self._door.admit(request.connection, page)
+        except IdentityError as error:
+            return _text(HTTPStatus.FORBIDDEN, f"{error} {error.next_step}")
+        if page is Page.METRICS:
             return self._show_metrics(request.headers.get("Accept", ""))
-        if path == "/healthz":
-            return _text(HTTPStatus.OK, "alive")
-        if path == "/readyz":
-            ready = self._content.is_ready()
-            return _text(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, "ready" if ready else "not ready")
+        if page is Page.HEALTH:
+            return self._show_health(path)
         return self._show_people(path, query, request.headers.get("Accept-Language", ""))
+
+    def _is_meant(self, header: str | None) -> bool:
+        if not header:
+            return False
+        name = header.rpartition(":")[0] if header.rpartition(":")[2].isdecimal() else header
+        name = name.strip("[]").lower().rstrip(".")
+        return name in self._names or is_address(name)
 
     def _show_metrics(self, accept: str) -> _Answer:
         self._content.refresh()
         encode, content_type = choose_encoder(accept)
         return _Answer(HTTPStatus.OK, content_type, encode(self._content.registry))
 
+    def _show_health(self, path: str) -> _Answer:
+        if path == "/healthz":
+            return _text(HTTPStatus.OK, "alive")
+        if self._content.is_ready():
+            return _text(HTTPStatus.OK, "ready")
+        return _text(HTTPStatus.SERVICE_UNAVAILABLE, "not ready")
+
     def _show_people(self, path: str, query: str, languages: str) -> _Answer:
         if path not in ("/", "/status", "/status.css"):
             return _text(HTTPStatus.NOT_FOUND, "There are /metrics, /healthz, /readyz and /status.")
-        if not self._visitors.is_local:
-            return _text(
-                HTTPStatus.FORBIDDEN,
-                "Beyond loopback only metrics and health are shown. For /status set `server.http_listen` to 127.0.0.1.",
-            )
         if path == "/status.css":
             return _Answer(HTTPStatus.OK, "text/css; charset=utf-8", self._content.stylesheet.encode())
         asked = {name: values[-1] for name, values in parse_qs(query).items()}

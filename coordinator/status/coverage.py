@@ -6,6 +6,7 @@ from typing import Final
 
 from coordinator.status.facts import CoverageFacts
 from coordinator.status.markup import Markup, element, joined
+from coordinator.status.sentences import say_head, say_thin
 from coordinator.status.words import Phrases, Word
 
 CELL: Final = 14
@@ -17,9 +18,6 @@ _LEVELS: Final = 4
 _ROWS_OPEN: Final = 48
 """A longer map is folded up at first."""
 
-_NAMED: Final = 8
-"""Thin heads that are named in words."""
-
 
 def draw_coverage(facts: CoverageFacts, phrases: Phrases) -> Markup:
     """Return the map with a sentence that says the same in words."""
@@ -28,7 +26,7 @@ def draw_coverage(facts: CoverageFacts, phrases: Phrases) -> Markup:
     width, height = _NAME_WIDTH + facts.heads * (CELL + _GAP), len(rows) * (CELL + _GAP)
     picture = element(
         "svg",
-        element("title", f"{caption}. {_say_thin(facts, phrases)}"),
+        element("title", f"{caption}. {say_thin(facts, phrases)}"),
         *rows,
         viewBox=f"0 0 {width} {height}",
         width=width,
@@ -39,28 +37,12 @@ def draw_coverage(facts: CoverageFacts, phrases: Phrases) -> Markup:
     scroller = element("div", picture, class_="wrap", tabindex=0, role="region", aria_label=caption)
     return element(
         "details",
-        element("summary", f"{phrases.say(Word.COVERAGE)}: {_say_thin(facts, phrases)}"),
+        element("summary", f"{phrases.say(Word.COVERAGE)}: {say_thin(facts, phrases)}"),
         element("p", caption, class_="quiet"),
         scroller,
         element("p", phrases.say(Word.LEGEND), class_="quiet"),
         open="" if len(rows) <= _ROWS_OPEN else None,
     )
-
-
-def thin_heads(facts: CoverageFacts) -> list[tuple[int, int]]:
-    """Return matrix and head of what fewer than half of the survivors trained, the fewest first."""
-    every = [(matrix, head) for matrix in range(len(facts.matrices)) for head in range(facts.heads)]
-    thin = [place for place in every if 2 * facts.counts.get(place, 0) < facts.survivors]
-    return sorted(thin, key=lambda place: (facts.counts.get(place, 0), place))
-
-
-def _say_thin(facts: CoverageFacts, phrases: Phrases) -> str:
-    thin = thin_heads(facts)
-    if not thin:
-        return phrases.say(Word.ALL_COVERED)
-    names = ", ".join(_say_cell(facts, place, phrases) for place in thin[:_NAMED])
-    more = " …" if len(thin) > _NAMED else ""
-    return phrases.say(Word.THIN, count=len(thin), total=len(facts.matrices) * facts.heads, names=names + more)
 
 
 def _draw_row(facts: CoverageFacts, matrix: int, phrases: Phrases) -> Markup:
@@ -71,7 +53,7 @@ def _draw_row(facts: CoverageFacts, matrix: int, phrases: Phrases) -> Markup:
     cells = (
         element(
             "rect",
-            element("title", _say_cell(facts, (matrix, head), phrases)),
+            element("title", say_head(facts, (matrix, head), phrases)),
             x=_NAME_WIDTH + head * (CELL + _GAP),
             y=top,
             width=CELL,
@@ -87,17 +69,3 @@ def _level(facts: CoverageFacts, place: tuple[int, int]) -> int:
     """Return 0 for what nobody's update is in, and 1 to 4 by quarters of the survivors."""
     count = facts.counts.get(place, 0)
     return 0 if not count else min(_LEVELS, 1 + (_LEVELS * count - 1) // max(1, facts.survivors))
-
-
-def _say_cell(facts: CoverageFacts, place: tuple[int, int], phrases: Phrases) -> str:
-    matrix, head = place
-    said = phrases.say(
-        Word.CELL,
-        matrix=facts.matrices[matrix],
-        head=head,
-        count=facts.counts.get(place, 0),
-        survivors=facts.survivors,
-    )
-    if place in facts.withheld:
-        return f"{said} ({phrases.say(Word.WITHHELD)})"
-    return said if facts.counts.get(place, 0) else f"{said} ({phrases.say(Word.NOBODY)})"

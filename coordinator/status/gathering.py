@@ -11,6 +11,7 @@ from coordinator.audit.chain import AuditKind, AuditRecord
 from coordinator.fleet.holding import find_hold
 from coordinator.fleet.status import SiteStatus, invited_sites, state_of
 from coordinator.leases.lease import Lead
+from coordinator.status.absence import RunningRound, Whereabouts, find_absence
 from coordinator.status.facts import (
     Absence,
     CoverageFacts,
@@ -24,7 +25,7 @@ from coordinator.status.facts import (
 from coordinator.store.records import JobRecord, RoundRecord, SiteRecord, SiteRoundRecord, TokenRecord
 from ravan.codec.plans import decode_plan
 from ravan.ids import BlockKind, JobId, SiteId
-from ravan.manifest.phases import ENDED_JOBS, DropReason, RoundOutcome, SiteState
+from ravan.manifest.phases import ENDED_JOBS, RoundOutcome, SiteState
 
 EVENTS_SHOWN: Final = 20
 DEEDS_SHOWN: Final = 12
@@ -79,7 +80,7 @@ def jobs_in_full(jobs: Iterable[JobRecord]) -> tuple[JobRecord, ...]:
 def gather_jobs(records: Records) -> tuple[JobFacts, ...]:
     """Return the newest jobs."""
     return tuple(
-        _job(job, records.rounds.get(job.job_id, ()), is_led=job.state in ENDED_JOBS or records.lead.is_live)
+        job_facts(job, records.rounds.get(job.job_id, ()), is_led=job.state in ENDED_JOBS or records.lead.is_live)
         for job in records.jobs[:JOBS_SHOWN]
     )
 
@@ -87,7 +88,7 @@ def gather_jobs(records: Records) -> tuple[JobFacts, ...]:
 def gather_sites(records: Records, presence: Presence) -> tuple[SiteFacts, ...]:
     """Return every site by name, those that are only invited too."""
     newest = [rounds[-1] for rounds in records.rounds.values() if rounds]
-    running = [each for each in newest if each.outcome is None]
+    running = [_running_round(each) for each in newest if each.outcome is None]
     shares = {share.site: share for each in sorted(newest, key=lambda each: each.started_at) for share in each.sites}
     sites = [_site(site, shares.get(site.name), running, presence) for site in records.sites]
     sites += [
@@ -109,9 +110,9 @@ def gather_events(records: Records) -> tuple[EventFacts, ...]:
     return tuple(sorted(ended, key=lambda event: -event.at)[:EVENTS_SHOWN])
 
 
-def gather_deeds(records: Records) -> tuple[DeedFacts, ...]:
+def gather_deeds(log: Sequence[AuditRecord]) -> tuple[DeedFacts, ...]:
     """Return what the audit log tells beside rounds; a record that is not as we write them is left to the verifier."""
-    deeds = (_deed(record) for record in reversed(records.log) if record.kind in set(AuditKind) - OF_ROUNDS)
+    deeds = (_deed(record) for record in reversed(log) if record.kind in set(AuditKind) - OF_ROUNDS)
     return tuple(islice(deeds, DEEDS_SHOWN))
 
 
@@ -122,7 +123,8 @@ def _deed(record: AuditRecord) -> DeedFacts:
     )
 
 
-def _job(job: JobRecord, rounds: Sequence[RoundRecord], *, is_led: bool) -> JobFacts:
+def job_facts(job: JobRecord, rounds: Sequence[RoundRecord], *, is_led: bool) -> JobFacts:
+    """Return one job, from its rounds by number; without its plan nothing is said of heads."""
     committed = [each for each in rounds if each.outcome is RoundOutcome.COMMITTED]
     return JobFacts(
         job_id=job.job_id,
@@ -136,7 +138,7 @@ def _job(job: JobRecord, rounds: Sequence[RoundRecord], *, is_led: bool) -> JobF
         accuracy=job.accuracy,
         running=_running(rounds[-1]) if rounds and rounds[-1].outcome is None else None,
         points=tuple(PointFacts(number=each.number, accuracy=each.accuracy, loss=each.loss) for each in committed),
-        coverage=_coverage(job, committed[-1]) if committed else None,
+        coverage=_coverage(job, committed[-1]) if committed and job.plan.payload else None,
     )
 
 
@@ -164,11 +166,11 @@ def _coverage(job: JobRecord, record: RoundRecord) -> CoverageFacts:
 
 
 def _site(
-    site: SiteRecord, share: SiteRoundRecord | None, running: Sequence[RoundRecord], presence: Presence
+    site: SiteRecord, share: SiteRoundRecord | None, running: Sequence[RunningRound], presence: Presence
 ) -> SiteFacts:
     status = presence.online.get(site.name)
     beat = status.heartbeat if status is not None else None
-    absence, reason, note = _absence(site, status, running, presence)
+    reason = find_absence(_whereabouts(site, status, presence), running)
     return SiteFacts(
         name=site.name,
         state=state_of(site, status),
@@ -177,35 +179,26 @@ def _site(
         share_done=beat.done / beat.total if beat is not None and beat.total else None,
         heads=None if share is None else share.heads,
         memory_bytes=0 if share is None else share.peak_rss_bytes,
-        absence=absence,
-        drop_reason=reason,
-        note=note,
+        absence=None if reason is None else reason.absence,
+        drop_reason=None if reason is None else reason.drop_reason,
+        note="" if reason is None else reason.note,
     )
 
 
-def _absence(
-    site: SiteRecord, status: SiteStatus | None, running: Sequence[RoundRecord], presence: Presence
-) -> tuple[Absence | None, DropReason | None, str]:
-    """Return why a site has no part in any round that runs, and what there is to add."""
+def _running_round(record: RoundRecord) -> RunningRound:
+    drops = {str(drop.site): drop.reason for drop in record.dropped}
+    return RunningRound(number=record.number, selected=record.selected, drops=drops)
+
+
+def _whereabouts(site: SiteRecord, status: SiteStatus | None, presence: Presence) -> Whereabouts:
     hardware = status.hardware if status is not None and status.hardware is not None else site.hardware
     hold = find_hold(hardware, presence.minimum_agent_version) if hardware is not None else None
-    if site.revoked_at is not None:
-        return Absence.REVOKED, None, ""
-    if status is None:
-        return Absence.OFFLINE, None, ""
-    if hold is not None:
-        return Absence.HELD_BACK, None, str(hold)
-    if site.name in presence.resting:
-        return Absence.RESTING, None, presence.resting[site.name]
-    return (*_absence_from(site.name, running), "")
-
-
-def _absence_from(site: SiteId, running: Sequence[RoundRecord]) -> tuple[Absence | None, DropReason | None]:
-    drops = {drop.site: drop.reason for each in running for drop in each.dropped}
-    takes_part = any(site in each.selected and all(drop.site != site for drop in each.dropped) for each in running)
-    if takes_part or not running:
-        return None, None
-    return (Absence.DROPPED, drops[site]) if site in drops else (Absence.NOT_SELECTED, None)
+    return Whereabouts(
+        name=site.name,
+        state=state_of(site, status),
+        held_back="" if hold is None else str(hold),
+        resting=presence.resting.get(site.name, ""),
+    )
 
 
 def _event(job: str, record: RoundRecord, outcome: RoundOutcome) -> EventFacts:

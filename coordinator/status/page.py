@@ -7,8 +7,18 @@ from typing import Final
 
 from coordinator.status.coverage import draw_coverage
 from coordinator.status.curves import draw_curve
-from coordinator.status.facts import Absence, EventFacts, JobFacts, RoundFacts, SiteFacts, StatusFacts
+from coordinator.status.facts import JobFacts, SiteFacts, StatusFacts
 from coordinator.status.markup import Markup, element, empty, joined, table
+from coordinator.status.sentences import (
+    say_absence,
+    say_accuracy,
+    say_ago,
+    say_doing,
+    say_ended,
+    say_running,
+    say_share,
+    say_state,
+)
 from coordinator.status.words import Language, Phrases, Word
 
 REFRESH_S: Final = 10
@@ -85,7 +95,7 @@ def _jobs(facts: StatusFacts, phrases: Phrases) -> Markup:
     shown = [job for job in facts.jobs if job.running is not None or job.points or job.coverage is not None]
     heads = tuple(phrases.say(word) for word in (Word.JOB, Word.STATE, Word.ROUNDS, Word.ACCURACY))
     rows = [
-        (job.name, _state(job, phrases), f"{job.rounds_done}/{job.rounds_planned}", _share(job.accuracy))
+        (job.name, say_state(job, phrases), f"{job.rounds_done}/{job.rounds_planned}", say_share(job.accuracy))
         for job in facts.jobs
     ]
     overview = table(heads, rows, caption=phrases.say(Word.JOBS))
@@ -95,44 +105,21 @@ def _jobs(facts: StatusFacts, phrases: Phrases) -> Markup:
 def _job(job: JobFacts, now: float, phrases: Phrases) -> Markup:
     lines = [element("h3", f"{job.name} ({job.job_id})")]
     if job.running is not None:
-        lines.append(_running(job, job.running, now, phrases))
+        lines.append(element("p", say_running(job, job.running, now, phrases)))
     if job.message:
         lines.append(element("p", job.message, lang=Language.ENGLISH))
     if job.accuracy is not None:
-        before = f" ({phrases.say(Word.ACCURACY_BEFORE)} {_share(job.accuracy_before)})" if job.accuracy_before else ""
-        lines.append(element("p", f"{phrases.say(Word.ACCURACY)} {_share(job.accuracy)}{before}"))
+        lines.append(element("p", say_accuracy(job, phrases)))
     accuracy = [(point.number, point.accuracy) for point in job.points if point.accuracy is not None]
     loss = [(point.number, point.loss) for point in job.points if point.loss is not None]
     curves = (
-        draw_curve(phrases.say(Word.ACCURACY), accuracy, _share, phrases),
+        draw_curve(phrases.say(Word.ACCURACY), accuracy, say_share, phrases),
         draw_curve(phrases.say(Word.LOSS), loss, lambda value: f"{value:.3f}", phrases),
     )
     lines.append(element("div", *curves, class_="curves"))
     if job.coverage is not None:
         lines.append(draw_coverage(job.coverage, phrases))
     return joined(lines)
-
-
-def _running(job: JobFacts, running: RoundFacts, now: float, phrases: Phrases) -> Markup:
-    where = phrases.say(
-        Word.ROUND_OF, number=running.number, planned=job.rounds_planned, phase=phrases.name(running.phase)
-    )
-    who = phrases.say(Word.SELECTED, selected=running.selected, dropped=running.dropped)
-    left = _left(running.deadline_at, now, phrases)
-    return element("p", phrases.say(Word.RUNNING, where=where, left=left, who=who))
-
-
-def _left(deadline_at: float, now: float, phrases: Phrases) -> str:
-    if not deadline_at:
-        return phrases.say(Word.NO_DEADLINE)
-    if deadline_at < now:
-        return phrases.say(Word.OVERDUE, time=phrases.seconds(now - deadline_at))
-    return phrases.say(Word.TIME_LEFT, time=phrases.seconds(deadline_at - now))
-
-
-def _state(job: JobFacts, phrases: Phrases) -> str:
-    state = phrases.name(job.state)
-    return state if job.is_led else f"{state}, {phrases.say(Word.NOT_LED)}"
 
 
 def _sites(facts: StatusFacts, phrases: Phrases) -> Markup:
@@ -147,39 +134,19 @@ def _site(site: SiteFacts, now: float, phrases: Phrases) -> tuple[str, ...]:
     return (
         site.name,
         phrases.name(site.state),
-        _ago(site.last_seen, now, phrases),
-        _doing(site, phrases),
+        say_ago(site.last_seen, now, phrases),
+        say_doing(site, phrases),
         "" if site.heads is None else str(site.heads),
         f"{site.memory_bytes >> 20:,} MiB" if site.memory_bytes else "",
-        _absence(site, phrases),
+        say_absence(site, phrases),
     )
-
-
-def _ago(moment: float, now: float, phrases: Phrases) -> str:
-    return phrases.say(Word.AGO, time=phrases.seconds(now - moment)) if moment else phrases.say(Word.NEVER)
-
-
-def _doing(site: SiteFacts, phrases: Phrases) -> str:
-    if site.activity is None:
-        return ""
-    share = "" if site.share_done is None else f" {site.share_done:.0%}"
-    return f"{phrases.name(site.activity)}{share}"
-
-
-def _absence(site: SiteFacts, phrases: Phrases) -> str:
-    if site.absence is None:
-        return ""
-    said = phrases.name(site.absence)
-    if site.absence is Absence.DROPPED and site.drop_reason is not None:
-        return f"{said} ({phrases.name(site.drop_reason)})"
-    return f"{said}: {site.note}" if site.note else said
 
 
 def _events(facts: StatusFacts, phrases: Phrases) -> Markup:
     if not facts.events:
         return element("p", phrases.say(Word.NO_EVENTS))
     heads = tuple(phrases.say(word) for word in (Word.TIME, Word.JOB, Word.EVENT))
-    rows = [(_clock(event.at), event.job, _happened(event, phrases)) for event in facts.events]
+    rows = [(_clock(event.at), event.job, say_ended(event, phrases)) for event in facts.events]
     return table(heads, rows, caption=phrases.say(Word.EVENTS))
 
 
@@ -194,23 +161,5 @@ def _deeds(facts: StatusFacts, phrases: Phrases) -> Markup:
     return table(heads, rows, caption=phrases.say(Word.DEEDS))
 
 
-def _happened(event: EventFacts, phrases: Phrases) -> str:
-    said = phrases.say(
-        Word.ROUND_ENDED,
-        number=event.round_number,
-        outcome=phrases.name(event.outcome),
-        completed=event.completed,
-        selected=event.selected,
-    )
-    if not event.drops:
-        return said
-    names = ", ".join(f"{site} ({phrases.name(reason)})" for site, reason in event.drops)
-    return f"{said}; {phrases.say(Word.LEFT_OUT, names=names)}"
-
-
 def _clock(moment: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"

@@ -11,6 +11,7 @@ from typing import Any, Final
 from google.protobuf.message import Message
 
 from coordinator.cli.absence import describe_absence
+from coordinator.cli.live_view import render_watched
 from coordinator.cli.plain import to_plain
 from coordinator.cli.tables import render_job, show_models, show_site_details, show_sites
 from coordinator.cli.watching import Narrator
@@ -38,7 +39,8 @@ def _shown(
 
 def _show_job(view: operator_service_pb2.WatchJobResponse) -> None:
     Narrator().tell(view)
-    render_job(view.job, view.sites)
+    render_job(view.job)
+    render_watched(view, _NOW)
 
 
 def _show_sites(view: operator_service_pb2.ListSitesResponse) -> None:
@@ -100,7 +102,8 @@ def _job_views() -> Iterable[Message]:
         lead=operator_service_pb2.Lead(live=True, holder="hq-1", address="hq:8443", since=_NOW - 9, until=_NOW + 9),
         tasks=[operator_service_pb2.Work(kind=operator_service_pb2.WORK_KIND_UNMASK, holder="hq-2", since=_NOW)],
     )
-    yield operator_service_pb2.WatchJobResponse(job=job, sites=[_site()])
+    deed = operator_service_pb2.Deed(at=_NOW - 5, kind="job_paused", subject=JOB, actor="mia")
+    yield operator_service_pb2.WatchJobResponse(job=job, sites=[_site()], deeds=[deed], now=_NOW)
 
 
 def _site_lists() -> Iterable[Message]:

@@ -55,7 +55,7 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 _Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 
 
-_AFTER_REVOCATION: Final[Mapping[Role, str]] = {
+_ANEW: Final[Mapping[Role, str]] = {
     Role.AGENT: "Ask HQ for a new join string: `ravan-coordinator token create --site {name}`.",
     Role.OPERATOR: "Ask who runs the coordinator: `ravan-coordinator operator create {name} --role ROLE --out DIR`.",
     Role.COORDINATOR: "Restart this process of the coordinator; it makes a new certificate.",
@@ -93,6 +93,40 @@ class GuardPolicy:
     on_call: CallHook = _ignore_call
     on_refusal: RefusalHook = _ignore_refusal
     on_denial: DenialHook = _ignore_denial
+
+    def admit(self, method: str, caller: Caller, role: Role) -> None:
+        """Raise IdentityError where a caller may not call a method, full name, that is for this role."""
+        try:
+            self._judge(method, caller, role)
+        except IdentityError as error:
+            if error.reason is not ErrorReason.IDENTITY_EXPIRED:  # that one only has to renew it
+                self.on_denial(caller, method)
+            raise
+
+    def _judge(self, method: str, caller: Caller, role: Role) -> None:
+        if self.is_revoked(caller):
+            raise IdentityError(
+                f"The certificate of {caller.name} was revoked or replaced by a newer one.",
+                reason=ErrorReason.IDENTITY_REVOKED,
+                next_step=_ANEW[caller.role].format(name=caller.name),
+            )
+        if self.is_expired(caller):
+            raise IdentityError(
+                f"The certificate of {caller.name} has expired.",
+                reason=ErrorReason.IDENTITY_EXPIRED,
+                next_step="Nothing to do: the agent renews it. If it does not, its log says why."
+                if caller.role is Role.AGENT
+                else _ANEW[caller.role].format(name=caller.name),
+            )
+        if caller.role is not role:
+            raise _refused(f"{caller.role.name.capitalize()} {caller.name} may not call {method}.")
+        if role is Role.OPERATOR and not (caller.rank or Rank.VIEWER).includes(needed := needed_rank(method)):
+            raise IdentityError(
+                f"{caller.name} is {_with_article(caller.rank)} and may not call {method.rpartition('/')[2]}.",
+                reason=ErrorReason.PERMISSION_DENIED,
+                next_step=f"Ask whoever runs the coordinator for a certificate of the role {needed.value}:"
+                f" `ravan-coordinator operator create {caller.name} --role {needed.value} --out DIR`.",
+            )
 
 
 class Guard(aio.ServerInterceptor):
@@ -197,39 +231,8 @@ class Guard(aio.ServerInterceptor):
         if role is None:
             return None
         caller = current_caller(context)
-        self._admit_caller(method, caller, role)
+        self._policy.admit(method, caller, role)
         return caller
-
-    def _admit_caller(self, method: str, caller: Caller, role: Role) -> None:
-        try:
-            self._judge(method, caller, role)
-        except IdentityError as error:
-            if error.reason is not ErrorReason.IDENTITY_EXPIRED:  # that one only has to renew it
-                self._policy.on_denial(caller, method)
-            raise
-
-    def _judge(self, method: str, caller: Caller, role: Role) -> None:
-        if self._policy.is_revoked(caller):
-            raise IdentityError(
-                f"The certificate of {caller.name} was revoked or replaced by a newer one.",
-                reason=ErrorReason.IDENTITY_REVOKED,
-                next_step=_AFTER_REVOCATION[caller.role].format(name=caller.name),
-            )
-        if self._policy.is_expired(caller):
-            raise IdentityError(
-                f"The certificate of {caller.name} has expired.",
-                reason=ErrorReason.IDENTITY_EXPIRED,
-                next_step="Nothing to do: the agent renews it. If it does not, its log says why.",
-            )
-        if caller.role is not role:
-            raise _refused(f"{caller.role.name.capitalize()} {caller.name} may not call {method}.")
-        if role is Role.OPERATOR and not (caller.rank or Rank.VIEWER).includes(needed := needed_rank(method)):
-            raise IdentityError(
-                f"{caller.name} is {_with_article(caller.rank)} and may not call {method.rpartition('/')[2]}.",
-                reason=ErrorReason.PERMISSION_DENIED,
-                next_step=f"Ask whoever runs the coordinator for a certificate of the role {needed.value}:"
-                f" `ravan-coordinator operator create {caller.name} --role {needed.value} --out DIR`.",
-            )
 
     def _tell(self, error: RavanError, context: _Context) -> None:
         """Say who exceeds a limit; a flood of calls makes no flood of lines."""

@@ -31,8 +31,18 @@ RANKS: Final[Mapping[str, Rank]] = MappingProxyType(
 )
 """By method of the operator service: who sees, who runs jobs, who decides on membership."""
 
+HTTP: Final = "http"
+"""Stands for a service where somebody asks over HTTP."""
+
+HTTP_RANKS: Final[Mapping[str, Rank]] = MappingProxyType(
+    {"GetHealth": Rank.VIEWER, "GetMetrics": Rank.VIEWER, "GetStatus": Rank.VIEWER}
+)
+"""By what is shown, as RANKS: none of it changes anything."""
+
+_BY_SERVICE: Final = {_SERVICE: RANKS, HTTP: HTTP_RANKS}
+
 
 def needed_rank(method: str) -> Rank:
     """Return the least rank for a full method name, `/ravan.wire.v1.OperatorService/GetJob`."""
     service, _, name = method.strip("/").partition("/")
-    return RANKS.get(name, Rank.ADMIN) if service == _SERVICE else Rank.ADMIN
+    return _BY_SERVICE.get(service, {}).get(name, Rank.ADMIN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -17,11 +18,16 @@ from prometheus_rules import needs_promtool
 from prometheus_server import PrometheusServer, prometheus_server
 
 from coordinator.config import DataFolder
+from coordinator.enrolment.ca import SERVER_LIFE, issue_server
+from coordinator.enrolment.pki import SERVER_CERTIFICATE, SERVER_KEY, load_pki, write_leaves
 from coordinator.metrics.catalog import CERTIFICATES, Catalog
 from coordinator.metrics.description import Kind
 from coordinator.store.records import RoundRecord
 from coordinator.store.sql.store import open_store
 from deploy.grafana.boards import BOARDS
+from ravan.identity.certificates import pem_of
+from ravan.identity.keyfiles import write_private
+from ravan.identity.keys import new_tls_key, private_pem
 from ravan.ids import JobId
 from ravan.manifest.phases import AgentActivity, RoundOutcome, RoundPhase
 from simulation.faults import DropOuts
@@ -34,21 +40,34 @@ pytestmark = pytest.mark.timeout(300)
 SITES = 6
 ROUNDS = 3
 LONGEST_S = 120.0
+REFUSING = "not_worse"
+DAY_S = 86_400
 
 
 @asynccontextmanager
 async def watched_scene(
-    folder: Path, settings: Mapping[str, object], drop_outs: DropOuts | None = None, *, rounds: int = ROUNDS
+    folder: Path,
+    settings: Mapping[str, object],
+    drop_outs: DropOuts | None = None,
+    *,
+    rounds: int = ROUNDS,
+    sites: int = SITES,
+    small: int = 0,
+    gate: str = "finite",
 ) -> AsyncIterator[tuple[Scene, PrometheusServer]]:
-    """Set a scene whose coordinator is scraped; the fleet works, and `ROUNDS` rounds are over."""
-    order = Order(rounds=rounds, minimum_sites=SITES - 2)
+    """Set a scene whose coordinator is scraped; the fleet works, and `ROUNDS` rounds are over unless a gate refuses."""
+    order = Order(rounds=rounds, minimum_sites=sites - 2, gate=gate, measure="loss")
     settings = {"FLEET_HEARTBEAT_INTERVAL_S": 1, "FLEET_SILENCE_S": 2, **settings}
-    async with set_scene(folder, SITES, order, settings=settings, drop_outs=drop_outs) as scene:
+    async with set_scene(folder, sites, order, settings=settings, drop_outs=drop_outs, small=small) as scene:
         watch = folder / "prometheus"
         watch.mkdir()
         with prometheus_server(watch, target_of(scene)) as prometheus:
+            # Increases count from the first scrape, and the first rounds take less than a second.
+            await asyncio.to_thread(prometheus.await_value, 'up{job="ravan"}', 1)
             scene.fleet.start()
-            if rounds == ROUNDS:
+            if gate == REFUSING:
+                pass  # nobody knows how many are committed
+            elif rounds == ROUNDS:
                 await scene.until_completed(within_s=LONGEST_S)
             else:
                 await scene.until_committed(ROUNDS, within_s=LONGEST_S)
@@ -148,11 +167,12 @@ async def test_every_panel_of_the_dashboards_has_figures(tmp_path: Path) -> None
         await asyncio.to_thread(prometheus.await_so, lambda: not empty(), lambda: "\n".join(empty()))
 
 
-async def test_dead_sites_and_a_dead_coordinator_fire_their_alert_alone(tmp_path: Path) -> None:
+async def test_one_trouble_after_another_fires_its_alert_alone(tmp_path: Path) -> None:
     async with watched_scene(tmp_path, {}) as (scene, prometheus):
         await asyncio.to_thread(prometheus.await_value, 'ravan_sites{state="online"}', SITES)
         await asyncio.to_thread(prometheus.await_evaluations, 5)
         assert await asyncio.to_thread(prometheus.firing) == {}
+        await age_server_certificate(scene, prometheus)
         await scene.fleet.kill()
         gone = await asyncio.to_thread(prometheus.await_firing, "RavanSitesOffline")
         assert set(gone) == {"RavanSitesOffline"}
@@ -161,6 +181,22 @@ async def test_dead_sites_and_a_dead_coordinator_fire_their_alert_alone(tmp_path
         down = await asyncio.to_thread(prometheus.await_firing, "RavanCoordinatorDown")
         assert set(down) == {"RavanCoordinatorDown"}
         assert_explained(down["RavanCoordinatorDown"], f"{target_of(scene)} does not answer")
+
+
+async def age_server_certificate(scene: Scene, prometheus: PrometheusServer) -> None:
+    """Give the coordinator a certificate that ends in ten days, see the alert on it, and renew it."""
+    pki, key = DataFolder(scene.headquarters.folder).pki, new_tls_key()
+    authority = load_pki(pki).authority
+    made_at = time.time() - SERVER_LIFE.total_seconds() + 10 * DAY_S
+    old = issue_server(authority, key.public_key(), hosts=["localhost"], now=made_at)
+    write_private(pki / SERVER_KEY, private_pem(key))
+    write_private(pki / SERVER_CERTIFICATE, pem_of([old]))
+    firing = await asyncio.to_thread(prometheus.await_firing, "RavanCertificateEnds")
+    assert set(firing) == {"RavanCertificateEnds"}
+    summary = firing["RavanCertificateEnds"]["annotations"]["summary"]
+    assert summary.startswith("The coordinator's server certificate ends in 9d 23h")
+    write_leaves(pki, authority, ["localhost"], time.time())
+    await asyncio.to_thread(prometheus.await_so, lambda: not prometheus.firing(), lambda: "the alert to end")
 
 
 async def test_certificates_near_their_end_fire_their_alert_alone(tmp_path: Path) -> None:
@@ -178,6 +214,38 @@ async def test_a_disk_with_little_room_fires_its_alert_alone(tmp_path: Path) -> 
             free = float(firing["RavanDiskLow"]["value"])
             assert 0 < free < 96 << 20
             assert "MiB are free" in firing["RavanDiskLow"]["annotations"]["summary"]
+
+
+async def test_heads_behind_which_too_few_sites_stand_fire_their_alert_alone(tmp_path: Path) -> None:
+    # Three have room for the lower head, which is the threshold, and one of them never uploads.
+    cut = DropOuts(rate=1.0, steps=(Step.UPLOAD,), sites=("sim-0000",))
+    async with watched_scene(tmp_path, {}, cut, sites=8, small=5) as (scene, prometheus):
+        rounds = await stored_rounds(scene)
+        assert [sorted(each.cohorts.values()) for each in rounds] == [[0, 7]] * ROUNDS
+        assert all(each.outcome is RoundOutcome.COMMITTED and each.withheld for each in rounds)
+        firing = await asyncio.to_thread(prometheus.await_firing, "RavanHeadsWithheld")
+        assert set(firing) == {"RavanHeadsWithheld"}
+        assert_explained(firing["RavanHeadsWithheld"], "50% of the heads keep their old value")
+
+
+async def test_versions_that_the_gate_refuses_fire_their_alert_alone(tmp_path: Path) -> None:
+    # The updates are made up, so that the loss falls for some rounds at most.
+    async with watched_scene(tmp_path, {}, rounds=1000, gate=REFUSING) as (scene, prometheus):
+        firing = await asyncio.to_thread(prometheus.await_firing, "RavanGateRefusals")
+        assert set(firing) == {"RavanGateRefusals"}
+        assert "error" not in firing["RavanGateRefusals"]["annotations"]["description"]
+        assert [each.outcome for each in await stored_rounds(scene)].count(RoundOutcome.REFUSED) >= 2
+
+
+async def test_sites_that_lose_their_power_in_every_round_fire_the_alert_on_their_reason_alone(tmp_path: Path) -> None:
+    cut = DropOuts(rate=1.0, steps=(Step.TRAIN,), sites=("sim-0000", "sim-0001"))
+    async with watched_scene(tmp_path, {}, cut, sites=8) as (scene, prometheus):
+        drops = Counter(drop.reason for each in await stored_rounds(scene) for drop in each.dropped)
+        firing = await asyncio.to_thread(prometheus.await_firing, "RavanDropReasonSpike")
+        assert set(firing) == {"RavanDropReasonSpike"}
+        [(reason, count)] = drops.most_common(1)
+        assert firing["RavanDropReasonSpike"]["labels"]["reason"] == reason
+        assert float(firing["RavanDropReasonSpike"]["value"]) == pytest.approx(count / (8 * ROUNDS), abs=0.02)
 
 
 def assert_explained(alert: Mapping[str, Any], summary: str) -> None:

@@ -106,12 +106,15 @@ class PrometheusServer:
 
 
 @contextmanager
-def prometheus_server(folder: Path, target: str) -> Iterator[PrometheusServer]:
-    """Run a server with the configuration that we ship, but faster: it scrapes `target` and itself each second."""
+def prometheus_server(folder: Path, target: str, *, credentials: Path | None = None) -> Iterator[PrometheusServer]:
+    """Run a server with the configuration that we ship, but faster: it scrapes `target` and itself each second.
+
+    With `credentials`, a folder that `operator create` has written, as the comment in that configuration says.
+    """
     if shutil.which("prometheus") is None:
         pytest.skip("Prometheus (Debian package prometheus) is not installed")
     (port,) = free_ports(1)
-    _write_configuration(folder, target, port)
+    _write_configuration(folder, target, port, credentials)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [
@@ -133,12 +136,17 @@ def prometheus_server(folder: Path, target: str) -> Iterator[PrometheusServer]:
         process.wait(timeout=30)
 
 
-def _write_configuration(folder: Path, target: str, own_port: int) -> None:
+def _write_configuration(folder: Path, target: str, own_port: int, credentials: Path | None) -> None:
     shutil.copytree(PROMETHEUS / "rules", folder / "rules")
     for path in (folder / "rules").glob("*.yml"):
         text = path.read_text(encoding="utf-8")
         path.write_text(re.sub(r"^( +for:) \w+$", r"\1 2s", text, flags=re.MULTILINE), encoding="utf-8")
-    configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
+    text = (PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8")
+    if credentials is not None:
+        text = re.sub(r"^( +)#mutual ", r"\1", text, flags=re.MULTILINE).replace(
+            "/etc/prometheus/ravan", str(credentials)
+        )
+    configuration = yaml.safe_load(text)
     configuration["global"] = {"scrape_interval": EVERY, "scrape_timeout": EVERY, "evaluation_interval": EVERY}
     (ravan,) = configuration["scrape_configs"]
     ravan["static_configs"] = [{"targets": [target]}]

@@ -39,7 +39,9 @@ class RunningCoordinator:
         return await enrol(token.join_string, self.folder / f"agent-{site}")
 
 
-def configure(folder: Path, limits: Mapping[str, float] = MappingProxyType({})) -> CoordinatorFile:
+def configure(
+    folder: Path, limits: Mapping[str, float] = MappingProxyType({}), *, http_tls: str = "none"
+) -> CoordinatorFile:
     return CoordinatorFile.model_validate(
         {
             "server": {
@@ -48,6 +50,7 @@ def configure(folder: Path, limits: Mapping[str, float] = MappingProxyType({})) 
                 "enrolment_port": 0,
                 "site_port": 0,
                 "http_port": 0,
+                "http_tls": http_tls,
                 "data_dir": folder,
             },
             "fleet": {"heartbeat_interval_s": 7, "minimum_agent_version": "0.0.9"},
@@ -57,11 +60,13 @@ def configure(folder: Path, limits: Mapping[str, float] = MappingProxyType({})) 
 
 
 @asynccontextmanager
-async def running_coordinator(folder: Path, **limits: float) -> AsyncIterator[RunningCoordinator]:
+async def running_coordinator(
+    folder: Path, *, http_tls: str = "none", **limits: float
+) -> AsyncIterator[RunningCoordinator]:
     """Run a coordinator; `limits` are keys of its `[limits]`."""
     data = DataFolder(folder / "data")
     create_pki(data.pki, ["localhost"], now=SystemClock().now())
-    config, catalog = configure(data.root, limits), Catalog()
+    config, catalog = configure(data.root, limits, http_tls=http_tls), Catalog()
     store = open_store(data.database, catalog.note_transaction)
     timeline = await store.transact("read", lambda transaction: transaction.current_timeline())
     daemon = Daemon(config, Stores(records=store, blobs=open_blobs(config), timeline=timeline), catalog)

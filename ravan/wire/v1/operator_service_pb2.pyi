@@ -1238,27 +1238,71 @@ class WatchJobResponse(_message.Message):
 
     JOB_FIELD_NUMBER: _builtins.int
     SITES_FIELD_NUMBER: _builtins.int
+    DEEDS_FIELD_NUMBER: _builtins.int
+    NOW_FIELD_NUMBER: _builtins.int
+    now: _builtins.float
+    """Seconds since the Unix epoch at the coordinator, for times that are left. 0 from one that does not tell."""
     @_builtins.property
     def job(self) -> Global___Job:
         """The job. Never absent."""
 
     @_builtins.property
     def sites(self) -> _containers.RepeatedCompositeFieldContainer[Global___Site]:
-        """What the connected sites are doing. Set by the coordinator."""
+        """All sites, also those that are only invited. Set by the coordinator."""
+
+    @_builtins.property
+    def deeds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Deed]:
+        """What happened last beside rounds, newest first. May be empty."""
 
     def __init__(
         self,
         *,
         job: Global___Job | None = ...,
         sites: _abc.Iterable[Global___Site] | None = ...,
+        deeds: _abc.Iterable[Global___Deed] | None = ...,
+        now: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "sites", b"sites"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deeds", b"deeds", "job", b"job", "now", b"now", "sites", b"sites"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchJobResponse: _TypeAlias = WatchJobResponse  # noqa: Y015
+
+@_typing.final
+class Deed(_message.Message):
+    """Something that the audit log tells."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    at: _builtins.float
+    """Seconds since the Unix epoch. Set by the coordinator."""
+    kind: _builtins.str
+    """What happened, by the audit log's word for it, e.g. `job_paused`. Set by the coordinator."""
+    subject: _builtins.str
+    """Site, job, model, operator or method. Empty for the coordinator itself."""
+    actor: _builtins.str
+    """Name of the operator or site that did it. Empty for the coordinator."""
+    def __init__(
+        self,
+        *,
+        at: _builtins.float = ...,
+        kind: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "kind", b"kind", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Deed: _TypeAlias = Deed  # noqa: Y015
 
 @_typing.final
 class PauseJobRequest(_message.Message):

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from coordinator.cli.absence import describe_absence
 from coordinator.cli.durations import Duration, describe_moment, describe_seconds
+from coordinator.cli.live_view import render_watched
 from coordinator.cli.plain import to_plain
 from coordinator.cli.tables import describe_activity, render_job, show_jobs, show_sites
 from coordinator.cli.watching import Narrator, watch_in_lines
@@ -63,7 +64,7 @@ def job(*rounds: wire.Round, state: round_pb2.JobState.ValueType = round_pb2.JOB
 
 def site(name: str, done: int, total: int = 40) -> wire.Site:
     beat = site_service_pb2.HeartbeatRequest(activity=site_service_pb2.AGENT_ACTIVITY_TRAINING, done=done, total=total)
-    return wire.Site(name=name, heartbeat=beat)
+    return wire.Site(name=name, state=wire.SITE_STATE_ONLINE, heartbeat=beat)
 
 
 def test_a_running_round_shows_until_when_it_waits_and_for_whom(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +74,7 @@ def test_a_running_round_shows_until_when_it_waits_and_for_whom(monkeypatch: pyt
     running.awaited.append("plant-b")
     running.deadline_at = 86_400 + 3 * 3600 + 25 * 60 + 45
     out = io.StringIO()
-    Console(file=out, width=160).print(render_job(job(running), ()))
+    Console(file=out, width=160).print(render_job(job(running)))
     monkeypatch.undo()
     time.tzset()
     assert "plant-b until 03:25:45" in out.getvalue()
@@ -166,7 +167,9 @@ async def test_lines_are_printed_and_the_last_view_returned(capsys: pytest.Captu
 
 def test_picture_shows_rounds_and_treats_names_as_text() -> None:
     output = io.StringIO()
-    Console(file=output, width=140).print(render_job(job(committed_round()), [site("[red]x", 3)]))
+    Console(file=output, width=140).print(
+        render_watched(wire.WatchJobResponse(job=job(committed_round()), sites=[site("[red]x", 3)]), NOON)
+    )
     text = output.getvalue()
     for part in ("defects (defects-1): running", "committed", "2/3", "50.0%", "1.250", "c in uploading", "[red]x"):
         assert part in text
@@ -189,7 +192,7 @@ def waiting_round() -> wire.Round:
 
 def picture(view: wire.Job) -> str:
     output = io.StringIO()
-    Console(file=output, width=200).print(render_job(view, ()))
+    Console(file=output, width=200).print(render_job(view))
     return output.getvalue()
 
 

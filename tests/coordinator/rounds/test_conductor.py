@@ -250,7 +250,7 @@ async def test_operators_see_whose_answer_the_running_round_waits_for_and_no_mor
         assert list(view.rounds[-1].awaited) == ["site-3"]
         screen = Console(width=120)
         with screen.capture() as shown:
-            screen.print(render_job(view, ()))
+            screen.print(render_job(view))
         assert "site-3" in next(line for line in shown.get().splitlines() if "uploading" in line)
         plant.sites[3].mute = set()
         await plant.sites[3].answer(next(i for i in plant.sites[3].heard if isinstance(i, MaskAndUpload)))

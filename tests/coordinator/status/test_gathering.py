@@ -230,10 +230,10 @@ def log(*kinds: AuditKind) -> list[AuditRecord]:
 def test_what_the_log_tells_beside_rounds_is_shown_newest_first() -> None:
     told = log(AuditKind.ENROLLED, AuditKind.ROUND_OPENED, AuditKind.JOB_PAUSED, AuditKind.ROUND_COMMITTED)
     foreign = replace(told[0], kind="coffee")
-    deeds = gather_deeds(records(log=[*told, foreign]))
+    deeds = gather_deeds([*told, foreign])
     assert [(each.kind, each.subject, each.actor) for each in deeds] == [
         (AuditKind.JOB_PAUSED, "2", "mia"),
         (AuditKind.ENROLLED, "0", "mia"),
     ]
     assert deeds[1].at == NOW
-    assert len(gather_deeds(records(log=log(*[AuditKind.ENROLLED] * 50)))) == DEEDS_SHOWN
+    assert len(gather_deeds(log(*[AuditKind.ENROLLED] * 50))) == DEEDS_SHOWN

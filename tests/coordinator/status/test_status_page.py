@@ -11,10 +11,11 @@ import pytest
 from page_facts import COVERAGE, EVIL, FACTS, JOB, NOW
 
 from coordinator.audit.chain import AuditKind
-from coordinator.status.coverage import draw_coverage, thin_heads
+from coordinator.status.coverage import draw_coverage
 from coordinator.status.curves import HEIGHT, WIDTH, draw_curve
 from coordinator.status.facts import Absence, RoundFacts, StatusFacts
 from coordinator.status.page import render_status
+from coordinator.status.sentences import thin_heads
 from coordinator.status.words import JAPANESE_NAMES, WORDS, Language, Phrases, Word, choose_language
 from ravan.manifest.phases import AgentActivity, DropReason, JobState, RoundOutcome, RoundPhase, SiteState
 
