@@ -36,7 +36,7 @@ class Ravan(Method):
     """The paper's method as the product does it.
 
     Options: heads, basis, train_scales, denominator, allotment, threshold (least clients of a head), clip, ring_bits,
-    server (what is done with the mean), server_rate, server_momentum.
+    server (what is done with the mean), server_rate, server_momentum, masked (through the whole protocol).
     """
 
     def __init__(self, bench: Bench) -> None:
@@ -63,7 +63,8 @@ class Ravan(Method):
         roundings = [
             generator_for(self.bench.cell.seed, Purpose.ROUNDING, round_number, client.index) for client in cohort
         ]
-        total = sum_updates(assignment, outcomes, self.plan.denominator, roundings)
+        masked = bool(self.bench.cell.option("masked", False))
+        total = sum_updates(assignment, outcomes, self.plan.denominator, roundings, masked=masked)
         self._count(assignment)
         self._advance(total)
 

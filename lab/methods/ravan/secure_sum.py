@@ -1,7 +1,4 @@
-"""The sum of a round's updates by the product's quantisation and decoding; masks, which cancel in it, are left out.
-
-That masked and plain sums are the same bits is what the product's own tests show (`tests/ravan/secagg`).
-"""
+"""The sum of a round's updates by the product's quantisation and decoding, with masks, which cancel in it, or without."""
 
 from __future__ import annotations
 
@@ -10,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edge_agent.training.outcome import TrainingOutcome
+from lab.methods.ravan.masked_sum import Quantise, sum_masked
 from ravan.ids import Digest
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.plan import Denominator
-from ravan.manifest.roster import Roster
+from ravan.manifest.roster import Bundle, Roster
 from ravan.quantisation import quantise_update
 from ravan.secagg.bundles import approved_bundles, bundles_of, plan_bundles, shamir_threshold
 from ravan.secagg.combine import RoundSum, RoundTally
@@ -27,22 +25,34 @@ def sum_updates(
     outcomes: Sequence[TrainingOutcome],
     denominator: Denominator,
     roundings: Sequence[np.random.Generator],
+    *,
+    masked: bool = False,
 ) -> RoundSum:
     """Return what the coordinator would decode if all members finished and uploaded."""
-    members = tuple(range(len(outcomes)))
-    bundles = plan_bundles(assignment, members)
-    survivors = SurvivorSet(survivors=members, bundles=approved_bundles(assignment, bundles, members))
-    sums: dict[int, Elements] = {}
-    for index, (outcome, rounding) in enumerate(zip(outcomes, roundings, strict=True)):
-        mine = bundles_of(bundles, index)
-        vectors = quantise_update(assignment, mine, outcome.deltas, outcome.statistics, rounding)
-        _add(sums, vectors, assignment.ring_bits)
-    roster = Roster(
-        assignment_digest=Digest(bytes(32)), entries=(), threshold=shamir_threshold(len(members)), bundles=bundles
-    )
+
+    def quantise(index: int, bundles: tuple[Bundle, ...]) -> Mapping[int, Elements]:
+        outcome = outcomes[index]
+        return quantise_update(assignment, bundles, outcome.deltas, outcome.statistics, roundings[index])
+
     tally = RoundTally(assignment)
-    tally.add(Unmasked(roster=roster, survivor_set=survivors, sums=sums, suspects=()))
+    tally.add((sum_masked if masked else _sum_plainly)(assignment, quantise))
     return tally.divide(denominator)
+
+
+def _sum_plainly(assignment: Assignment, quantise: Quantise) -> Unmasked:
+    members = tuple(member.index for member in assignment.members)
+    bundles = plan_bundles(assignment, members)
+    sums: dict[int, Elements] = {}
+    for index in members:
+        _add(sums, quantise(index, bundles_of(bundles, index)), assignment.ring_bits)
+    return Unmasked(
+        roster=Roster(
+            assignment_digest=Digest(bytes(32)), entries=(), threshold=shamir_threshold(len(members)), bundles=bundles
+        ),
+        survivor_set=SurvivorSet(survivors=members, bundles=approved_bundles(assignment, bundles, members)),
+        sums=sums,
+        suspects=(),
+    )
 
 
 def _add(sums: dict[int, Elements], vectors: Mapping[int, Elements], ring_bits: int) -> None:
