@@ -1,4 +1,4 @@
-"""The sum of a round's updates by the product's quantisation and decoding, with masks, which cancel in it, or without."""
+"""The sum of a round's updates by the product's quantisation and decoding; masks, which cancel in it, are optional."""
 
 from __future__ import annotations
 
