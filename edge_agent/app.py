@@ -66,10 +66,9 @@ def run_agent(config: AgentFile, keep_quantised: Path | None, switch: StopSwitch
     stay_offline()
     give_back_at_once()
     identity = load_identity(config.agent.identity_dir)
-    # On every line, whatever wrote it: collectors have the lines of many sites.
-    structlog.contextvars.bind_contextvars(site=identity.site)
     notifier = ServiceNotifier.of(os.environ)
-    with hold_identity(config.agent.identity_dir):
+    # The site is on every line, whatever wrote it: collectors have the lines of many.
+    with hold_identity(config.agent.identity_dir), structlog.contextvars.bound_contextvars(site=identity.site):
         asyncio.run(_run(config, identity, keep_quantised, notifier, switch or StopSwitch()))
 
 

@@ -49,7 +49,7 @@ class RoundSettings:
     """What this site fixes for all of its rounds."""
 
     process_id: bytes
-    identity_key: Ed25519PrivateKey
+    identity_key: Ed25519PrivateKey = field(repr=False)
     minimum_bundle_threshold: int
     folder: Path
     """What is written down of the round that is going on."""
@@ -94,6 +94,11 @@ class RoundDesk:
         self._current: _Current | None = None
         self._offer: UnmaskedUpdate | None = None
 
+    @property
+    def number(self) -> int | None:
+        """Return the number of the round in hand."""
+        return None if self._current is None else self._current.number
+
     def begin(self, round_ref: RoundRef) -> None:
         """Write down how a round begins here, unless it has begun; raise ResourceError (DISK_FULL). Blocks."""
         self._notes_of(round_ref).begin(round_ref, self._settings.process_id)
@@ -106,21 +111,20 @@ class RoundDesk:
 
         The update of a round that ended before it was masked is offered again where it is what would be trained.
         """
-        assignment, number = effect.assignment, effect.assignment.round_number
         offer, self._offer = self._offer, None
         self._current = current = await self._lane.in_thread(lambda _: self._join(effect))
         if current.secure.is_masked:
-            log.info("goes on with an update that is masked already", round=number)
+            log.info("goes on with an update that is masked already")
         else:
             current.update = await self._trained(effect, current, offer)
         outcome = current.update.outcome if current.update is not None else None
         with current.traced.work(Work.ADVERTISE):
-            await self._send(_before_roster(assignment, effect.digest), current.secure.finish_training(outcome))
+            await self._send(effect.round, current.secure.finish_training(outcome))
 
     def _join(self, effect: StartTraining) -> _Current:
         """Open the round's folder, or the one that another process of this site has left. Blocks."""
         assignment, settings = effect.assignment, self._settings
-        round_ref = _before_roster(assignment, effect.digest)
+        round_ref = effect.round
         notes = self._notes_of(round_ref)
         opening = notes.begin(round_ref, settings.process_id)
         secure = SecureRound(
@@ -148,7 +152,7 @@ class RoundDesk:
         with self._board.doing(AgentActivity.DOWNLOADING, number), current.traced.work(Work.DOWNLOAD):
             version = await self._fetch_version(assignment, effect.index)
         heads = sum(block.kind is BlockKind.HEAD for block in trained)
-        log.info("training", round=number, heads=heads, steps=job.plan.training.steps)
+        log.info("training", heads=heads, steps=job.plan.training.steps)
         started = time.monotonic()
         with self._board.doing(AgentActivity.TRAINING, number), current.traced.work(Work.TRAIN):
             try:
@@ -161,7 +165,7 @@ class RoundDesk:
             except TrainingKilledError:
                 self._jobs.suspect(job, job.plan.matrices_reached(trained | scored))
                 raise
-        log.info("trained", round=number, seconds=round(time.monotonic() - started, 1))
+        log.info("trained", seconds=round(time.monotonic() - started, 1))
         return update
 
     async def _fetch_version(self, assignment: Assignment, index: int) -> Path:
@@ -187,7 +191,7 @@ class RoundDesk:
         with self._board.doing(AgentActivity.MASKING, number), current.traced.work(Work.MASK):
             masked = await self._lane.in_thread(lambda _: secure.mask(effect.delivery))
         await self._settings.audit.sending(secure.assignment, secure.assignment_digest, masked.header)
-        log.info("uploading", round=number, bytes=masked.header.size_bytes)
+        log.info("uploading", bytes=masked.header.size_bytes)
         with self._board.doing(AgentActivity.UPLOADING, number), current.traced.work(Work.UPLOAD):
             await self._uploads.send(
                 masked.header,
@@ -197,7 +201,7 @@ class RoundDesk:
             )
         secure.uploaded()
         await self._settings.audit.sent(secure.assignment_digest)
-        log.info("uploaded", round=number)
+        log.info("uploaded")
 
     async def confirm(self, effect: SignSurvivorSet) -> None:
         """Check and sign the survivor set."""
@@ -258,13 +262,4 @@ def _not_in_it() -> StateError:
         "This site is not in that round any more.",
         reason=ErrorReason.WRONG_STATE,
         next_step="Nothing to do: it takes part in the next one.",
-    )
-
-
-def _before_roster(assignment: Assignment, digest: Digest) -> RoundRef:
-    return RoundRef(
-        run_id=assignment.run_id,
-        round_number=assignment.round_number,
-        assignment_digest=digest,
-        roster_digest=Digest(b""),
     )

@@ -76,6 +76,7 @@ class TraceExporter:
         self._credentials = _credentials(settings) if settings.encrypted else None
         self._waiting: deque[Span] = deque()
         self._arrived = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._silent = False
         """Whether the last attempt failed."""
         self._channel: aio.Channel | None = None
@@ -95,12 +96,14 @@ class TraceExporter:
         """Send what is left unless the collector is away, and close."""
         if self._channel is None or self._task is None:
             return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_S):
+                async with self._turn:  # a batch that is on its way arrives once
+                    self._task.cancel()
+                if self._waiting and not self._silent:
+                    await self._send(self._channel)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        if self._waiting and not self._silent:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FAREWELL_S):
-                    await self._send(self._channel)
         await self._channel.close()
 
     def emit(self, span: Span) -> None:
@@ -127,6 +130,10 @@ class TraceExporter:
 
     async def _send(self, channel: aio.Channel) -> None:
         """Send one batch; what cannot be sent now waits for the next time."""
+        async with self._turn:
+            await self._send_batch(channel)
+
+    async def _send_batch(self, channel: aio.Channel) -> None:
         batch = [self._waiting.popleft() for _ in range(min(BATCH_SPANS, len(self._waiting)))]
         call = channel.unary_unary(
             METHOD, request_serializer=_serialise, response_deserializer=self._form.read_rejected
@@ -264,7 +271,7 @@ def _credentials(settings: TracingTable) -> grpc.ChannelCredentials:
 
 def _nanoseconds(at: float) -> int:
     # A PC whose clock was never set is no reason to send nothing.
-    return max(0, round(at * 1e9))
+    return max(0, round(at * 1e6) * 1000)
 
 
 def _serialise(request: ExportTraceServiceRequest) -> bytes:
