@@ -75,18 +75,14 @@ def test_no_bytes_are_shown_in_any_writing(raw: bytes) -> None:
     assert repr(raw)[2:-1] not in line
 
 
-@pytest.mark.parametrize(
-    "name", ["password", "token_secret", "mask_seed", "self_seeds", "share", "API_TOKEN"]
-)
+@pytest.mark.parametrize("name", ["password", "token_secret", "mask_seed", "self_seeds", "share", "API_TOKEN"])
 @pytest.mark.parametrize("value", [WORD, 7, [WORD], {"a": WORD}])
 def test_a_field_that_is_called_a_secret_is_masked(name: str, value: object) -> None:
     assert redacted(**{name: value}) == {name: MASKED}
     assert redacted(inner={name: value}) == {"inner": {name: MASKED}}
 
 
-@pytest.mark.parametrize(
-    "name", ["sites", "shared_with", "job", "phase", "holder", "seconds", "shares_of"]
-)
+@pytest.mark.parametrize("name", ["sites", "shared_with", "job", "phase", "holder", "seconds", "shares_of"])
 def test_a_field_that_is_called_otherwise_is_shown(name: str) -> None:
     assert redacted(**{name: WORD}) == {name: WORD}
 
