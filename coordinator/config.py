@@ -14,6 +14,7 @@ from ravan.configuration import STRICT, load_file
 from ravan.database_url import check_url
 from ravan.logs import LogTable
 from ravan.releases import checked_release
+from ravan.tracing.settings import TracingTable
 
 FILE_NAME: Final = "coordinator.toml"
 CREATE_COMMAND: Final = "ravan-coordinator init DIR --host NAME"
@@ -173,6 +174,7 @@ class CoordinatorFile(BaseModel):
     retention: RetentionTable = RetentionTable()
     limits: LimitsTable = LimitsTable()
     log: LogTable = LogTable()
+    tracing: TracingTable = TracingTable()
 
 
 class DataFolder:
@@ -207,6 +209,7 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Coo
         "database": database.model_copy(update={"password_file": _beside(home, database.password_file)}),
         "objects": objects.model_copy(update={"secret_file": _beside(home, objects.secret_file)}),
         "log": config.log.beside(home),
+        "tracing": config.tracing.beside(home),
     }
     return config.model_copy(update=absolute)
 
@@ -347,4 +350,11 @@ hosts = @HOSTS@
 # file = ""
 # max_mb = 10
 # count = 5
+
+[tracing]
+# Address of an OpenTelemetry collector (OTLP over gRPC) that takes the traces of rounds: "https://HOST:4317", or
+# "http://127.0.0.1:4317" on this machine. Empty sends nothing. It takes `pip install 'ravan[tracing]'`.
+# endpoint = ""
+# Certificate of the authority that the collector's comes from, PEM, relative to this file. Empty: the system's.
+# ca_file = ""
 """

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +51,8 @@ from ravan.heap import give_back_at_once
 from ravan.identity.keyfiles import make_private_folder
 from ravan.identity.keys import raw_public
 from ravan.offline import stay_offline
+from ravan.rpc.otlp import open_exporter
+from ravan.tracing.recording import Tracer
 from ravan.version import VERSION
 
 log = structlog.stdlib.get_logger(__name__)
@@ -64,7 +67,8 @@ def run_agent(config: AgentFile, keep_quantised: Path | None, switch: StopSwitch
     give_back_at_once()
     identity = load_identity(config.agent.identity_dir)
     notifier = ServiceNotifier.of(os.environ)
-    with hold_identity(config.agent.identity_dir):
+    # The site is on every line, whatever wrote it: collectors have the lines of many.
+    with hold_identity(config.agent.identity_dir), structlog.contextvars.bound_contextvars(site=identity.site):
         asyncio.run(_run(config, identity, keep_quantised, notifier, switch or StopSwitch()))
 
 
@@ -81,19 +85,25 @@ async def _run(
         with suppress(NotImplementedError):
             loop.add_signal_handler(each, stop.set)
     switch.connect(lambda: loop.call_soon_threadsafe(stop.set))
-    log.info("ravan-agent started", version=VERSION, site=identity.site, coordinator=identity.address.host)
+    log.info("ravan-agent started", version=VERSION, coordinator=identity.address.host)
     if keep_quantised is not None:
         log.warning(
             "this site's updates will be written in the clear, as --keep-quantised asks", to=str(keep_quantised)
         )
+    traces = open_exporter(config.tracing, "ravan-agent", identity.site)
     memory = config.agent.state_dir / "coordinator"
     coordinator = Coordinator(identity, reach_of(config.agent, os.environ), memory)
     worker = build_worker(config)
     try:
-        session = build_session(config, identity, coordinator, worker, keep_quantised)
+        session = build_session(config, identity, coordinator, worker, keep_quantised, Tracer(traces))
+        if traces is not None:
+            log.info("the times of this site's rounds go to a collector of traces", collector=config.tracing.endpoint)
+            traces.start()
         await _serve(session, identity, stop, notifier)
     finally:
         switch.disconnect()
+        if traces is not None:
+            await traces.stop()
         await coordinator.close()
         await asyncio.to_thread(worker.close)
     log.info("ravan-agent ended")
@@ -124,9 +134,14 @@ def build_worker(config: AgentFile) -> WorkerProcess:
 
 
 def build_session(
-    config: AgentFile, identity: Identity, coordinator: Coordinator, worker: Worker, keep_quantised: Path | None
+    config: AgentFile,
+    identity: Identity,
+    coordinator: Coordinator,
+    worker: Worker,
+    keep_quantised: Path | None,
+    tracer: Tracer | None = None,
 ) -> AgentSession:
-    """Join all parts of a session; must run on the session's event loop."""
+    """Join all parts of a session; must run on the session's event loop. Without a tracer nothing is traced."""
     clock, state_dir = SystemClock(), config.agent.state_dir
     left = _take_over(state_dir / ROUNDS_FOLDER)
     # Whoever goes on with a round is for the coordinator the one that began it.
@@ -159,7 +174,10 @@ def build_session(
         limits=limits,
     )
     rounds = RoundDesk(
-        settings=round_settings(config, identity, process_id, AuditTrail(state_dir, clock), keep_quantised),
+        settings=replace(
+            round_settings(config, identity, process_id, AuditTrail(state_dir, clock), keep_quantised),
+            tracer=tracer or Tracer(),
+        ),
         coordinator=coordinator,
         jobs=jobs,
         training=RoundTraining(worker, limits, board, watch, checkpoint_s=config.agent.checkpoint_s),

@@ -23,6 +23,7 @@ from ravan.database_url import check_url
 from ravan.errors import ConfigError, DataError, ErrorReason
 from ravan.logs import LogTable
 from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP
+from ravan.tracing.settings import TracingTable
 from ravan.way_out import check_proxy
 
 FILE_NAME: Final = "agent.toml"
@@ -211,6 +212,7 @@ class AgentFile(BaseModel):
     policy: PolicyTable = PolicyTable()
     data: dict[str, DataTable] = {}
     log: LogTable = LogTable()
+    tracing: TracingTable = TracingTable()
 
     def data_table(self, name: str) -> DataTable:
         """Return what the site has under a name that a job asks for; raise DataError DATA_MISSING."""
@@ -228,8 +230,13 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Age
     config = load_file(AgentFile, path, create_with=CREATE_COMMAND, environment=environment)
     base = path.absolute().parent
     tables = {name: table.beside(base) for name, table in config.data.items()}
-    agent, log = config.agent.beside(base), config.log.beside(base)
-    return config.model_copy(update={"agent": agent, "data": tables, "log": log})
+    changed = {
+        "agent": config.agent.beside(base),
+        "data": tables,
+        "log": config.log.beside(base),
+        "tracing": config.tracing.beside(base),
+    }
+    return config.model_copy(update=changed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +340,14 @@ SAMPLE: Final = """\
 # file = ""
 # max_mb = 10
 # count = 5
+
+[tracing]
+# Address of an OpenTelemetry collector (OTLP over gRPC) that takes the times of this site's steps in rounds:
+# "https://HOST:4317", or "http://127.0.0.1:4317" on this PC; no proxy is used. Empty sends nothing to anybody but the
+# coordinator. It takes `pip install 'ravan[tracing]'`.
+# endpoint = ""
+# Certificate of the authority that the collector's comes from, PEM, relative to this file. Empty: the system's.
+# ca_file = ""
 
 # The data of this site, one table for each name that jobs ask for. They are read here and never leave the PC.
 # Check them with: ravan-agent data check

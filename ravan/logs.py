@@ -1,5 +1,7 @@
 """The log of a daemon: on standard error, for people on a terminal, JSON lines otherwise; and in a file, if wanted.
 
+What a line may show of a value is settled in `ravan.redaction`, before anything is made into text.
+
 Traces show where something failed and never the values of local variables: those of an agent hold
 round keys, shares and the site's texts, those of the coordinator hold shares of many sites.
 """
@@ -21,6 +23,7 @@ from pydantic import BaseModel, Field
 
 from ravan.configuration import STRICT
 from ravan.identity.keyfiles import OWNER_ONLY, make_private_folder
+from ravan.redaction import mask_binary, redact_line
 
 _QUIET_LIBRARIES: Final = ("alembic", "sqlalchemy", "asyncio")
 """They report each of their steps, and mean nothing to who runs a daemon."""
@@ -98,9 +101,19 @@ def set_up_logs(settings: LogTable) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def mask_arguments(record: logging.LogRecord) -> bool:
+    """Keep bytes and arrays out of the sentences of libraries; a filter that lets every record through."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(map(mask_binary, record.args))
+    elif record.args:
+        record.args = {key: mask_binary(value) for key, value in record.args.items()}
+    return True
+
+
 def _processors(*, as_json: bool) -> list[Any]:
     return [
         structlog.contextvars.merge_contextvars,
+        redact_line,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         # People compare with their own clock, collectors with other machines.
@@ -114,11 +127,13 @@ def _handlers(settings: LogTable, shared: list[Any], *, as_json: bool) -> Iterat
     if sys.stderr is not None:  # a Windows service has none
         stream = logging.StreamHandler(sys.stderr)
         stream.setFormatter(_formatter(shared, as_json=as_json, colours=sys.stderr.isatty()))
+        stream.addFilter(mask_arguments)
         yield stream
     if settings.file:
         make_private_folder(Path(settings.file).parent)
         file = _PrivateFile(settings.file, maxBytes=settings.max_mb << 20, backupCount=settings.count)
         file.setFormatter(_formatter(shared, as_json=as_json, colours=False))
+        file.addFilter(mask_arguments)
         yield file
 
 

@@ -76,8 +76,10 @@ def check_config(config_file: Path | None) -> None:
     """Read the configuration as the daemon would and say whether it is sound."""
     from coordinator.config import DataFolder, load_config, server_files
     from coordinator.enrolment.pki import load_pki
+    from ravan.rpc.otlp import check_tracing
 
     path = config_path(config_file)
     loaded = load_config(path)
+    check_tracing(loaded.tracing)
     load_pki(DataFolder(loaded.server.data_dir).pki, server_files(loaded))
     click.echo(f"{path} is sound. Data folder: {loaded.server.data_dir}")

@@ -58,9 +58,11 @@ from ravan.logs import set_up_logs
 from ravan.manifest.instructions import RoundRef
 from ravan.rpc.addresses import target_of
 from ravan.rpc.guard import ENROLMENT_PORT, SITE_PORT
+from ravan.rpc.otlp import open_exporter
 from ravan.rpc.server import Health
 from ravan.rpc.tls import enrolled_client
 from ravan.secagg.messages import MaskedHeader
+from ravan.tracing.recording import Tracer
 from ravan.version import VERSION
 
 log = structlog.stdlib.get_logger(__name__)
@@ -148,7 +150,8 @@ class Daemon:
     def __init__(self, config: CoordinatorFile, stores: Stores, catalog: Catalog) -> None:
         """Build everything and bind the ports; nothing answers yet.
 
-        Raises ResourceError (PORT_IN_USE), IdentityError when the keys cannot be read.
+        Raises ResourceError (PORT_IN_USE), IdentityError when the keys cannot be read, ConfigError when traces can be
+        sent nowhere.
         """
         self._config = config
         self._folder = folder = DataFolder(config.server.data_dir)
@@ -156,6 +159,7 @@ class Daemon:
         self._catalog = catalog
         self._clock = SystemClock()
         self._name = process_name()
+        self._traces = open_exporter(config.tracing, "ravan-coordinator", self._name, catalog.lost_spans.inc)
         self._keys = LiveKeys(folder.pki, server_files(config))
         self._revoked_operators = RevokedOperators(folder.pki)
         self._blobs = stores.blobs
@@ -187,6 +191,8 @@ class Daemon:
         """Lead or follow, open the ports and say so."""
         await self._record_start()
         self._http.start()
+        if self._traces is not None:
+            self._traces.start()
         # Who holds the data folder has outlived everyone else that worked on its file.
         await self._succession.start(holder_is_dead=not self._config.database.url)
         for server in (self._enrolment, self._sites):
@@ -210,6 +216,8 @@ class Daemon:
         await asyncio.gather(self._enrolment.stop(GRACE_S), self._sites.stop(GRACE_S))
         await self._succession.stop()
         await self._worker.close()
+        if self._traces is not None:
+            await self._traces.stop()
         await asyncio.to_thread(self._http.stop)
         forget_ports(self._folder.ports)
 
@@ -307,6 +315,7 @@ class Daemon:
             timeline=timeline,
             catalog=self._catalog,
             clock=self._clock,
+            tracer=Tracer(self._traces, self._clock),
         )
 
     def _peer_credentials(self) -> grpc.ChannelCredentials:

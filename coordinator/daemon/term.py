@@ -34,6 +34,7 @@ from coordinator.store.staging import Staging
 from coordinator.work.workshop import LeasedWorkshop
 from ravan.clock import Clock
 from ravan.identity.join import CoordinatorAddress
+from ravan.tracing.recording import Tracer
 from ravan.wire.v1 import enrolment_service_pb2_grpc, operator_service_pb2_grpc, site_service_pb2_grpc
 
 
@@ -53,6 +54,7 @@ class Household:
     timeline: bytes
     catalog: Catalog
     clock: Clock
+    tracer: Tracer
 
 
 class Term:
@@ -137,6 +139,7 @@ class Term:
             metrics=self._metrics,
             timers=LoopTimers(house.clock),
             clock=house.clock,
+            tracer=house.tracer,
             minimum_agent_version=house.config.fleet.minimum_agent_version,
         )
 

@@ -276,6 +276,11 @@ class Catalog:
         self.audit_records = self._add.gauge(
             "ravan_audit_records", "Records of the audit log.", "How long is the audit log?"
         )
+        self.lost_spans = self._add.counter(
+            "ravan_lost_spans_total",
+            "Spans of traces that no collector took.",
+            "Are the traces whole?",
+        )
         self.disk_free_bytes = self._add.gauge(
             "ravan_disk_free_bytes", "Free space where the data folder lies.", "When is the disk full?"
         )

@@ -49,9 +49,9 @@ class CatalogRoundMetrics:
         for each in RoundPhase:
             self._catalog.round_phase.labels(each).set(counts[each])
 
-    def phase_ended(self, phase: RoundPhase, seconds: float) -> None:
+    def phase_ended(self, phase: RoundPhase, seconds: float, trace_id: str) -> None:
         """Time a phase."""
-        self._catalog.round_phase_seconds.labels(phase).observe(seconds)
+        self._catalog.round_phase_seconds.labels(phase).observe(seconds, _exemplar(trace_id))
 
     def round_ended(self, outcome: RoundOutcome, *, selected: int, counted: int) -> None:
         """Count a round, and the sites that were selected for it and that are in its sum."""
@@ -78,9 +78,9 @@ class CatalogRoundMetrics:
         """Count the bytes of a staged vector."""
         self._catalog.masked_bytes.inc(count)
 
-    def unmasked(self, seconds: float) -> None:
+    def unmasked(self, seconds: float, trace_id: str) -> None:
         """Time an unmasking."""
-        self._catalog.unmask_seconds.observe(seconds)
+        self._catalog.unmask_seconds.observe(seconds, _exemplar(trace_id))
 
     def model_evaluated(self, job: str, evaluation: Measured) -> None:
         """Show a job's newest version."""
@@ -104,3 +104,8 @@ class CatalogRoundMetrics:
             self._catalog.round_phase.labels(phase).set(0)
         for gauge in (self._catalog.model_accuracy, self._catalog.model_loss):
             gauge.clear()
+
+
+def _exemplar(trace_id: str) -> dict[str, str] | None:
+    """Return what leads from a bucket to the trace of the round that fell into it last."""
+    return {"trace_id": trace_id} if trace_id else None

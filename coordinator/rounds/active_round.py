@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import structlog
@@ -63,6 +64,7 @@ from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.phases import DropReason, RoundOutcome
 from ravan.secagg.messages import MaskedHeader
 from ravan.secagg.unmask import UnmaskJob
+from ravan.tracing.spans import RoundTrace, Work
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -96,7 +98,14 @@ class ActiveRound:
         self._headers: dict[int, tuple[SiteId, MaskedHeader]] = {}
         self._due: Sequence[Effect] = ()
         """Work that an earlier process had begun."""
-        self._log = log.bind(job=job.plan.job_name, round=setup.assignment.round_number)
+        self._traced = services.tracer.of(
+            RoundTrace(run_id=setup.assignment.run_id, job_id=job.job_id, round_number=setup.assignment.round_number)
+        )
+        self._round_log = log.bind(job=job.plan.job_name, round=setup.assignment.round_number, **self._traced.log_facts)
+
+    @property
+    def _log(self) -> structlog.stdlib.BoundLogger:
+        return self._round_log.bind(phase=self.machine.phase.value)
 
     @property
     def number(self) -> int:
@@ -140,7 +149,7 @@ class ActiveRound:
 
     async def resume(self, until: float) -> None:
         """Go on after a replay; sites have at least until this time to come back and answer."""
-        self._log.info("round resumed", phase=self.machine.phase.value, awaited=self.machine.awaited)
+        self._log.info("round resumed", awaited=self.machine.awaited)
         await self._handle(RoundResumed(at=self._now(), until=until))
         self._services.metrics.phase_changed(self._job.job_id, self.machine.phase)
         for effect in self._due:
@@ -259,7 +268,10 @@ class ActiveRound:
         entries = [entry for each in taken for entry in each.entries]
         step = Step(entries=entries, effects=effects, record=self.record, job=job)
         audit = self._services.audit
-        await self._services.store.transact("advance_round", lambda transaction: store_step(transaction, audit, step))
+        with self._traced.work(Work.COMMIT) if job is not None else nullcontext():
+            await self._services.store.transact(
+                "advance_round", lambda transaction: store_step(transaction, audit, step)
+            )
         self._carry_out(effects)
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
@@ -281,8 +293,9 @@ class ActiveRound:
                 services.errands.start(self._unmask(works), "unmask")
             case CombineAndEvaluate(summed=summed):
                 services.errands.start(self._make_version(summed), "evaluate")
-            case PhaseClosed(phase=phase, seconds=seconds, sites=sites):
-                services.metrics.phase_ended(phase, seconds)
+            case PhaseClosed(phase=phase, ended_at=ended_at, seconds=seconds, sites=sites):
+                services.metrics.phase_ended(phase, seconds, self._traced.trace_id)
+                self._traced.phase_ended(phase, ended_at=ended_at, seconds=seconds, sites=sites)
                 self._log.info("phase closed", phase=phase.value, sites=sites, seconds=round(seconds, 3))
             case RecordDrop(site=site, phase=phase, reason=reason):
                 services.metrics.site_dropped(phase, reason)
@@ -313,6 +326,7 @@ class ActiveRound:
         self.detail = self.detail or detail
         record = self.record
         self._services.metrics.round_ended(outcome, selected=len(record.selected), counted=len(record.completed))
+        self._traced.round_ended(began_at=record.started_at, outcome=outcome, sites=len(record.completed))
         self._log.info("round ended", outcome=outcome.value, accuracy=record.accuracy, detail=self.detail)
         self.let_go()
 
@@ -343,19 +357,22 @@ class ActiveRound:
     async def _unmask(self, works: Sequence[UnmaskJob]) -> None:
         try:
             payloads = {index: self._payload_of(index) for work in works for index in work.survivor_set.survivors}
-            summed = await self._services.workshop.unmask(self._job, works, payloads)
+            with self._traced.work(Work.UNMASK):
+                summed = await self._services.workshop.unmask(self._job, works, payloads)
         except Exception as error:
             await self._give_up(error)
             return
-        self._services.metrics.unmasked(summed.seconds)
+        self._services.metrics.unmasked(summed.seconds, self._traced.trace_id)
         await self._handle(UnmaskDone(at=self._now(), summed=summed), unless_ended=True)
 
     async def _make_version(self, summed: SummedRound) -> None:
         workshop = self._services.workshop
         try:
             before = self.machine.setup.assignment.state_digest
-            digest = await workshop.combine(self._job, self.number, before, summed)
-            evaluation = await workshop.evaluate(self._job, digest)
+            with self._traced.work(Work.COMBINE):
+                digest = await workshop.combine(self._job, self.number, before, summed)
+            with self._traced.work(Work.EVALUATE):
+                evaluation = await workshop.evaluate(self._job, digest)
         except Exception as error:
             await self._give_up(error)
             return

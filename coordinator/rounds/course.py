@@ -126,7 +126,8 @@ class RoundCourse:
         seconds = max(0.0, self.now - self._phase_began)
         self.phase_seconds[phase] = seconds
         self._phase_began = self.now
-        self.effects.append(PhaseClosed(phase=phase, seconds=seconds, sites=len(self.attendance.present)))
+        sites = len(self.attendance.present)
+        self.effects.append(PhaseClosed(phase=phase, ended_at=self.now, seconds=seconds, sites=sites))
 
     def _result(self, outcome: RoundOutcome, state_digest: Digest, *, dropped: bool) -> RoundResult:
         assignment: Assignment = self.setup.assignment

@@ -77,6 +77,7 @@ class PhaseClosed:
     """Tell logs and metrics how long a phase took."""
 
     phase: RoundPhase
+    ended_at: float
     seconds: float
     sites: int
     """Sites still in the round."""

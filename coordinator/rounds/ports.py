@@ -121,8 +121,8 @@ class RoundMetrics(Protocol):
         """A job's round is in this phase now; None: it has no round."""
         ...
 
-    def phase_ended(self, phase: RoundPhase, seconds: float) -> None:
-        """A phase took this long."""
+    def phase_ended(self, phase: RoundPhase, seconds: float, trace_id: str) -> None:
+        """A phase took this long, in the round of this trace; empty: it is not traced."""
         ...
 
     def round_ended(self, outcome: RoundOutcome, *, selected: int, counted: int) -> None:
@@ -145,8 +145,8 @@ class RoundMetrics(Protocol):
         """A masked vector of this size is staged whole."""
         ...
 
-    def unmasked(self, seconds: float) -> None:
-        """Unmasking took this long."""
+    def unmasked(self, seconds: float, trace_id: str) -> None:
+        """Unmasking took this long, in the round of this trace; empty: it is not traced."""
         ...
 
     def model_evaluated(self, job: str, evaluation: Evaluation) -> None:

@@ -18,6 +18,7 @@ from coordinator.rounds.turns import Turns
 from coordinator.store.base import Store
 from ravan.clock import Clock
 from ravan.errors import RavanError
+from ravan.tracing.recording import Tracer
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -68,6 +69,7 @@ class Services:
     turns: Turns = field(default_factory=Turns)
     changes: Changes = field(default_factory=Changes)
     errands: Errands = field(default_factory=Errands)
+    tracer: Tracer = field(default_factory=Tracer)
 
     @property
     def audit(self) -> AuditLog:

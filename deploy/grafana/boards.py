@@ -7,7 +7,7 @@ from typing import Final
 from deploy.grafana.panels import Board, Panel, PanelUnit, lines, spread, stat
 
 
-def _quantiles(title: str, question: str, histogram: str, by: str = "") -> Panel:
+def _quantiles(title: str, question: str, histogram: str, by: str = "", *, traced: bool = False) -> Panel:
     labels = f"le, {by}" if by else "le"
     rate = f"sum by ({labels}) (rate({histogram}_bucket[$__rate_interval]))"
     of = f"{{{{{by}}}}} " if by else ""
@@ -17,6 +17,7 @@ def _quantiles(title: str, question: str, histogram: str, by: str = "") -> Panel
         PanelUnit.SECONDS,
         (f"histogram_quantile(0.5, {rate})", f"{of}half"),
         (f"histogram_quantile(0.95, {rate})", f"{of}95 %"),
+        exemplars=traced,
     )
 
 
@@ -90,7 +91,9 @@ ROUNDS: Final = Board(
             PanelUnit.COUNT,
             ("sum by (phase) (ravan_round_phase)", "{{phase}}"),
         ),
-        _quantiles("Time of phases", "Which part of a round takes the time?", "ravan_round_phase_seconds", "phase"),
+        _quantiles(
+            "Time of phases", "Which part of a round takes the time?", "ravan_round_phase_seconds", "phase", traced=True
+        ),
         lines(
             "Participation in an hour",
             "Which part of the sites that are asked comes through?",
@@ -195,7 +198,9 @@ SECURE_AGGREGATION: Final = Board(
             PanelUnit.RATIO,
             ("ravan:withheld_heads:ratio1h", "{{instance}}"),
         ),
-        _quantiles("Removing the masks", "What does secure aggregation cost here?", "ravan_unmask_seconds"),
+        _quantiles(
+            "Removing the masks", "What does secure aggregation cost here?", "ravan_unmask_seconds", traced=True
+        ),
         lines(
             "Masked bytes",
             "What do uploads take of the line?",

@@ -62,6 +62,8 @@ def _target(query: Query, shape: Shape, name: str) -> prometheus.Dataquery:
     target = prometheus.Dataquery().expr(query.expression).ref_id(name).datasource(SOURCE)
     if query.legend:
         target = target.legend_format(query.legend)
+    if query.exemplars:
+        target = target.exemplar(True)
     if shape is Shape.STAT:
         return target.instant()
     target = target.range()

@@ -35,6 +35,8 @@ class Query:
     """PromQL; may use `$__rate_interval`."""
     legend: str = ""
     """Name of each line; `{{label}}` stands for a label's value."""
+    exemplars: bool = False
+    """Whether points that lead to the traces of rounds are drawn as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +65,12 @@ def stat(title: str, question: str, expression: str, unit: PanelUnit = PanelUnit
     return Panel(title=title, question=question, shape=Shape.STAT, unit=unit, queries=(Query(expression=expression),))
 
 
-def lines(title: str, question: str, unit: PanelUnit, *queries: tuple[str, str]) -> Panel:
-    """Describe lines over time, by expressions and their legends."""
-    asked = tuple(Query(expression=expression, legend=legend) for expression, legend in queries)
+def lines(title: str, question: str, unit: PanelUnit, *queries: tuple[str, str], exemplars: bool = False) -> Panel:
+    """Describe lines over time, by expressions and their legends; exemplars come with the last."""
+    asked = tuple(
+        Query(expression=expression, legend=legend, exemplars=exemplars and number == len(queries))
+        for number, (expression, legend) in enumerate(queries, start=1)
+    )
     return Panel(title=title, question=question, shape=Shape.LINES, unit=unit, queries=asked)
 
 

@@ -77,7 +77,10 @@ def config() -> None:
 @config_option
 def config_check(config_path: Path) -> None:
     """Read the configuration as the agent would and say whether it is sound."""
+    from ravan.rpc.otlp import check_tracing
+
     loaded = read_config(config_path)
+    check_tracing(loaded.tracing)
     names = ", ".join(loaded.data) or "none yet"
     click.echo(f"{config_path} is sound. Data: {names}.")
 

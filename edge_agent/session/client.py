@@ -60,8 +60,8 @@ from ravan.codec.documents import open_document
 from ravan.errors import ErrorReason, IdentityError, RavanError, StateError
 from ravan.ids import Digest, JobId
 from ravan.manifest.documents import DocumentKind
-from ravan.manifest.instructions import ExchangeShares, Greeting, Instruction, Numbered, Prepare, Train
-from ravan.manifest.phases import DropReason
+from ravan.manifest.instructions import ExchangeShares, Greeting, Instruction, Numbered, Prepare, RoundRef, Train
+from ravan.manifest.phases import DropReason, RoundPhase
 from ravan.manifest.profile import HardwareProfile
 from ravan.rpc.clock_faults import clocks_differ
 
@@ -278,22 +278,23 @@ class AgentSession:
                 await asyncio.to_thread(self.rounds.begin, effect.round)
                 await asyncio.to_thread(self.ledger.remember, effect.round.run_id, effect.round.round_number)
             case StartTraining():
-                self._step(effect.digest, lambda: self.rounds.train(effect))
+                self._step(effect.round, RoundPhase.TRAINING, lambda: self.rounds.train(effect))
             case DealShares():
-                self._step(effect.round.assignment_digest, lambda: self.rounds.deal_shares(effect))
+                self._step(effect.round, RoundPhase.SHARING, lambda: self.rounds.deal_shares(effect))
             case UploadMasked():
-                self._step(effect.round.assignment_digest, lambda: self.rounds.upload(effect))
+                self._step(effect.round, RoundPhase.UPLOADING, lambda: self.rounds.upload(effect))
             case SignSurvivorSet():
-                self._step(effect.round.assignment_digest, lambda: self.rounds.confirm(effect))
+                self._step(effect.round, RoundPhase.CONFIRMING, lambda: self.rounds.confirm(effect))
             case RevealShares():
-                self._step(effect.round.assignment_digest, lambda: self.rounds.reveal(effect))
+                self._step(effect.round, RoundPhase.REVEALING, lambda: self.rounds.reveal(effect))
             case KeepHead():
                 await self.rounds.keep_head(effect)
             case CloseRound():
                 await self.lane.cancel(effect.assignment_digest)
+                number = self.rounds.number
                 self.rounds.close()
                 await self.rounds.note_end(effect)
-                log.info("round over", outcome=effect.outcome.value if effect.outcome else "left")
+                log.info("round over", round=number, outcome=effect.outcome.value if effect.outcome else "left")
             case Leave():
                 self._call(self._leave(effect))
             case ForgetJob():
@@ -304,15 +305,17 @@ class AgentSession:
             case Note():
                 log.warning(effect.sentence, next_step=effect.next_step)
 
-    def _step(self, assignment_digest: Digest, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Queue one step of a round; when it fails, the round is left."""
+    def _step(self, of: RoundRef, phase: RoundPhase, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Queue one step of a round, which all lines of the log about it name; when it fails, the round is left."""
+        assignment_digest = of.assignment_digest
 
         async def run() -> None:
-            try:
-                await work()
-            except Exception as error:  # whatever it is, the agent lives on
-                _say_failure(error)
-                self._later(round_failure(assignment_digest, error))
+            with structlog.contextvars.bound_contextvars(round=of.round_number, phase=phase.value):
+                try:
+                    await work()
+                except Exception as error:  # whatever it is, the agent lives on
+                    _say_failure(error)
+                    self._later(round_failure(assignment_digest, error))
 
         self.lane.submit(assignment_digest, run)
 

@@ -55,6 +55,16 @@ class StartTraining:
     digest: Digest
     index: int
 
+    @property
+    def round(self) -> RoundRef:
+        """Return the round as before its roster."""
+        return RoundRef(
+            run_id=self.assignment.run_id,
+            round_number=self.assignment.round_number,
+            assignment_digest=self.digest,
+            roster_digest=Digest(b""),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DealShares:

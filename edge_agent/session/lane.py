@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -64,7 +65,9 @@ class Lane:
     async def in_thread(self, function: Callable[[threading.Event], _Result]) -> _Result:
         """Run a blocking function; when cancelled, set its event and wait until it has ended."""
         cancelled = threading.Event()
-        future = asyncio.get_running_loop().run_in_executor(self._threads, function, cancelled)
+        # What is logged there belongs to the same round.
+        run = contextvars.copy_context().run
+        future = asyncio.get_running_loop().run_in_executor(self._threads, run, function, cancelled)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -38,6 +38,8 @@ from ravan.ids import BlockKind, Digest
 from ravan.manifest.assignment import Assignment
 from ravan.manifest.instructions import RoundRef
 from ravan.manifest.phases import AgentActivity
+from ravan.tracing.recording import TracedRound, Tracer
+from ravan.tracing.spans import RoundTrace, Work
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -47,12 +49,13 @@ class RoundSettings:
     """What this site fixes for all of its rounds."""
 
     process_id: bytes
-    identity_key: Ed25519PrivateKey
+    identity_key: Ed25519PrivateKey = field(repr=False)
     minimum_bundle_threshold: int
     folder: Path
     """What is written down of the round that is going on."""
     keeper: QuantisedKeeper | None
     audit: AuditTrail
+    tracer: Tracer = field(default_factory=Tracer)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,6 +64,7 @@ class _Current:
     folder: RoundFolder
     index: int
     number: int
+    traced: TracedRound
     update: UnmaskedUpdate | None = None
 
 
@@ -90,6 +94,11 @@ class RoundDesk:
         self._current: _Current | None = None
         self._offer: UnmaskedUpdate | None = None
 
+    @property
+    def number(self) -> int | None:
+        """Return the number of the round in hand."""
+        return None if self._current is None else self._current.number
+
     def begin(self, round_ref: RoundRef) -> None:
         """Write down how a round begins here, unless it has begun; raise ResourceError (DISK_FULL). Blocks."""
         self._notes_of(round_ref).begin(round_ref, self._settings.process_id)
@@ -102,20 +111,20 @@ class RoundDesk:
 
         The update of a round that ended before it was masked is offered again where it is what would be trained.
         """
-        assignment, number = effect.assignment, effect.assignment.round_number
         offer, self._offer = self._offer, None
         self._current = current = await self._lane.in_thread(lambda _: self._join(effect))
         if current.secure.is_masked:
-            log.info("goes on with an update that is masked already", round=number)
+            log.info("goes on with an update that is masked already")
         else:
             current.update = await self._trained(effect, current, offer)
         outcome = current.update.outcome if current.update is not None else None
-        await self._send(_before_roster(assignment, effect.digest), current.secure.finish_training(outcome))
+        with current.traced.work(Work.ADVERTISE):
+            await self._send(effect.round, current.secure.finish_training(outcome))
 
     def _join(self, effect: StartTraining) -> _Current:
         """Open the round's folder, or the one that another process of this site has left. Blocks."""
         assignment, settings = effect.assignment, self._settings
-        round_ref = _before_roster(assignment, effect.digest)
+        round_ref = effect.round
         notes = self._notes_of(round_ref)
         opening = notes.begin(round_ref, settings.process_id)
         secure = SecureRound(
@@ -129,7 +138,10 @@ class RoundDesk:
             keeper=settings.keeper,
         )
         folder = RoundFolder(notes=notes, opening=opening)
-        return _Current(secure=secure, folder=folder, index=effect.index, number=assignment.round_number)
+        traced = settings.tracer.of(
+            RoundTrace(run_id=assignment.run_id, job_id=assignment.job_id, round_number=assignment.round_number)
+        )
+        return _Current(secure=secure, folder=folder, index=effect.index, number=assignment.round_number, traced=traced)
 
     async def _trained(self, effect: StartTraining, current: _Current, offer: UnmaskedUpdate | None) -> UnmaskedUpdate:
         assignment, number = effect.assignment, current.number
@@ -137,12 +149,12 @@ class RoundDesk:
         trained, scored = assignment.blocks_of(effect.index), assignment.scored_by(effect.index)
         self._training.check(job, trained | scored)
         self._board.forget_cost()
-        with self._board.doing(AgentActivity.DOWNLOADING, number):
+        with self._board.doing(AgentActivity.DOWNLOADING, number), current.traced.work(Work.DOWNLOAD):
             version = await self._fetch_version(assignment, effect.index)
         heads = sum(block.kind is BlockKind.HEAD for block in trained)
-        log.info("training", round=number, heads=heads, steps=job.plan.training.steps)
+        log.info("training", heads=heads, steps=job.plan.training.steps)
         started = time.monotonic()
-        with self._board.doing(AgentActivity.TRAINING, number):
+        with self._board.doing(AgentActivity.TRAINING, number), current.traced.work(Work.TRAIN):
             try:
                 update = await self._lane.in_thread(
                     lambda cancelled: self._training.run(job, version, effect, current.folder, offer, cancelled)
@@ -153,7 +165,7 @@ class RoundDesk:
             except TrainingKilledError:
                 self._jobs.suspect(job, job.plan.matrices_reached(trained | scored))
                 raise
-        log.info("trained", round=number, seconds=round(time.monotonic() - started, 1))
+        log.info("trained", seconds=round(time.monotonic() - started, 1))
         return update
 
     async def _fetch_version(self, assignment: Assignment, index: int) -> Path:
@@ -166,18 +178,21 @@ class RoundDesk:
 
     async def deal_shares(self, effect: DealShares) -> None:
         """Check the roster and send sealed shares."""
-        secure = self._secure(effect.round)
-        shares = await self._lane.in_thread(lambda _: secure.share(effect.roster, effect.round.roster_digest))
-        await self._send(effect.round, shares)
+        current = self._in_round_of(effect.round)
+        secure = current.secure
+        with current.traced.work(Work.SHARE):
+            shares = await self._lane.in_thread(lambda _: secure.share(effect.roster, effect.round.roster_digest))
+            await self._send(effect.round, shares)
 
     async def upload(self, effect: UploadMasked) -> None:
         """Mask the update and send it."""
-        secure, number = self._secure(effect.round), effect.round.round_number
-        with self._board.doing(AgentActivity.MASKING, number):
+        current, number = self._in_round_of(effect.round), effect.round.round_number
+        secure = current.secure
+        with self._board.doing(AgentActivity.MASKING, number), current.traced.work(Work.MASK):
             masked = await self._lane.in_thread(lambda _: secure.mask(effect.delivery))
         await self._settings.audit.sending(secure.assignment, secure.assignment_digest, masked.header)
-        log.info("uploading", round=number, bytes=masked.header.size_bytes)
-        with self._board.doing(AgentActivity.UPLOADING, number):
+        log.info("uploading", bytes=masked.header.size_bytes)
+        with self._board.doing(AgentActivity.UPLOADING, number), current.traced.work(Work.UPLOAD):
             await self._uploads.send(
                 masked.header,
                 masked.path,
@@ -186,19 +201,23 @@ class RoundDesk:
             )
         secure.uploaded()
         await self._settings.audit.sent(secure.assignment_digest)
-        log.info("uploaded", round=number)
+        log.info("uploaded")
 
     async def confirm(self, effect: SignSurvivorSet) -> None:
         """Check and sign the survivor set."""
-        secure = self._secure(effect.round)
-        signature = await self._lane.in_thread(lambda _: secure.confirm(effect.survivors))
-        await self._settings.audit.survivors(secure.assignment, secure.assignment_digest, effect.survivors)
-        await self._send(effect.round, signature)
+        current = self._in_round_of(effect.round)
+        secure = current.secure
+        with current.traced.work(Work.CONFIRM):
+            signature = await self._lane.in_thread(lambda _: secure.confirm(effect.survivors))
+            await self._settings.audit.survivors(secure.assignment, secure.assignment_digest, effect.survivors)
+            await self._send(effect.round, signature)
 
     async def reveal(self, effect: RevealShares) -> None:
         """Check who signed and send the shares."""
-        secure = self._secure(effect.round)
-        await self._send(effect.round, await self._lane.in_thread(lambda _: secure.reveal(effect.request)))
+        current = self._in_round_of(effect.round)
+        secure = current.secure
+        with current.traced.work(Work.REVEAL):
+            await self._send(effect.round, await self._lane.in_thread(lambda _: secure.reveal(effect.request)))
 
     async def keep_head(self, effect: KeepHead) -> None:
         """Write down where the coordinator's audit chain was when a round ended."""
@@ -222,11 +241,11 @@ class RoundDesk:
         if self._offer is not None and self._offer.plan_digest == plan_digest:
             self._offer = None
 
-    def _secure(self, reference: RoundRef) -> SecureRound:
+    def _in_round_of(self, reference: RoundRef) -> _Current:
         current = self._in_round()
         if current.secure.assignment_digest != reference.assignment_digest:
             raise _not_in_it()
-        return current.secure
+        return current
 
     def _in_round(self) -> _Current:
         if self._current is None:
@@ -243,13 +262,4 @@ def _not_in_it() -> StateError:
         "This site is not in that round any more.",
         reason=ErrorReason.WRONG_STATE,
         next_step="Nothing to do: it takes part in the next one.",
-    )
-
-
-def _before_roster(assignment: Assignment, digest: Digest) -> RoundRef:
-    return RoundRef(
-        run_id=assignment.run_id,
-        round_number=assignment.round_number,
-        assignment_digest=digest,
-        roster_digest=Digest(b""),
     )

@@ -93,7 +93,7 @@ class RoundTraining:
         if outcome is None:
             stamp = self._worker.ask(RefreshData(job=job.files), cancelled)
             if offer is not None and offer.serves(assignment, effect.index, stamp):
-                log.info("offers the update of a round that ended before it was masked", round=assignment.round_number)
+                log.info("offers the update of a round that ended before it was masked")
                 outcome = offer.outcome
                 write_outcome(folder.notes.outcome, outcome)
             else:
@@ -123,7 +123,7 @@ class RoundTraining:
             or found.scores.keys() != assignment.scored_by(effect.index)
         ):
             return None
-        log.info("goes on with the update that it has trained", round=assignment.round_number)
+        log.info("goes on with the update that it has trained")
         return found
 
     def _order(self, job: PreparedJob, version: Path, effect: StartTraining, folder: RoundFolder) -> TrainRound:

@@ -10,7 +10,18 @@ from typing import Any, Final
 from edge_agent.support.redaction import LEFT_OUT, Redactor
 
 _PLAIN: Final = frozenset(
-    {"timestamp", "level", "logger", "kind", "reason", "outcome", "limited_by", "version", "method"}
+    {
+        "timestamp",
+        "level",
+        "logger",
+        "kind",
+        "reason",
+        "outcome",
+        "limited_by",
+        "version",
+        "method",
+        "phase",
+    }
 )
 """Fields with words of our own."""
 _SENTENCES: Final = frozenset({"event", "why", "next_step"})

@@ -9,6 +9,8 @@ from typing import Any, Final
 import structlog
 
 from edge_agent.worker.messages import LogLine
+from ravan.logs import mask_arguments
+from ravan.redaction import redact_line
 
 Send = Callable[[LogLine], None]
 
@@ -33,6 +35,7 @@ def send_logs(send: Send, level: int) -> None:
         processors=[
             structlog.stdlib.filter_by_level,
             structlog.contextvars.merge_contextvars,
+            redact_line,
             structlog.stdlib.add_logger_name,
             structlog.processors.format_exc_info,
             forward,
@@ -59,6 +62,7 @@ class _Sender(logging.Handler):
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
+        mask_arguments(record)
         trace = logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
         facts = {"exception": trace} if trace else {}
         self._send(LogLine(level=record.levelno, logger=record.name, event=record.getMessage(), facts=facts))

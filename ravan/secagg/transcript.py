@@ -26,6 +26,8 @@ class Label(Enum):
     ASSIGNMENT = b"ravan/v1/document/assignment"
     ROSTER = b"ravan/v1/document/roster"
     DOCUMENT_SIGNATURE = b"ravan/v1/document-signature"
+    TRACE = b"ravan/v1/trace"
+    SPAN = b"ravan/v1/span"
     ADVERTISE = b"ravan/secagg/v1/advertise"
     MASK_SET = b"ravan/secagg/v1/mask-set"
     UPLOAD = b"ravan/secagg/v1/upload"

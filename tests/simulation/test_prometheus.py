@@ -16,6 +16,7 @@ import pytest
 from mounted_disk import mounted_disk
 from prometheus_rules import needs_promtool
 from prometheus_server import PrometheusServer, prometheus_server
+from trace_collector import trace_collector
 
 from coordinator.config import DataFolder
 from coordinator.enrolment.ca import SERVER_LIFE, issue_server
@@ -30,6 +31,7 @@ from ravan.identity.keyfiles import write_private
 from ravan.identity.keys import new_tls_key, private_pem
 from ravan.ids import JobId
 from ravan.manifest.phases import AgentActivity, RoundOutcome, RoundPhase
+from ravan.tracing.spans import ROUND
 from simulation.faults import DropOuts
 from simulation.job import Order
 from simulation.scene import Scene, set_scene
@@ -130,6 +132,22 @@ async def test_figures_are_those_of_the_database(tmp_path: Path) -> None:
         assert {each.outcome for each in rounds} == {RoundOutcome.COMMITTED}
         assert any(each.dropped for each in rounds)
         await asyncio.to_thread(compare)
+
+
+async def test_the_time_of_a_phase_leads_to_the_trace_of_its_round(tmp_path: Path) -> None:
+    with trace_collector() as collector:
+        async with watched_scene(tmp_path, {"TRACING_ENDPOINT": collector.endpoint}) as (_, prometheus):
+
+            def compare() -> None:
+                spans = collector.await_spans(lambda seen: sum(span.name == ROUND for span in seen) == ROUNDS)
+                traces = {span.trace_id for span in spans if span.name == ROUND}
+                assert len(traces) == ROUNDS
+                newest = max((span for span in spans if span.name == ROUND), key=lambda span: span.ended_ns).trace_id
+                for metric in ("ravan_round_phase_seconds_bucket", "ravan_unmask_seconds_bucket"):
+                    prometheus.await_so(lambda name=metric: newest in prometheus.exemplars(name), lambda: newest)  # type: ignore[misc]
+                    assert prometheus.exemplars(metric) <= traces
+
+            await asyncio.to_thread(compare)
 
 
 @needs_promtool

@@ -89,13 +89,28 @@ class PrometheusServer:
             time.sleep(0.2)
 
     def _ask(self, what: str, **arguments: str) -> dict[str, Any]:
+        data = self._data(what, **arguments)
+        assert isinstance(data, dict)
+        return data
+
+    def _ask_list(self, what: str, **arguments: str) -> list[Mapping[str, Any]]:
+        data = self._data(what, **arguments)
+        assert isinstance(data, list)
+        return data
+
+    def _data(self, what: str, **arguments: str) -> object:
         url = f"http://127.0.0.1:{self.port}/api/v1/{what}?{urllib.parse.urlencode(arguments)}"
         with urllib.request.urlopen(url, timeout=10) as answer:
             read = json.load(answer)
         assert read["status"] == "success"
-        data = read["data"]
-        assert isinstance(data, dict)
+        data: object = read["data"]
         return data
+
+    def exemplars(self, metric: str) -> set[str]:
+        """Return the traces that a histogram's buckets led to in the last minutes."""
+        now = time.time()
+        found = self._ask_list("query_exemplars", query=metric, start=str(now - 600), end=str(now))
+        return {each["labels"]["trace_id"] for series in found for each in series["exemplars"]}
 
     def is_ready(self) -> bool:
         try:
@@ -122,6 +137,7 @@ def prometheus_server(folder: Path, target: str, *, credentials: Path | None = N
                 f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
+                "--enable-feature=exemplar-storage",
             ],
             stdout=log,
             stderr=subprocess.STDOUT,

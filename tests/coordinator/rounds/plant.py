@@ -210,7 +210,7 @@ class Notebook:
     def phase_changed(self, job_id: JobId, phase: RoundPhase | None) -> None:
         self.said.append(("phase", phase))
 
-    def phase_ended(self, phase: RoundPhase, seconds: float) -> None:
+    def phase_ended(self, phase: RoundPhase, seconds: float, trace_id: str) -> None:
         self.said.append(("phase ended", phase))
 
     def round_ended(self, outcome: RoundOutcome, *, selected: int, counted: int) -> None:
@@ -229,7 +229,7 @@ class Notebook:
     def masked_bytes(self, count: int) -> None:
         self.said.append(("masked", count))
 
-    def unmasked(self, seconds: float) -> None:
+    def unmasked(self, seconds: float, trace_id: str) -> None:
         self.said.append(("unmasked", seconds))
 
     def model_evaluated(self, job: str, evaluation: Evaluation) -> None:

@@ -7,6 +7,7 @@ import hashlib
 
 from agent_world import Round, World
 from scripted_headquarters import Left
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 from tiny_jobs import identity_key
 
@@ -27,7 +28,7 @@ def with_key(assignment: Assignment, index: int, key: bytes) -> Assignment:
 async def test_a_site_with_another_key_than_before_is_not_trained_with(world: World) -> None:
     state = world.config_path.parent / "state"
     known, other_key = AcquaintanceFile(state), raw_public(identity_key(9))
-    with capture_logs() as logs:
+    with capture_logs([merge_contextvars]) as logs:
         async with world.agent():
             world.prepare()
             await world.hq.hear(JobProfile)
