@@ -18,8 +18,8 @@ ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = Path(__file__).parent
 
 EXTRAS: Final[Mapping[str, Sequence[str]]] = {
-    "coordinator.lock": ("coordinator", "postgres", "s3"),
-    "agent.lock": ("edge", "parquet", "postgres"),
+    "coordinator.lock": ("coordinator", "postgres", "s3", "tracing"),
+    "agent.lock": ("edge", "parquet", "postgres", "tracing"),
 }
 """What each image installs beside the package's own dependencies."""
 
