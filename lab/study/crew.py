@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -28,11 +29,24 @@ def local_crew(workers: int) -> Iterator[Submit]:
     context = multiprocessing.get_context("spawn")
     # Before any library is loaded there; a pool of threads for each process would have them fight for the cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=use_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_work) as pool:
         try:
             yield lambda cell: pool.submit(play_here, cell)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin_work() -> None:
+    use_one_thread()
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End this process with the study, also when that was killed: what it was playing is nobody's any more."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager
