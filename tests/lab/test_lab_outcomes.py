@@ -106,7 +106,7 @@ def test_a_damaged_line_between_others_is_named(tmp_path: Path, garbage: bytes) 
     written(path, 2)
     first, second, _ = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join((first, garbage, second, b"")))
-    with pytest.raises(DataError, match="Line 2 of .*outcomes.jsonl is no outcome") as refused:
+    with pytest.raises(DataError, match=r"Line 2 of .*outcomes.jsonl is no outcome") as refused:
         OutcomeFile(path)
     assert refused.value.next_step == "Delete that line; its run is then played again."
     path.write_bytes(b"\n".join((first, second, b"")))
