@@ -103,6 +103,9 @@ def begin(cell: Cell, lab: LabTask) -> Method:
 @contextmanager
 def long_lived_objects_set_aside() -> Iterator[None]:
     """Keep the garbage collector from going through all libraries, as the agent's training has it do every time."""
+    if gc.get_freeze_count():  # by whoever called
+        yield
+        return
     gc.collect()
     gc.freeze()
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.federation.partition import Split
@@ -115,6 +116,13 @@ def weights_now() -> dict[str, Tensor]:
     task = tiny_task().task
     new = {name for name, _ in task.new_parameters}
     return {name: p.detach().clone() for name, p in task.model.named_parameters() if name not in new}
+
+
+def weight_in_model(name: str) -> NDArray[np.float64]:
+    """Return a copy of what a layer multiplies with now, without heads or factors that run beside it."""
+    weight = tiny_task().task.model.get_submodule(name).weight
+    assert isinstance(weight, Tensor)
+    return weight.detach().double().numpy()
 
 
 def same_weights(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
