@@ -59,11 +59,11 @@ CELL = Cell(
 @lru_cache(maxsize=1)
 def tiny_task() -> LabTask:
     """72 texts of three classes in the pool, of four owners; loaded once a process."""
-    # The agent's training collects garbage each time; without this it goes through all libraries.
-    gc.freeze()
     with tempfile.TemporaryDirectory() as folder:
         settings = classification(Task.SEQUENCE_CLASSIFICATION, LABELS, max_length=8)
         task = load_task_model(write_tiny_model(Path(folder) / "model"), settings)
+        # The agent's training collects garbage each time; without this it goes through all libraries.
+        gc.freeze()
         pool, validation, test = _texts(72, seed=1), _texts(12, seed=2), _texts(18, seed=3)
         return LabTask(
             name="tiny",
