@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from lab.federation.capacity import deal_capacities
-from lab.federation.partition import Split, deal_by_dirichlet, deal_evenly, deal_natural
+from lab.federation.partition import LEAST_EXAMPLES, Split, deal_by_dirichlet, deal_evenly, deal_natural
 from lab.federation.schedule import Purpose, Schedule, generator_for
 from lab.federation.shard import Rows
 from lab.methods.method import Bench, Method
 from lab.methods.registry import METHODS
 from lab.study.cell import Cell, Part
 from lab.tasks.task import LabTask
-from ravan.errors import DataError
+from ravan.errors import ConfigError, DataError, ErrorReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +52,13 @@ class Outcome:
 def play_cell(cell: Cell, lab: LabTask) -> Outcome:
     """Train and score; equal cells give equal outcomes on one machine with one thread.
 
-    Raise ValueError for a federation that cannot be dealt.
+    Raise ConfigError as `begin` does.
     """
     started = time.process_time()
-    method = METHODS[cell.method](build_bench(cell, lab))
+    method = begin(cell, lab)
     try:
-        curve, diverged = _play_rounds(cell, method), False
+        with long_lived_objects_set_aside():
+            curve, diverged = _play_rounds(cell, method), False
     except DataError:
         curve, diverged = (), True
     return Outcome(
@@ -84,13 +88,50 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(values)) if values else 0.0
 
 
+def begin(cell: Cell, lab: LabTask) -> Method:
+    """Return the cell's method in its first state; raise ConfigError for a federation or options that cannot be."""
+    try:
+        return METHODS[cell.method](build_bench(cell, lab))
+    except ValueError as error:
+        raise ConfigError(
+            f"{cell.method} cannot be played as the plan says: {error}.",
+            reason=ErrorReason.CONFIG_INVALID,
+            next_step="Correct its options.",
+        ) from error
+
+
+@contextmanager
+def long_lived_objects_set_aside() -> Iterator[None]:
+    """Keep the garbage collector from going through all libraries, as the agent's training has it do every time."""
+    if gc.get_freeze_count():  # by whoever called
+        yield
+        return
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def build_bench(cell: Cell, lab: LabTask) -> Bench:
-    """Deal examples and capacities; they follow from the seed and the federation alone, not from the method."""
+    """Deal examples and capacities; they follow from the seed and the federation alone, not from the method.
+
+    Raise ConfigError for a federation that the task's examples cannot be dealt to.
+    """
     federation, training = cell.federation, cell.training
     rows = _deal(cell, lab)
     if len(rows) != federation.clients:
-        raise ValueError(
-            f"the {federation.split} split of {lab.name} has {len(rows)} clients, not {federation.clients}"
+        raise ConfigError(
+            f"The {federation.split} split of {lab.name} has {len(rows)} clients, not {federation.clients}.",
+            reason=ErrorReason.CONFIG_INVALID,
+            next_step=f"Set clients = {len(rows)} there.",
+        )
+    if min(map(len, rows)) < LEAST_EXAMPLES:
+        raise ConfigError(
+            f"A client of the {federation.split} split of {lab.name} has fewer than {LEAST_EXAMPLES} examples.",
+            reason=ErrorReason.CONFIG_INVALID,
+            next_step="Take fewer clients.",
         )
     return Bench(
         lab=lab,

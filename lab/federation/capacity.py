@@ -25,12 +25,15 @@ class Capacities(StrEnum):
     """Most can train little."""
 
 
-_MIX: Final[Mapping[Capacities, tuple[float, float, float, float]]] = {
-    Capacities.EQUAL: (0.0, 0.0, 0.0, 1.0),
-    Capacities.UNIFORM: (0.25, 0.25, 0.25, 0.25),
-    Capacities.BELL: (0.15, 0.35, 0.35, 0.15),
-    Capacities.SKEWED: (0.5, 0.25, 0.15, 0.1),
+_MIX: Final[Mapping[Capacities, tuple[int, int, int, int]]] = {
+    Capacities.EQUAL: (0, 0, 0, 20),
+    Capacities.UNIFORM: (5, 5, 5, 5),
+    Capacities.BELL: (3, 7, 7, 3),
+    Capacities.SKEWED: (10, 5, 3, 2),
 }
+"""Of twenty clients: whole numbers, so that equal remainders are equal."""
+
+_WHOLE: Final = 20
 
 
 def deal_capacities(kind: Capacities, clients: int, generator: np.random.Generator) -> tuple[float, ...]:
@@ -38,8 +41,7 @@ def deal_capacities(kind: Capacities, clients: int, generator: np.random.Generat
 
     Counts are the mix's by largest remainder, of equal ones the smaller share first.
     """
-    exact = np.asarray(_MIX[kind]) * clients
-    counts = np.floor(exact).astype(np.int64)
-    order = np.argsort(-(exact - counts), kind="stable")
+    counts, remainders = np.divmod(np.asarray(_MIX[kind]) * clients, _WHOLE)
+    order = np.argsort(-remainders, kind="stable")
     counts[order[: clients - int(counts.sum())]] += 1
     return tuple(float(share) for share in generator.permutation(np.repeat(SHARES, counts)))

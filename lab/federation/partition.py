@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.federation.shard import Rows
+from ravan.errors import ConfigError, ErrorReason
 
 LEAST_EXAMPLES: Final = 8
 """Every client has so many at least: with fewer it would not join."""
@@ -46,14 +47,16 @@ def deal_evenly(count: int, clients: int, generator: np.random.Generator) -> lis
 def deal_by_dirichlet(
     labels: NDArray[np.int64], clients: int, alpha: float, generator: np.random.Generator
 ) -> list[Rows]:
-    """Return a division by label skew; raise ValueError when no draw gives each client `LEAST_EXAMPLES`."""
+    """Return a division by label skew; raise ConfigError when no draw gives each client `LEAST_EXAMPLES`."""
     for _ in range(_DRAWS):
         owner = _draw_owners(labels, clients, alpha, generator)
         if np.bincount(owner, minlength=clients).min() >= LEAST_EXAMPLES:
             return [np.flatnonzero(owner == client) for client in range(clients)]
-    raise ValueError(
-        f"{len(labels)} examples cannot be dealt to {clients} clients with alpha = {alpha} and {LEAST_EXAMPLES} "
-        "or more for each; take fewer clients or a larger alpha"
+    raise ConfigError(
+        f"{len(labels)} examples cannot be dealt to {clients} clients with alpha = {alpha} and {LEAST_EXAMPLES} or "
+        "more for each.",
+        reason=ErrorReason.CONFIG_INVALID,
+        next_step="Take fewer clients or a larger alpha.",
     )
 
 

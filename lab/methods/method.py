@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -85,6 +85,9 @@ class Bench:
 
 class Method(ABC):
     """One way to train together."""
+
+    options: ClassVar[frozenset[str]] = frozenset({"targets"})
+    """What a plan may tell this method; anything else is refused, lest a misspelt option goes unnoticed."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from lab.methods.registry import METHODS
-from lab.simulation import build_bench, use_one_thread
-from lab.study.cell import Cell, Part
+from lab.simulation import begin, build_bench, long_lived_objects_set_aside, use_one_thread
+from lab.study.cell import Cell, Federation, Part
 from lab.tasks.registry import load_task
 from lab.tasks.task import LabTask
 
@@ -17,13 +16,20 @@ _STEPS: Final = 3
 
 
 def estimate_seconds(cells: Iterable[Cell]) -> float:
-    """Return the processor time of all cells; takes some seconds for each kind of cell."""
+    """Return the processor time of all cells; takes some seconds for each kind of cell.
+
+    Raise ConfigError for a cell that cannot be played, before any is.
+    """
     use_one_thread()
+    dealt: set[tuple[Federation, int]] = set()
     per_step: dict[tuple[object, ...], float] = {}
     per_pass: dict[Part, float] = {}
     total = 0.0
     for cell in cells:
         lab = load_task(cell.task)
+        if (cell.federation, cell.seed) not in dealt:
+            build_bench(cell, lab)
+            dealt.add((cell.federation, cell.seed))
         kind = (cell.method, cell.options, cell.federation.capacities)
         if kind not in per_step:
             per_step[kind] = _time_step(cell, lab)
@@ -36,14 +42,15 @@ def estimate_seconds(cells: Iterable[Cell]) -> float:
 
 def _time_step(cell: Cell, lab: LabTask) -> float:
     short = replace(cell, training=replace(cell.training, steps=_STEPS))
-    method = METHODS[cell.method](build_bench(short, lab))
-    started = time.process_time()
-    method.play(1, [method.bench.client(index, 1) for index in method.bench.schedule.cohort(1)[:1]])
-    return (time.process_time() - started) / _STEPS
+    method = begin(short, lab)
+    with long_lived_objects_set_aside():
+        started = time.process_time()
+        method.play(1, [method.bench.client(index, 1) for index in method.bench.schedule.cohort(1)[:1]])
+        return (time.process_time() - started) / _STEPS
 
 
 def _time_pass(cell: Cell, lab: LabTask) -> float:
-    method = METHODS["head_only"](build_bench(cell, lab))
+    method = begin(replace(cell, method="head_only", options=()), lab)
     started = time.process_time()
     method.evaluate(lab.test if cell.part is Part.TEST else lab.validation)
     return time.process_time() - started

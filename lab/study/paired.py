@@ -50,5 +50,5 @@ def spread(values: Sequence[float]) -> float:
 
 
 def _quantile(freedom: int) -> float:
-    # Beyond the table the quantile falls by less than 0.1, so its last entry errs on the careful side.
+    # Beyond the table the quantile falls by less than 0.13, so its last entry errs on the careful side.
     return T_975[min(freedom, len(T_975)) - 1]

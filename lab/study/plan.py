@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
 
 from lab.federation.capacity import Capacities
 from lab.federation.partition import Split
+from lab.methods.registry import METHODS
 from lab.study.cell import Cell, Federation, Option, Part, Training
-from ravan.configuration import STRICT, read_text
+from lab.tasks.registry import TASKS
+from ravan.configuration import STRICT, nearest_name, read_text
+from ravan.errors import ConfigError, ErrorReason
 
+_Value = TypeVar("_Value")
 _Count = Annotated[int, Field(ge=1)]
 _Positive = Annotated[float, Field(gt=0)]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+_Seed = Annotated[int, Field(ge=0)]
+
+
+def _all_different(values: tuple[_Value, ...]) -> tuple[_Value, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("the same value stands there twice")
+    return values
+
+
+def _known(name: str, names: Iterable[str], what: str) -> str:
+    if name not in names:
+        raise ValueError(f"there is no {what} '{name}'. {nearest_name(name, names)}")
+    return name
 
 
 class _Table(BaseModel):
@@ -27,10 +44,15 @@ class StudyTable(_Table):
 
     name: _Name
     task: str
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[_Seed, ...], Field(min_length=1), AfterValidator(_all_different)]
     """One run each; the same for every method, so that differences are paired."""
     baseline: _Name
     """Method that the others are compared with."""
+
+    @field_validator("task")
+    @classmethod
+    def _known_task(cls, task: str) -> str:
+        return _known(task, TASKS, "task")
 
 
 class TrainingTable(_Table):
@@ -55,6 +77,12 @@ class FederationTable(_Table):
     capacities: Capacities = Capacities.EQUAL
     alpha: _Positive = 0.3
 
+    @model_validator(mode="after")
+    def _check(self) -> FederationTable:
+        if self.per_round > self.clients:
+            raise ValueError(f"per_round = {self.per_round}, but there are {self.clients} clients")
+        return self
+
     def settled(self) -> Federation:
         """Return it without its name."""
         return Federation(**self.model_dump(exclude={"name"}))
@@ -73,14 +101,27 @@ class MethodTable(_Table):
     rates_of: _Name | None = None
     """A method whose tuned rate is taken over."""
 
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, kind: str) -> str:
+        return _known(kind, METHODS, "method")
+
+    @model_validator(mode="after")
+    def _check(self) -> MethodTable:
+        for name in self.options:
+            _known(name, METHODS[self.kind].options, f"option of {self.kind}")
+        if self.learning_rate is not None and self.rates_of is not None:
+            raise ValueError(f"'{self.name}' has both a learning_rate and rates_of; leave one out")
+        return self
+
 
 class TuningTable(_Table):
     """`[tuning]`: successive halving over learning rates, the same for every method (Jamieson & Talwalkar 2016)."""
 
-    rates: Annotated[tuple[_Positive, ...], Field(min_length=2)]
+    rates: Annotated[tuple[_Positive, ...], Field(min_length=2), AfterValidator(_all_different)]
     rungs: Annotated[tuple[_Count, ...], Field(min_length=1)]
     """Rounds that the candidates of each rung are trained; half of them go on to the next."""
-    seed: int
+    seed: _Seed
     """One that no reported run has."""
     average_last: _Count = 1
 
@@ -138,4 +179,12 @@ class Plan(_Table):
 
 def load_plan(path: Path) -> Plan:
     """Read a plan; raise ConfigError with what is wrong in it."""
-    return read_text(Plan, path.read_text(encoding="utf-8"), source=str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read as UTF-8 text.",
+            reason=ErrorReason.CONFIG_INVALID,
+            next_step="Name a plan: a TOML file as in lab/plans.",
+        ) from error
+    return read_text(Plan, text, source=str(path))

@@ -6,6 +6,7 @@ This is Ravan with one head whose bases come from data, so all but the preparati
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from ravan.manifest.plan import JobPlan, Matrix
 
 class FedSb(Ravan):
     """The first round is the preparation: its bytes and steps count like those of any round."""
+
+    options: ClassVar[frozenset[str]] = Ravan.options - {"heads", "basis", "train_scales", "denominator"}
 
     def draft(self) -> JobPlan:
         """Return a plan with one head of the whole budget, with its scale at 1."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from lab.methods.fedit.method import FedIt
 from lab.methods.low_rank.factors import Adapter
+from lab.methods.method import Client
 
 
 class FfaLora(FedIt):
@@ -13,6 +14,6 @@ class FfaLora(FedIt):
 
     trains_a: ClassVar[bool] = False
 
-    def download_numbers(self, adapter: Adapter) -> int:
+    def download_numbers(self, adapter: Adapter, client: Client) -> int:  # noqa: ARG002 - all alike
         """Leave out A, which follows from a seed."""
         return sum(factors.b.numel() for factors in adapter.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from lab.methods.drafting import draft_plan
 from lab.methods.ravan.method import Ravan
 from ravan.manifest.plan import JobPlan
@@ -9,6 +11,8 @@ from ravan.manifest.plan import JobPlan
 
 class HeadOnly(Ravan):
     """Ravan without heads: the classifier's learning rate is the one that counts."""
+
+    options: ClassVar[frozenset[str]] = Ravan.options - {"heads", "basis", "train_scales", "denominator", "allotment"}
 
     def draft(self) -> JobPlan:
         """Return a plan without heads."""

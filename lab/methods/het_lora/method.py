@@ -10,17 +10,18 @@ from typing import ClassVar
 
 import torch
 
-from lab.methods.low_rank.factors import Factors
+from lab.methods.low_rank.factors import Adapter, Factors
 from lab.methods.low_rank.method import LowRankMethod, LowRankUpdate
-from lab.methods.traffic import READ
 
 
 class HetLora(LowRankMethod):
     """Zero padding, and weights by the norm of each client's product."""
 
     ranks_differ: ClassVar[bool] = True
-    upload_width: ClassVar[int] = READ
-    """Weights depend on each client's own product."""
+
+    def upload_numbers(self, adapter: Adapter) -> int:
+        """Add the weight: a client knows its own and multiplies its factors by it, so that sums are all it takes."""
+        return super().upload_numbers(adapter) + 1
 
     def combine(self, updates: Sequence[LowRankUpdate], round_number: int) -> None:  # noqa: ARG002 - equal rounds
         """Average with weights ||B_c A_c||_F over their sum, taken over all matrices of a client."""

@@ -35,6 +35,7 @@ class LowRankMethod(Method):
     `rank_share` sets another part of the budget.
     """
 
+    options: ClassVar[frozenset[str]] = Method.options | {"rank_share"}
     trains_a: ClassVar[bool] = True
     ranks_differ: ClassVar[bool] = False
     """Whether each client may have a rank of its own."""
@@ -66,9 +67,10 @@ class LowRankMethod(Method):
             yield
 
     def budget_rank(self, out_features: int, in_features: int) -> int:
-        """Return the rank whose trained numbers are the run's budget."""
+        """Return the rank whose trained numbers are the run's budget; no more than the matrix can have."""
         whole = self.bench.cell.training.lora_rank
-        return whole if self.trains_a else whole * (out_features + in_features) // out_features
+        affordable = whole if self.trains_a else whole * (out_features + in_features) // out_features
+        return min(affordable, out_features, in_features)
 
     def rank_of(self, out_features: int, in_features: int, capacity: float) -> int:
         """Return the rank that a capacity allows, at least 1."""
@@ -92,7 +94,7 @@ class LowRankMethod(Method):
             for name, factors in self.adapter.items()
         }
 
-    def download_numbers(self, adapter: Adapter) -> int:
+    def download_numbers(self, adapter: Adapter, client: Client) -> int:  # noqa: ARG002 - all alike here
         """Return how many numbers a client that begins with this adapter is sent, classifier left out."""
         return sum(factors.b.numel() + factors.a.numel() for factors in adapter.values())
 
@@ -110,6 +112,6 @@ class LowRankMethod(Method):
                 adapter={name: layer.factors() for name, layer in layers.items()},
                 dense=read_dense(self.task),
             )
-        self.ledger.download(self.download_numbers(adapter) + count_numbers(self.dense))
+        self.ledger.download(self.download_numbers(adapter, client) + count_numbers(self.dense))
         self.ledger.upload(self.upload_numbers(adapter) + count_numbers(self.dense), self.upload_width)
         return update

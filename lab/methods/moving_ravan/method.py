@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from itertools import islice
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -46,10 +47,20 @@ class Move(StrEnum):
 
 
 class MovingRavan(Ravan):
-    """Options beside Ravan's: move, every (rounds), first (round of the first move), width, directions, probe_batches.
+    """Bases move in round `first` and then `every` so many; `move` says where to.
 
-    `directions` given ones lead; the rest of the budget stays drawn. `width` columns of each sketch travel.
+    Aligned bases lead with so many `directions`, and the rest of the budget stays drawn; `width` columns of each sketch
+    travel, of the gradient over `probe_batches`.
     """
+
+    options: ClassVar[frozenset[str]] = Ravan.options | {
+        "move",
+        "every",
+        "first",
+        "width",
+        "directions",
+        "probe_batches",
+    }
 
     def __init__(self, bench: Bench) -> None:
         self._offsets: dict[str, Tensor] = {}

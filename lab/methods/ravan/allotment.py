@@ -79,5 +79,5 @@ def _drop_thin(chosen: Mapping[int, Sequence[int]], threshold: int) -> dict[int,
 
 
 def _part(share: float, of: int) -> int:
-    """Return the paper's K = floor(share x of), and 1 at least."""
-    return max(1, math.floor(round(share * of, 9)))
+    """Return the paper's K = floor(share x of), and 1 at least where there is any."""
+    return min(of, max(1, math.floor(round(share * of, 9))))

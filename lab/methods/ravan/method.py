@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from ravan.ids import BlockId, Digest, SiteId
 from ravan.manifest.assignment import Assignment, Member, Suite
 from ravan.manifest.plan import BasisKind, Denominator, JobPlan, Matrix
 from ravan.secagg.combine import RoundSum
+from ravan.secagg.packing import packed_bytes
 
 _CLIP: Final = 8.0
 _RING_BITS: Final = 24
@@ -35,9 +36,24 @@ _RING_BITS: Final = 24
 class Ravan(Method):
     """The paper's method as the product does it.
 
-    Options: heads, basis, train_scales, denominator, allotment, threshold (least clients of a head), clip, ring_bits,
-    server (what is done with the mean), server_rate, server_momentum, masked (through the whole protocol).
+    `threshold` is the least number of clients of a head, `server` what headquarters does with the mean, `masked` leads
+    every round through the whole protocol.
     """
+
+    options: ClassVar[frozenset[str]] = Method.options | {
+        "heads",
+        "basis",
+        "train_scales",
+        "denominator",
+        "allotment",
+        "threshold",
+        "clip",
+        "ring_bits",
+        "server",
+        "server_rate",
+        "server_momentum",
+        "masked",
+    }
 
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
@@ -148,11 +164,15 @@ class Ravan(Method):
         self._clips = adapt_clips(self._clips, flags, counts)
 
     def _count(self, assignment: Assignment) -> None:
-        """Count the payloads as they would travel, and the whole model version that each member fetches."""
+        """Count the numbers of each payload in the round's ring, and the whole model version that each member fetches.
+
+        Flags and canaries, some bytes a block, are left out, as what rivals would need in their place is.
+        """
         lengths = {spec.block_id: spec.length for spec in assignment.blocks}
         everything = sum(int(np.prod(shape)) for shape in block_shapes(self.plan).values())
         for member in assignment.members:
-            self.ledger.upload(sum(lengths[block] for block in assignment.blocks_of(member.index)))
+            numbers = sum(lengths[block] for block in assignment.blocks_of(member.index))
+            self.ledger.upload(numbers, packed_bytes(assignment.ring_bits))
             self.ledger.download(everything)
 
 
