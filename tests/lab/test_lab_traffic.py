@@ -37,6 +37,12 @@ def test_the_case_is_what_the_sums_below_take_it_for() -> None:
 ONE_CLIENT_TWO_ROUNDS = {
     # Four heads of 4 x 4 are 64 numbers a matrix; up and down the same.
     "ravan": (2 * 3 * (4 * 64 + DENSE), 2 * 4 * (4 * 64 + DENSE)),
+    # And in the first round two sketches of 16 directions, 16 x 16 and 25 x 16, which give 16 directions of both sides;
+    # heads of new bases are zero, which nobody has to be sent.
+    "moving_ravan": (
+        2 * 3 * (4 * 64 + DENSE) + 3 * 4 * (16 + 25) * 16,
+        4 * DENSE + 4 * (4 * 64 + DENSE) + 4 * 4 * 2 * 16 * 16,
+    ),
     "head_only": (2 * 3 * DENSE, 2 * 4 * DENSE),
     "single_site": (0, 0),
     "fedit": (2 * 3 * (4 * 64 + DENSE), 2 * 4 * (4 * 64 + DENSE)),
@@ -152,3 +158,14 @@ def test_fed_sb_sends_its_bases_to_the_whole_fleet() -> None:
 def test_the_weakest_bounds_methods_of_one_size() -> None:
     assert bench_of(federation=UNEQUAL).weakest == 0.25
     assert bench_of().weakest == 1.0
+
+
+def test_who_was_away_is_sent_the_last_cores_of_the_bases_that_it_missed() -> None:
+    """Bases move in each round: a client folds the cores of all rounds since its last one, and opens heads of zeros."""
+    method = method_of("moving_ravan", move="random", every=1, federation={"clients": 6, "per_round": 2})
+    cohorts, expected, known = downloads(method, 8), 0, dict.fromkeys(range(6), 0)
+    for played, cohort in enumerate(cohorts):
+        for client in cohort:
+            expected += 4 * (DENSE + 4 * 64 * (played - known[client]))
+            known[client] = played
+    assert method.ledger.downloaded == expected

@@ -64,6 +64,12 @@ class MovingRavan(Ravan):
 
     def __init__(self, bench: Bench) -> None:
         self._offsets: dict[str, Tensor] = {}
+        self._folded: list[int] = []
+        """How many numbers the cores of each past epoch hold; none where they were zero."""
+        self._followed: dict[int, int] = {}
+        """How many epochs' cores a client has folded."""
+        self._is_fresh = False
+        """Whether all open heads are zero, as everybody knows of a new epoch."""
         super().__init__(bench)
         option = bench.cell.option
         self._move = Move(str(option("move", Move.ALIGNED)))
@@ -79,6 +85,14 @@ class MovingRavan(Ravan):
             self._move_bases(round_number, cohort)
         with self._shifted():
             super().play(round_number, cohort)
+        self._is_fresh = False
+        self._followed.update((client.index, len(self._folded)) for client in cohort)
+
+    def download_numbers(self, client: int) -> int:
+        """Return the open heads, if they are not new, and the last cores of the epochs that the client has missed."""
+        heads = self._head_numbers()
+        missed = sum(self._folded[self._followed.get(client, 0) :])
+        return super().download_numbers(client) - (heads if self._is_fresh else 0) + missed
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -96,6 +110,10 @@ class MovingRavan(Ravan):
         self.bases = kept_bases(_led(drawn_bases(adapter), directions))
         self.state = {**initial_state(self.plan), **dense}
         self.reset_clips()
+        self._is_fresh = True
+
+    def _head_numbers(self) -> int:
+        return sum(self.state[block].size for block in self.plan.head_ids())
 
     def _find_directions(self, round_number: int, cohort: Sequence[Client]) -> dict[str, tuple[Array, Array]]:
         """Return the leading (left, right) directions of each matrix's gradient, from the cohort's summed sketches."""
@@ -115,10 +133,10 @@ class MovingRavan(Ravan):
             self.ledger.download((left.size + right.size) * self.bench.schedule.clients)
         return directions
 
-    def _sketch(self, client: Client, probes: Mapping[str, Probe]) -> dict[str, Sketch]:
-        """Return the sketches of one client's gradient over its first batches."""
+    def gradients(self, client: Client) -> dict[str, Array]:
+        """Return the summed gradients of a client's loss by the adapted weights, over its first batches."""
         settings, model = self.plan.training, self.task.model
-        weights = {name: model.get_parameter(f"{name}.weight") for name in probes}
+        weights = {matrix.name: model.get_parameter(f"{matrix.name}.weight") for matrix in self.plan.matrices}
         model.requires_grad_(False)
         model.zero_grad(set_to_none=True)
         for weight in weights.values():
@@ -127,17 +145,23 @@ class MovingRavan(Ravan):
         for batch in islice(batches, self._probe_batches):
             loss = self.task.losses(self.task.logits(batch), batch).mean()
             loss.backward()  # type: ignore[no-untyped-call]
-        sketches = {}
-        for name, weight in weights.items():
-            gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
-            sketches[name] = take_sketch(gradient.double().numpy(), probes[name])
-            self.ledger.upload(sketches[name].numbers)
+        found = {
+            name: (torch.zeros_like(weight) if weight.grad is None else weight.grad).double().numpy()
+            for name, weight in weights.items()
+        }
         model.zero_grad(set_to_none=True)
         model.requires_grad_(False)
+        return found
+
+    def _sketch(self, client: Client, probes: Mapping[str, Probe]) -> dict[str, Sketch]:
+        sketches = {name: take_sketch(gradient, probes[name]) for name, gradient in self.gradients(client).items()}
+        self.ledger.upload(sum(sketch.numbers for sketch in sketches.values()))
         return sketches
 
     def _fold(self) -> None:
         """Put all heads into the offsets of the weights, and set them to zero."""
+        learnt = any(self.state[block].any() for block in self.plan.head_ids())
+        self._folded.append(self._head_numbers() if learnt else 0)
         for matrix in self.plan.matrices:
             basis, ids = self.bases(matrix), [block for block in self.plan.head_ids() if block.matrix == matrix.ordinal]
             cores = np.stack([self.state[block] for block in ids]).astype(np.float64)
