@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from job_plans import plan_of
 from tiny_lab import bench_of
@@ -39,6 +39,7 @@ def heads_by_client(
     return {c: frozenset(b for i in mine for b in tiles[i].blocks) for c, mine in tiles_of.items()}
 
 
+@settings(deadline=None)
 @given(
     heads=st.integers(1, 9),
     capacities=st.lists(st.sampled_from(SHARES), min_size=1, max_size=8),
@@ -69,6 +70,7 @@ def test_equal_counts_are_others_for_each_client_and_in_each_round() -> None:
     assert turns.max() <= 27
 
 
+@settings(deadline=None)
 @given(
     kind=st.sampled_from(Allotment),
     capacities=st.lists(st.sampled_from(SHARES), min_size=1, max_size=8),

@@ -60,6 +60,7 @@ def test_the_better_half_goes_on_and_of_equals_the_smaller_rate(
     assert halve(accuracies) == left
 
 
+@settings(deadline=None)
 @given(rates=st.integers(1, 40), rungs=st.lists(st.integers(1, 9), min_size=1, max_size=6))
 def test_each_rung_has_half_of_the_one_before(rates: int, rungs: list[int]) -> None:
     runs = count_runs(rates, rungs)

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_lab import CELL
 
@@ -63,6 +63,7 @@ def test_a_loss_that_is_no_number_survives(tmp_path: Path) -> None:
     assert math.isnan(found.loss)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_line_cut_off_anywhere_is_left_out_and_written_over(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

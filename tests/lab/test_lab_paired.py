@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.study.paired import T_975, Difference, compare, spread
@@ -44,6 +44,7 @@ def test_a_case_by_hand() -> None:
     assert not found.is_clear
 
 
+@settings(deadline=None)
 @given(one=ACCURACIES, noise=st.integers(0, 1 << 30))
 def test_it_is_numpys_mean_and_deviation_of_the_differences(one: list[float], noise: int) -> None:
     other = np.random.default_rng(noise).random(len(one)).tolist()

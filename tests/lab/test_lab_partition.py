@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_lab import bench_of, tiny_task
@@ -27,6 +27,7 @@ def assert_dealt_once(parts: list[Rows], count: int) -> None:
     assert np.sort(np.concatenate(parts)).tolist() == list(range(count))
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 200), clients=st.integers(1, 20), seed=SEEDS)
 def test_equal_parts_hold_every_example_once_and_differ_by_one_at_most(count: int, clients: int, seed: int) -> None:
     parts = deal_evenly(count, clients, generator(seed))
@@ -42,6 +43,7 @@ def test_equal_parts_are_random() -> None:
     assert parts[0].tolist() != deal_evenly(100, 2, generator(2))[0].tolist()
 
 
+@settings(deadline=None)
 @given(owners=st.lists(st.integers(0, 9), min_size=1, max_size=80))
 def test_the_natural_split_gives_everybody_its_own(owners: list[int]) -> None:
     parts = deal_natural(np.asarray(owners, np.int64))
@@ -49,6 +51,7 @@ def test_the_natural_split_gives_everybody_its_own(owners: list[int]) -> None:
     assert [{owners[row] for row in part} for part in parts] == [{owner} for owner in sorted(set(owners))]
 
 
+@settings(deadline=None)
 @given(
     labels=st.lists(st.integers(0, 4), min_size=120, max_size=240),
     clients=st.integers(1, 6),
@@ -142,6 +145,7 @@ MIXES = {
 """Of twenty clients."""
 
 
+@settings(deadline=None)
 @given(kind=st.sampled_from(Capacities), clients=st.integers(1, 60), seed=SEEDS)
 def test_capacities_are_the_mix_by_largest_remainder(kind: Capacities, clients: int, seed: int) -> None:
     exact = [Fraction(part, 20) * clients for part in MIXES[kind]]
