@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-LANGUAGES: Final = frozenset({"sh", "toml", "json", "text", "mermaid"})
+LANGUAGES: Final = frozenset({"sh", "toml", "json", "yaml", "text", "mermaid"})
 
 _FENCE: Final = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
