@@ -54,7 +54,8 @@ def run(plan_path: Path, out: Path, workers: int, ray_address: str, dry_run: boo
     if dry_run:
         return
     started = time.monotonic()
-    with ray_crew(ray_address) if ray_address else local_crew(workers) as submit, show_progress(len(cells)) as told:
+    crew = ray_crew(ray_address) if ray_address else local_crew(workers)
+    with crew as submit, show_progress(len(cells), outcomes.count) as told:
         course = Course(plan=plan, outcomes=outcomes, submit=submit, told=told)
         chosen = course.tune()
         course.judge(chosen)

@@ -22,7 +22,7 @@ class Purpose(IntEnum):
 
 def generator_for(seed: int, purpose: Purpose, *parts: int) -> np.random.Generator:
     """Return the generator of one draw."""
-    return np.random.default_rng(np.random.SeedSequence([seed, purpose, *parts]))
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, *parts)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,7 +63,21 @@ def ray_crew(address: str) -> Iterator[Submit]:
 
 
 def play_all(cells: Iterable[Cell], submit: Submit, done: Callable[[Cell, Outcome], None]) -> None:
-    """Play cells side by side and tell each outcome as it comes; the first failure is raised."""
+    """Play cells side by side and tell each outcome as it comes.
+
+    After a failure what is being played comes to its end and is told, nothing more is begun, and the failure is raised.
+    """
     waiting = {submit(cell): cell for cell in cells}
+    failure: BaseException | None = None
     for future in as_completed(waiting):
-        done(waiting[future], future.result())
+        if future.cancelled():
+            continue
+        error = future.exception()
+        if error is None:
+            done(waiting[future], future.result())
+        elif failure is None:
+            failure = error
+            for other in waiting:
+                other.cancel()
+    if failure is not None:
+        raise failure

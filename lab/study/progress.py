@@ -14,16 +14,14 @@ from lab.study.cell import Cell
 
 
 @contextmanager
-def show_progress(runs: int) -> Iterator[Callable[[Cell, Outcome], None]]:
-    """Yield what is to be told of each outcome."""
-    console, started, done = Console(stderr=True), time.monotonic(), 0
+def show_progress(runs: int, done: int) -> Iterator[Callable[[Cell, Outcome], None]]:
+    """Yield what is to be told of each outcome; so many of the runs were done before."""
+    console, started = Console(stderr=True), time.monotonic()
     columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("runs", total=runs)
+        task = bar.add_task("runs", total=runs, completed=done)
 
         def told(cell: Cell, outcome: Outcome) -> None:
-            nonlocal done
-            done += 1
             bar.advance(task)
             what = "diverged" if outcome.diverged else f"{100 * outcome.accuracy:.2f} %"
             minutes = (time.monotonic() - started) / 60
