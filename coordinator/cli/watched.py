@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from coordinator.cli.absence import absence_of, unfinished
 from coordinator.cli.tables import has_ended, site_state
 from coordinator.status.facts import JobFacts, SiteFacts
-from coordinator.status.gathering import job_facts
+from coordinator.status.gathering import add_part, job_facts
 from coordinator.store.records import DropRecord, JobRecord, RoundRecord, SiteRoundRecord
 from ravan.codec import enums, fields
 from ravan.ids import Digest, JobId, SiteId
@@ -95,16 +95,11 @@ def _share(view: wire.SiteRound) -> SiteRoundRecord:
 
 def _site(view: wire.Site, share: SiteRoundRecord | None, running: list[wire.Round]) -> SiteFacts:
     beat = view.heartbeat if view.HasField("heartbeat") else None
-    reason = absence_of(view, running)
-    return SiteFacts(
+    facts = SiteFacts(
         name=view.name,
         state=SiteState(site_state(view)),
         last_seen=view.last_seen,
         activity=None if beat is None else enums.AGENT_ACTIVITY.from_wire(beat.activity),
         share_done=beat.done / beat.total if beat is not None and beat.total else None,
-        heads=None if share is None else share.heads,
-        memory_bytes=0 if share is None else share.peak_rss_bytes,
-        absence=None if reason is None else reason.absence,
-        drop_reason=None if reason is None else reason.drop_reason,
-        note="" if reason is None else reason.note,
     )
+    return add_part(facts, share, absence_of(view, running))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
@@ -11,7 +11,7 @@ from coordinator.audit.chain import AuditKind, AuditRecord
 from coordinator.fleet.holding import find_hold
 from coordinator.fleet.status import SiteStatus, invited_sites, state_of
 from coordinator.leases.lease import Lead
-from coordinator.status.absence import RunningRound, Whereabouts, find_absence
+from coordinator.status.absence import AbsenceReason, RunningRound, Whereabouts, find_absence
 from coordinator.status.facts import (
     Absence,
     CoverageFacts,
@@ -171,18 +171,23 @@ def _site(
     status = presence.online.get(site.name)
     beat = status.heartbeat if status is not None else None
     reason = find_absence(_whereabouts(site, status, presence), running)
-    return SiteFacts(
+    facts = SiteFacts(
         name=site.name,
         state=state_of(site, status),
         last_seen=max(site.last_seen, status.last_seen if status is not None else 0.0),
         activity=None if beat is None else beat.activity,
         share_done=beat.done / beat.total if beat is not None and beat.total else None,
-        heads=None if share is None else share.heads,
-        memory_bytes=0 if share is None else share.peak_rss_bytes,
-        absence=None if reason is None else reason.absence,
-        drop_reason=None if reason is None else reason.drop_reason,
-        note="" if reason is None else reason.note,
     )
+    return add_part(facts, share, reason)
+
+
+def add_part(site: SiteFacts, share: SiteRoundRecord | None, reason: AbsenceReason | None) -> SiteFacts:
+    """Return what is known of a site now with its part in the newest round, and why it has none in what runs."""
+    if share is not None:
+        site = replace(site, heads=share.heads, memory_bytes=share.peak_rss_bytes)
+    if reason is not None:
+        site = replace(site, absence=reason.absence, drop_reason=reason.drop_reason, note=reason.note)
+    return site
 
 
 def _running_round(record: RoundRecord) -> RunningRound:

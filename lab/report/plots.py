@@ -1,9 +1,9 @@
-"""A report's plots as SVG files: differences to the baseline with their intervals, and accuracy by round."""
+"""A report's plots as SVG files: differences to the baseline with their intervals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,17 +23,6 @@ def draw_differences(plan: Plan, rows: Sequence[Row], folder: Path) -> list[Path
         if mine:
             written.append(_draw(plan, federation.name, mine, folder / f"{plan.study.name}-{federation.name}.svg"))
     return written
-
-
-def draw_curves(title: str, curves: Mapping[str, Mapping[int, float]], path: Path) -> Path:
-    """Draw accuracy in per cent by round, one line a method."""
-    figure, axes = _new_figure(_WIDTH, 4.0)
-    for name, points in curves.items():
-        axes.plot(list(points), [100 * value for value in points.values()], marker="o", markersize=3, label=name)
-    axes.set(title=title, xlabel="round", ylabel="accuracy, %")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    return _save(figure, path)
 
 
 def _draw(plan: Plan, federation: str, rows: Sequence[Row], path: Path) -> Path:

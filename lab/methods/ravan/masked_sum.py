@@ -40,8 +40,8 @@ _Value = TypeVar("_Value")
 def sum_masked(assignment: Assignment, quantise: Quantise) -> Unmasked:
     """Return the unmasked sums of a round that nobody leaves.
 
-    Members get identities of their own. Raise RuntimeError for a cohort that the protocol ends the round with, such as
-    fewer than three.
+    Members get identities of their own. Raise ProtocolError for terms that agents would refuse, such as fewer than
+    three members or a lower threshold, and RuntimeError where the coordinator's machine ends the round.
     """
     signers = {member.index: Ed25519PrivateKey.generate() for member in assignment.members}
     members = tuple(
