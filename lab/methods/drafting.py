@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from coordinator.jobs.jobfile import AdapterTable
 from coordinator.jobs.ranks import choose_ranks
 from lab.methods.method import Bench
@@ -20,19 +22,24 @@ def draft_plan(
     basis: BasisKind = BasisKind.GRAM_SCHMIDT,
     train_scales: bool = True,
     denominator: Denominator = Denominator.TRAINERS,
-    epoch: int = 0,
+    share: float = 1.0,
 ) -> JobPlan:
-    """Return a plan whose heads hold as many numbers per matrix as LoRA of the run's rank, as a job file's would."""
+    """Return a plan whose heads hold as many numbers per matrix as LoRA of the run's rank, as a job file's would.
+
+    `share` is the part of these numbers that the heads are given, lest something else that travels exceed the budget.
+    """
     task = bench.lab.task
     sizes = adapted_matrices(bench) if heads else []
     table = AdapterTable(heads=heads, lora_rank=bench.cell.training.lora_rank, basis=basis, targets=bench.targets)
     ranks = choose_ranks(table, [(out, inputs) for _, out, inputs in sizes])
+    if share < 1:
+        numbers = [int(share * bench.cell.training.lora_rank * (out + inputs)) for _, out, inputs in sizes]
+        ranks = tuple(min(rank, max(1, math.isqrt(n // heads))) for rank, n in zip(ranks, numbers, strict=True))
     adapter = AdapterSettings(
         heads=heads,
         rank=max(ranks, default=0),
         basis=basis,
         seed=bench.adapter_seed,
-        epoch=epoch,
         train_scales=train_scales,
     )
     return JobPlan(

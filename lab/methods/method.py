@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from edge_agent.data.batches import deal_batches
 from edge_agent.training.trainer import make_optimiser, take_step
@@ -17,9 +19,11 @@ from lab.federation.schedule import Purpose, Schedule, generator_for
 from lab.federation.shard import Shard
 from lab.methods.traffic import Ledger
 from lab.study.cell import Cell
+from lab.tasks.calibrated import CalibratedTask, Calibration
 from lab.tasks.task import LabTask
 from ravan.adapters.model import TrainedParameters
 from ravan.manifest.plan import TrainingSettings
+from ravan.tasks.calibration import label_shift
 from ravan.tasks.passes import Score, measure
 from ravan.tasks.task_model import EncodedExamples, TaskModel
 
@@ -72,6 +76,19 @@ class Bench:
             batch_seed=self.schedule.batch_seed(index, round_number),
         )
 
+    def task_of(self, task: TaskModel[Any], client: Client) -> TaskModel[Any]:
+        """Return the task with the loss that the client trains by."""
+        calibration = Calibration(str(self.cell.option("calibration", Calibration.NONE)))
+        if calibration is Calibration.NONE:
+            return task
+        shift = label_shift(self._count_labels(self.lab.labels[client.shard.rows]))
+        if calibration is Calibration.RELATIVE:
+            shift = shift - label_shift(self._count_labels(self.lab.labels))
+        return CalibratedTask(task, shift)
+
+    def _count_labels(self, labels: NDArray[np.int64]) -> list[int]:
+        return np.bincount(labels, minlength=len(self.settings.labels)).tolist()
+
     def train_locally(
         self, task: TaskModel[Any], parameters: TrainedParameters, client: Client, round_number: int
     ) -> None:
@@ -79,19 +96,22 @@ class Bench:
         settings = self.settings
         optimiser = make_optimiser(parameters, settings, round_number)
         batches = deal_batches(client.shard, settings.batch_size, client.batch_seed)
+        calibrated = self.task_of(task, client)
         for batch in islice(batches, settings.steps):
-            take_step(task, optimiser, batch)
+            take_step(calibrated, optimiser, batch)
 
 
 class Method(ABC):
     """One way to train together."""
 
-    options: ClassVar[frozenset[str]] = frozenset({"targets"})
+    options: ClassVar[frozenset[str]] = frozenset({"targets", "calibration", "averaged"})
     """What a plan may tell this method; anything else is refused, lest a misspelt option goes unnoticed."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.ledger = Ledger()
+        self.averaged = int(bench.cell.option("averaged", 1))
+        """Of how many last states the mean is scored, weight by weight; clients go on from the last one alone."""
 
     @property
     def task(self) -> TaskModel[Any]:

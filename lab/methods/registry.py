@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from lab.methods.alternating.method import Alternating
 from lab.methods.fed_sb.method import FedSb
 from lab.methods.fed_svd.method import FedSvd
 from lab.methods.fedex_lora.method import FedExLora
@@ -23,6 +24,7 @@ from lab.methods.single_site.method import SingleSite
 METHODS: Final[Mapping[str, type[Method]]] = {
     "ravan": Ravan,
     "moving_ravan": MovingRavan,
+    "alternating": Alternating,
     "fedit": FedIt,
     "ffa_lora": FfaLora,
     "fedex_lora": FedExLora,

@@ -57,6 +57,14 @@ def test_equal_counts_are_the_papers_floor_in_every_matrix(
         assert all(indices == by_matrix[0] for indices in by_matrix)
 
 
+def test_leading_heads_are_the_first_ones_of_every_matrix_in_every_round() -> None:
+    plan = plan_of(3, heads=8)
+    for round_number in (1, 2, 9):
+        chosen = heads_by_client(plan, [0.25, 0.5, 1.0], Allotment.LEADING, round_number=round_number)
+        for client, count in enumerate((2, 4, 8)):
+            assert {(b.matrix, b.index) for b in chosen[client]} == {(m, i) for m in range(3) for i in range(count)}
+
+
 def test_equal_counts_are_others_for_each_client_and_in_each_round() -> None:
     plan, half = plan_of(3, heads=8), [0.5] * 6
     rounds = [heads_by_client(plan, half, Allotment.EQUAL_COUNT, round_number=number) for number in range(1, 7)]

@@ -49,6 +49,8 @@ ONE_CLIENT_TWO_ROUNDS = {
     "ffa_lora": (2 * 3 * (4 * 64 + DENSE), 2 * 4 * (4 * 64 + DENSE)),
     # B of rank 4 up, both factors down.
     "fed_svd": (2 * 3 * (4 * 64 + DENSE), 2 * 4 * (4 * 128 + DENSE)),
+    # One factor of rank 4 up, in turns, and both down.
+    "alternating": (2 * 3 * (4 * 64 + DENSE), 2 * 4 * (4 * 128 + DENSE)),
     # Read one by one; one client has no residual.
     "fedex_lora": (2 * 4 * (4 * 64 + DENSE), 2 * 4 * (4 * 64 + DENSE)),
     # Down: nothing but the classifier at first, then the stack of one.
@@ -68,7 +70,7 @@ def test_one_client_in_two_rounds(name: str) -> None:
     assert (outcome.uploaded, outcome.downloaded) == ONE_CLIENT_TWO_ROUNDS[name]
 
 
-@pytest.mark.parametrize("name", ["ravan", "fedit", "ffa_lora", "fed_svd"])
+@pytest.mark.parametrize("name", ["ravan", "alternating", "fedit", "ffa_lora", "fed_svd"])
 def test_methods_whose_sums_are_enough_send_the_same_bytes_up(name: str) -> None:
     three = play_cell(cell_of(name), tiny_task())
     assert three.uploaded == 3 * 2 * 3 * (4 * 64 + DENSE)
@@ -79,6 +81,13 @@ def test_heads_have_no_more_numbers_than_the_budget() -> None:
         method = cast(Ravan, method_of("ravan", heads=heads))
         assert [method.plan.adapter.for_matrix(matrix).rank for matrix in method.plan.matrices] == [rank] * 4
         assert heads * rank**2 <= 64 < heads * (rank + 1) ** 2 or rank == SIDE // heads
+
+
+@pytest.mark.parametrize(("heads", "share", "rank"), [(1, 0.5, 5), (1, 0.25, 4), (2, 0.5, 4), (4, 0.01, 1)])
+def test_heads_take_no_more_than_their_share_of_the_budget(heads: int, share: float, rank: int) -> None:
+    method = cast(Ravan, method_of("ravan", heads=heads, share=share))
+    assert [method.plan.adapter.for_matrix(matrix).rank for matrix in method.plan.matrices] == [rank] * 4
+    assert heads * rank**2 <= 64 * share or rank == 1
 
 
 @pytest.mark.parametrize(("bits", "width"), [(16, 2), (24, 3), (32, 4)])

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 
 from lab.methods.low_rank.factors import Adapter, Factors
-from lab.methods.low_rank.method import LowRankMethod, LowRankUpdate
+from lab.methods.low_rank.method import LowRankMethod, LowRankUpdate, Sides
 
 
 class HetLora(LowRankMethod):
@@ -19,9 +19,9 @@ class HetLora(LowRankMethod):
 
     ranks_differ: ClassVar[bool] = True
 
-    def upload_numbers(self, adapter: Adapter) -> int:
+    def upload_numbers(self, adapter: Adapter, sides: Sides) -> int:
         """Add the weight: a client knows its own and multiplies its factors by it, so that sums are all it takes."""
-        return super().upload_numbers(adapter) + 1
+        return super().upload_numbers(adapter, sides) + 1
 
     def combine(self, updates: Sequence[LowRankUpdate], round_number: int) -> None:  # noqa: ARG002 - equal rounds
         """Average with weights ||B_c A_c||_F over their sum, taken over all matrices of a client."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,8 +14,8 @@ from torch import Tensor
 from lab.federation.schedule import Purpose, generator_for
 from lab.methods.dense import Dense, count_numbers, first_dense, load_dense, mean_dense, read_dense
 from lab.methods.drafting import adapted_matrices
-from lab.methods.low_rank.factors import Adapter, draw_factors
-from lab.methods.low_rank.layer import attached, trained
+from lab.methods.low_rank.factors import SCALE, Adapter, draw_factors
+from lab.methods.low_rank.layer import attached, shift, trained
 from lab.methods.method import Bench, Client, Method
 from lab.methods.traffic import SUMMED
 from ravan.adapters.model import TrainedParameters
@@ -26,6 +27,14 @@ class LowRankUpdate:
 
     adapter: Adapter
     dense: Dense
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Which factors train in a round."""
+
+    b: bool
+    a: bool
 
 
 class LowRankMethod(Method):
@@ -48,6 +57,7 @@ class LowRankMethod(Method):
         self.offsets: dict[str, Tensor] = {}
         """What has been added to weights for good."""
         self.dense = first_dense(bench)
+        self._recent: deque[tuple[dict[str, Tensor], Dense]] = deque(maxlen=self.averaged)
 
     @abstractmethod
     def combine(self, updates: Sequence[LowRankUpdate], round_number: int) -> None:
@@ -58,13 +68,24 @@ class LowRankMethod(Method):
         updates = [self._train_one(client, round_number) for client in cohort]
         self.dense = mean_dense([update.dense for update in updates])
         self.combine(updates, round_number)
+        if self.averaged > 1:
+            self._recent.append((self._whole_offsets(), self.dense))
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Put adapter and dense parameters into the model."""
-        with attached(self.task.model, self.adapter, self.offsets):
-            load_dense(self.task.model, self.dense)
+        """Put adapter and dense parameters into the model, or the mean that the last states make of every weight."""
+        adapter, offsets, dense = self.adapter, self.offsets, self.dense
+        if self._recent:
+            adapter = {name: factors.cut(0) for name, factors in adapter.items()}
+            offsets = mean_dense([each for each, _ in self._recent])
+            dense = mean_dense([each for _, each in self._recent])
+        with attached(self.task.model, adapter, offsets):
+            load_dense(self.task.model, dense)
             yield
+
+    def _whole_offsets(self) -> dict[str, Tensor]:
+        """Return what each adapted weight has more than the base model's."""
+        return {name: shift(self.offsets, name, SCALE * f.product()) for name, f in self.adapter.items()}
 
     def budget_rank(self, out_features: int, in_features: int) -> int:
         """Return the rank whose trained numbers are the run's budget; no more than the matrix can have."""
@@ -98,14 +119,22 @@ class LowRankMethod(Method):
         """Return how many numbers a client that begins with this adapter is sent, classifier left out."""
         return sum(factors.b.numel() + factors.a.numel() for factors in adapter.values())
 
-    def upload_numbers(self, adapter: Adapter) -> int:
+    def upload_numbers(self, adapter: Adapter, sides: Sides) -> int:
         """Return how many numbers a client sends back, classifier left out."""
-        return sum(factors.b.numel() + self.trains_a * factors.a.numel() for factors in adapter.values())
+        return sum(sides.b * factors.b.numel() + sides.a * factors.a.numel() for factors in adapter.values())
+
+    def sides_of(self, round_number: int) -> Sides:  # noqa: ARG002 - all rounds alike here
+        """Return which factors train in a round."""
+        return Sides(b=True, a=self.trains_a)
+
+    def offsets_for(self, adapter: Adapter) -> Mapping[str, Tensor]:  # noqa: ARG002 - all alike here
+        """Return what is added to the weights of a client that begins with this adapter."""
+        return self.offsets
 
     def _train_one(self, client: Client, round_number: int) -> LowRankUpdate:
-        model, adapter = self.task.model, self.adapter_for(client)
-        with attached(model, adapter, self.offsets) as layers:
-            heads, dense = trained(layers, b=True, a=self.trains_a), load_dense(model, self.dense)
+        model, adapter, sides = self.task.model, self.adapter_for(client), self.sides_of(round_number)
+        with attached(model, adapter, self.offsets_for(adapter)) as layers:
+            heads, dense = trained(layers, b=sides.b, a=sides.a), load_dense(model, self.dense)
             parameters = TrainedParameters(heads=heads, dense=tuple(dense))
             self.bench.train_locally(self.task, parameters, client, round_number)
             update = LowRankUpdate(
@@ -113,5 +142,5 @@ class LowRankMethod(Method):
                 dense=read_dense(self.task),
             )
         self.ledger.download(self.download_numbers(adapter, client) + count_numbers(self.dense))
-        self.ledger.upload(self.upload_numbers(adapter) + count_numbers(self.dense), self.upload_width)
+        self.ledger.upload(self.upload_numbers(adapter, sides) + count_numbers(self.dense), self.upload_width)
         return update

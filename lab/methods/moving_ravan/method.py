@@ -110,6 +110,7 @@ class MovingRavan(Ravan):
         self.bases = kept_bases(_led(drawn_bases(adapter), directions))
         self.state = {**initial_state(self.plan), **dense}
         self.reset_clips()
+        self.forget_recent()
         self._is_fresh = True
 
     def _head_numbers(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from coordinator.allocation.coverage import CoverageRules, settle_depths
@@ -27,6 +27,8 @@ class Allotment(StrEnum):
     """Of as many tiles as it reaches, those that have moved furthest; the product's policy."""
     EQUAL_COUNT = "equal_count"
     """The same number of heads in each matrix, others in each round (paper, section 4.3, random scores)."""
+    LEADING = "leading"
+    """The same number of heads in each matrix, always the first ones: those that aligned bases lead with."""
 
 
 def allot(
@@ -36,8 +38,8 @@ def allot(
 
     A head that fewer than `threshold` clients can hold is trained by nobody.
     """
-    if kind is Allotment.EQUAL_COUNT:
-        return _allot_equal_counts(plan, cohort, threshold, round_number)
+    if kind in (Allotment.EQUAL_COUNT, Allotment.LEADING):
+        return _allot_equal_counts(plan, cohort, threshold, None if kind is Allotment.LEADING else round_number)
     tiles = form_tiles(plan)
     rules = CoverageRules(threshold=threshold)
     depth_of = {SiteId(str(client.index)): _part(client.capacity, len(tiles)) for client in cohort}
@@ -55,15 +57,17 @@ def allot(
 
 
 def _allot_equal_counts(
-    plan: JobPlan, cohort: Sequence[Client], threshold: int, round_number: int
+    plan: JobPlan, cohort: Sequence[Client], threshold: int, drawn_in: int | None
 ) -> tuple[tuple[Tile, ...], Mapping[int, tuple[int, ...]]]:
-    """Let tile i be the i-th head of every matrix."""
+    """Let tile i be the i-th head of every matrix; which ones is drawn for a round, or else they are the first."""
     heads = plan.adapter.heads
     tiles = tuple(Tile(tile_id=i, blocks=tuple(b for b in plan.head_ids() if b.index == i)) for i in range(heads))
     chosen = {}
     for client in cohort:
-        # Each client draws for itself (paper): the round's number alone would give all of them the same heads.
-        order = rank_at_random(plan.run_id, (round_number << 20) + client.index)(heads)
+        order: Iterable[int] = range(heads)
+        if drawn_in is not None:
+            # Each client draws for itself (paper): the round's number alone would give all of them the same heads.
+            order = rank_at_random(plan.run_id, (drawn_in << 20) + client.index)(heads)
         chosen[client.index] = list(order)[: _part(client.capacity, heads)]
     return tiles, _drop_thin(chosen, threshold)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar, Final
+
+import numpy as np
 
 from coordinator.allocation.clips import adapt_clips, initial_clips, specify_blocks
 from edge_agent.data.batches import deal_batches
@@ -35,12 +38,13 @@ _RING_BITS: Final = 24
 class Ravan(Method):
     """The paper's method as the product does it.
 
-    `threshold` is the least number of clients of a head, `server` what headquarters does with the mean, `masked` leads
-    every round through the whole protocol.
+    `share` is the part of the budget that goes into heads, `threshold` the least number of clients of a head, `server`
+    what headquarters does with the mean; `masked` leads every round through the whole protocol.
     """
 
     options: ClassVar[frozenset[str]] = Method.options | {
         "heads",
+        "share",
         "basis",
         "train_scales",
         "denominator",
@@ -68,6 +72,7 @@ class Ravan(Method):
         self._ring_bits = int(cell.option("ring_bits", _RING_BITS))
         self._threshold = int(cell.option("threshold", 1))
         self._allotment = Allotment(str(cell.option("allotment", Allotment.TOP)))
+        self._recent: deque[ModelState] = deque(maxlen=self.averaged)
 
     def play(self, round_number: int, cohort: Sequence[Client]) -> None:
         """Assign, train, add up, and add the mean deltas."""
@@ -85,9 +90,9 @@ class Ravan(Method):
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Put all heads to rest in the model."""
-        model = self.task.model
-        inject(model, self.plan, self.state, frozenset(), self.bases)
+        """Put all heads to rest in the model, as the mean of the last states has them."""
+        model, states = self.task.model, self._recent if self.averaged > 1 else ()
+        inject(model, self.plan, mean_state(states or (self.state,)), frozenset(), self.bases)
         try:
             yield
         finally:
@@ -104,7 +109,7 @@ class Ravan(Method):
             held_examples=len(client.shard),
         )
         return train(
-            self.task,
+            self.bench.task_of(self.task, client),
             order,
             lambda first: deal_batches(client.shard, self.plan.training.batch_size, client.batch_seed, first=first),
             on_step=lambda _: None,
@@ -124,6 +129,7 @@ class Ravan(Method):
             basis=BasisKind(str(cell.option("basis", BasisKind.GRAM_SCHMIDT))),
             train_scales=bool(cell.option("train_scales", True)),
             denominator=Denominator(str(cell.option("denominator", Denominator.TRAINERS))),
+            share=float(cell.option("share", 1.0)),
         )
 
     def _assign(self, round_number: int, cohort: Sequence[Client]) -> Assignment:
@@ -161,6 +167,11 @@ class Ravan(Method):
         flags = {block: summed.clipped for block, summed in total.blocks.items()}
         counts = {block: summed.count for block, summed in total.blocks.items()}
         self._clips = adapt_clips(self._clips, flags, counts)
+        self._recent.append(self.state)
+
+    def forget_recent(self) -> None:
+        """Begin the mean over states anew: heads of other bases cannot be added up."""
+        self._recent.clear()
 
     def _count(self, assignment: Assignment) -> None:
         """Count the numbers of each payload in the round's ring, and the whole model version that each member fetches.
@@ -176,6 +187,16 @@ class Ravan(Method):
     def download_numbers(self, client: int) -> int:  # noqa: ARG002 - all alike here
         """Return how many numbers a client is sent: all heads and dense blocks."""
         return sum(math.prod(shape) for shape in block_shapes(self.plan).values())
+
+
+def mean_state(states: Sequence[ModelState]) -> ModelState:
+    """Return the mean of every block: of the weights too, because they are linear in heads with equal bases."""
+    if len(states) == 1:
+        return states[0]
+    return {
+        block: np.mean([state[block] for state in states], axis=0, dtype=np.float64).astype(np.float32)
+        for block in states[0]
+    }
 
 
 def kept_bases(source: BasisSource) -> BasisSource:
