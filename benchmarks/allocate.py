@@ -23,7 +23,7 @@ from coordinator.rounds.candidates import Lineup
 from coordinator.rounds.ports import Job
 from coordinator.rounds.selection import Waiting, select
 from ravan.ids import Digest, JobId, RunId, SiteId
-from ravan.manifest.plan import AdapterSettings, BasisKind, JobPlan, Matrix, TrainingSettings
+from ravan.manifest.plan import AdapterSettings, BasisKind, JobPlan, Matrix
 from ravan.manifest.profile import HardwareProfile, JobProfile, LimitSource
 
 BAR_S: Final = 2.0
@@ -68,7 +68,7 @@ def job_of(file: JobFile, matrices: int) -> Job:
             for i in range(matrices)
         ),
         dense=(),
-        training=TrainingSettings(**dict(file.training)),
+        training=file.training.settled(),
         denominator=file.round.denominator,
     )
     return Job(

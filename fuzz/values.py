@@ -67,6 +67,7 @@ PLAN: Final = JobPlan(
         dense_learning_rate=0.01,
         weight_decay=0.0,
         learning_rate_decay=0.9,
+        label_frequencies=(0.5, 0.25, 0.25),
     ),
     denominator=Denominator.TRAINERS,
 )

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_
 
 from coordinator.allocation.cells import least_cell
 from coordinator.allocation.policy import AllocationPolicy
+from coordinator.jobs.expectation import ExpectedLabels
 from coordinator.jobs.measure import Gate, Measure
 from coordinator.jobs.values import (
     Count,
@@ -34,7 +35,16 @@ from ravan.codec import fields
 from ravan.configuration import STRICT, read_text
 from ravan.data.source import DataSource, TableFormat
 from ravan.manifest.assignment import BUNDLE_FLOOR, MAX_GROUP, MAX_MEMBERS, Suite, Weighting
-from ravan.manifest.plan import TEXT_SLOT, BasisKind, Denominator, LabelRule, Optimiser, Precision, Task
+from ravan.manifest.plan import (
+    TEXT_SLOT,
+    BasisKind,
+    Denominator,
+    LabelRule,
+    Optimiser,
+    Precision,
+    Task,
+    TrainingSettings,
+)
 from ravan.releases import checked_release
 
 MAX_HEADS: Final = 1024
@@ -142,6 +152,8 @@ class TrainingTable(_Table):
     label_rule: LabelRule = LabelRule.LAST
     """Sensor values: the label of a window whose rows have several: of its `last` row, of the `majority`, or of `any`
     row, where the one that stands last in `labels` counts."""
+    expected_labels: ExpectedLabels = ExpectedLabels.HELD_OUT
+    """Classification: how frequent the trained model is to expect each label, where sites differ in what they see."""
     batch_size: Count = 32
     """Examples per step."""
     steps: Count = 40
@@ -156,6 +168,10 @@ class TrainingTable(_Table):
     """Decoupled weight decay."""
     learning_rate_decay: Share = 1.0
     """Factor on both learning rates from one round to the next; below 1, late rounds settle what early ones found."""
+
+    def settled(self) -> TrainingSettings:
+        """Return it as a plan has it, but for what model and held-out examples decide."""
+        return TrainingSettings(**{name: value for name, value in self if name != "expected_labels"})
 
     @model_validator(mode="after")
     def _check_task(self) -> TrainingTable:

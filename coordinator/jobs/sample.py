@@ -44,6 +44,7 @@ prompt = ""                 # causal_lm: what comes before the answer, {text} in
 image_side = 0              # images: pixels that both sides are scaled to; default 0: what the model was trained on
 window_step = 1             # series: rows from the start of one window to the next; default 1
 label_rule = "last"         # series: a window's label, of its "last" row, the "majority", or "any" row; default "last"
+expected_labels = "held_out" # how frequent labels are to be: as held out, all "equal", or "local"; default "held_out"
 batch_size = 32             # examples per step; default 32
 steps = 40                  # steps per round, the same for every site; default 40
 optimiser = "adamw"         # starts afresh in every round; default "adamw"

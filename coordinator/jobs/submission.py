@@ -8,8 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from coordinator.evaluation.findings import Inventory
 from coordinator.jobs.cohort import check_cohort, describe_cohort
+from coordinator.jobs.expectation import expected_frequencies
 from coordinator.jobs.jobfile import AdapterTable, JobFile
 from coordinator.jobs.ranks import choose_ranks, describe_ranks
 from coordinator.store.records import ModelRecord
@@ -91,11 +95,12 @@ async def draft_job(
     """
     check_cohort(job, fleet_size)
     targets = job.adapter.targets if job.adapter.heads else ()
-    settings = TrainingSettings(**dict(job.training))
+    settings = job.training.settled()
     inventory = await inspector.inspect(model.files, settings, targets, job.model.precision)
     examples = await asyncio.to_thread(read_examples, held_out, inventory.training)
     _check_trains(job, inventory)
-    plan = await asyncio.to_thread(_draw_up, job, model, inventory, entropy)
+    frequencies = expected_frequencies(job.training.expected_labels, _classes_of(examples), len(job.training.labels))
+    plan = await asyncio.to_thread(_draw_up, job, model, _expecting(inventory, frequencies), entropy)
     ranks = describe_ranks(plan, job.adapter)
     cohort = describe_cohort(job, fleet_size)
     notes = (_describe_plan(plan), *ranks, cohort, *_describe_examples(job, examples))
@@ -180,6 +185,14 @@ def _describe_plan(plan: JobPlan) -> str:
     count = sum(plan.adapter.heads * plan.adapter.for_matrix(matrix).rank ** 2 for matrix in plan.matrices)
     heads = f"{plan.adapter.heads} heads of {spread} in each of {len(plan.matrices)} matrices ({count:,} numbers)"
     return f"Trains {heads} and {whole}."
+
+
+def _classes_of(examples: Examples) -> NDArray[np.int64] | None:
+    return None if isinstance(examples, AnswerExamples) else np.asarray(examples.label_ids, np.int64)
+
+
+def _expecting(inventory: Inventory, frequencies: tuple[float, ...]) -> Inventory:
+    return replace(inventory, training=replace(inventory.training, label_frequencies=frequencies))
 
 
 def _labels_of(job: JobFile, label_ids: Sequence[int]) -> set[str]:

@@ -59,6 +59,7 @@ class TrainRound(Order[Stamp]):
     def _train(self, bench: Bench, held: HeldData, call: Call) -> TrainingOutcome:
         from edge_agent.data.batches import deal_batches  # noqa: PLC0415 - imports torch
         from edge_agent.training.trainer import train  # noqa: PLC0415 - imports torch
+        from ravan.tasks.calibration import calibrate  # noqa: PLC0415 - imports torch
 
         guard, order = MemoryGuard(bench.limits), self._order(bench, held)
         seed, size = int.from_bytes(self.seed, "big"), self.job.plan.training.batch_size
@@ -71,7 +72,7 @@ class TrainRound(Order[Stamp]):
 
         with guard.watching():
             return train(
-                bench.model_of(self.job),
+                calibrate(bench.model_of(self.job), held.encoded, self.job.plan.training.label_frequencies),
                 order,
                 lambda first: deal_batches(held.encoded, size, seed, length=order.length, first=first),
                 on_step=tell,

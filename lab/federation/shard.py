@@ -29,6 +29,12 @@ class Shard(EncodedExamples):
         """Return the tokens of each example."""
         return self.whole.lengths[self.rows]
 
+    @property
+    def label_ids(self) -> Rows | None:
+        """Return the class of each example."""
+        whole = self.whole.label_ids
+        return None if whole is None else whole[self.rows]
+
     def gather(self, rows: Sequence[int], *, length: int = 0) -> Batch:
         """Return the chosen examples of the shard."""
         return self.whole.gather(self.rows[list(rows)].tolist(), length=length)

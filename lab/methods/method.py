@@ -9,21 +9,19 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from coordinator.jobs.expectation import ExpectedLabels, expected_frequencies
 from edge_agent.data.batches import deal_batches
 from edge_agent.training.trainer import make_optimiser, take_step
 from lab.federation.schedule import Purpose, Schedule, generator_for
 from lab.federation.shard import Shard
 from lab.methods.traffic import Ledger
 from lab.study.cell import Cell
-from lab.tasks.calibrated import CalibratedTask, Calibration
 from lab.tasks.task import LabTask
 from ravan.adapters.model import TrainedParameters
 from ravan.manifest.plan import TrainingSettings
-from ravan.tasks.calibration import label_shift
+from ravan.tasks.calibration import calibrate
 from ravan.tasks.passes import Score, measure
 from ravan.tasks.task_model import EncodedExamples, TaskModel
 
@@ -77,17 +75,13 @@ class Bench:
         )
 
     def task_of(self, task: TaskModel[Any], client: Client) -> TaskModel[Any]:
-        """Return the task with the loss that the client trains by."""
-        calibration = Calibration(str(self.cell.option("calibration", Calibration.NONE)))
-        if calibration is Calibration.NONE:
-            return task
-        shift = label_shift(self._count_labels(self.lab.labels[client.shard.rows]))
-        if calibration is Calibration.RELATIVE:
-            shift = shift - label_shift(self._count_labels(self.lab.labels))
-        return CalibratedTask(task, shift)
-
-    def _count_labels(self, labels: NDArray[np.int64]) -> list[int]:
-        return np.bincount(labels, minlength=len(self.settings.labels)).tolist()
+        """Return the task with the loss that the client trains by: its own, unless the run says otherwise."""
+        expected = expected_frequencies(
+            ExpectedLabels(str(self.cell.option("expected_labels", ExpectedLabels.LOCAL))),
+            self.lab.validation.label_ids,
+            len(self.settings.labels),
+        )
+        return calibrate(task, client.shard, expected)
 
     def train_locally(
         self, task: TaskModel[Any], parameters: TrainedParameters, client: Client, round_number: int
@@ -104,7 +98,7 @@ class Bench:
 class Method(ABC):
     """One way to train together."""
 
-    options: ClassVar[frozenset[str]] = frozenset({"targets", "calibration", "averaged"})
+    options: ClassVar[frozenset[str]] = frozenset({"targets", "expected_labels", "averaged"})
     """What a plan may tell this method; anything else is refused, lest a misspelt option goes unnoticed."""
 
     def __init__(self, bench: Bench) -> None:

@@ -163,6 +163,7 @@ def _training_to_wire(value: TrainingSettings) -> round_pb2.TrainingSettings:
         channels=value.channels,
         window_step=value.window_step,
         label_rule=enums.LABEL_RULE.to_wire(None if value.label_rule is LabelRule.LAST else value.label_rule),
+        label_frequencies=value.label_frequencies,
     )
 
 
@@ -184,6 +185,7 @@ def _training_from_wire(wire: round_pb2.TrainingSettings) -> TrainingSettings:
         channels=fields.unique(tuple(fields.text(name, "channel") for name in wire.channels), "channels"),
         window_step=fields.ranged(wire.window_step, 0, _DIMENSION, "step of windows"),
         label_rule=enums.LABEL_RULE.from_wire(wire.label_rule),
+        label_frequencies=tuple(fields.share(each, "frequency of a label") for each in wire.label_frequencies),
     )
     _check_inputs(training)
     return training
@@ -199,3 +201,7 @@ def _check_inputs(training: TrainingSettings) -> None:
     }
     if not complete[training.task]:
         raise fields.malformed(f"The plan does not say what the examples of {training.task} look like.")
+    if training.label_frequencies and len(training.label_frequencies) != len(training.labels):
+        raise fields.malformed(
+            f"The plan has {len(training.label_frequencies)} frequencies for {len(training.labels)} labels."
+        )

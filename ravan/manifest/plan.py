@@ -162,6 +162,8 @@ class TrainingSettings:
     """Sensor values: rows from the start of one window to the next; means nothing elsewhere."""
     label_rule: LabelRule = LabelRule.LAST
     """Sensor values: which label a window has; the last row's elsewhere."""
+    label_frequencies: tuple[float, ...] = ()
+    """How frequent the model is to expect each label; empty: as at the sites that train it."""
 
     def rates_in(self, round_number: int) -> tuple[float, float]:
         """Return the learning rates of heads and of dense blocks in a round; rounds count from 1."""

@@ -1,23 +1,59 @@
 """A loss that knows how a site's labels are distributed, so that the shared classifier need not learn it.
 
-A site that has few or no examples of a class otherwise teaches the classifier that the class is rare, in the features as
-well; the mean over sites does not undo it. Adding the logarithm of the site's own frequencies to the logits while
-training takes that lesson out (Menon et al. 2021, arXiv 2007.07314, equation 10; for federations Zhang et al. 2022,
-arXiv 2209.00189). Counts stay at the site.
+A site that has few or no examples of a class otherwise teaches the classifier that the class is rare, in the features
+as well, and the mean over sites does not undo it. Adding the logarithm of the site's own frequencies to the logits
+while training takes that lesson out (Menon et al. 2021, arXiv 2007.07314, equation 10; in federations Zhang et al.
+2022, arXiv 2209.00189), and subtracting that of the frequencies to expect puts the right one in. Counts stay at the
+site.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ravan.tasks.batch import Batch
+from ravan.tasks.frequencies import label_frequencies
+from ravan.tasks.task_model import EncodedExamples, TaskModel
 
-def label_shift(counts: Sequence[int]) -> Tensor:
-    """Return log frequency of each class, (classes,) float32, from a site's counts and one example more of every class.
 
-    The one more keeps a class that a site lacks finite.
-    """
-    numbers = torch.tensor([count + 1 for count in counts], dtype=torch.float64)
-    return (numbers / numbers.sum()).log().float()
+class CalibratedTask(TaskModel[Any]):
+    """Another task whose loss takes a site's label frequencies for what they are; nothing else differs."""
+
+    def __init__(self, inner: TaskModel[Any], own: Sequence[float], expected: Sequence[float]) -> None:
+        """Take the site's frequencies and those that the trained model is to expect, both by label and above 0."""
+        self.inner = inner
+        self.model, self.new_parameters = inner.model, inner.new_parameters
+        self.folder, self.training, self.model_type = inner.folder, inner.training, inner.model_type
+        ratios = torch.tensor(own, dtype=torch.float64) / torch.tensor(expected, dtype=torch.float64)
+        self._shift = ratios.log().float()  # (classes,)
+
+    def encode(self, examples: Any) -> EncodedExamples:
+        """Encode as the other task does."""
+        return self.inner.encode(examples)
+
+    def worst_case(self, batch_size: int, data: EncodedExamples) -> Batch:
+        """Return the other task's."""
+        return self.inner.worst_case(batch_size, data)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Return the other task's."""
+        return self.inner.logits(batch)
+
+    def losses(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the other task's losses of shifted logits."""
+        return self.inner.losses(logits + self._shift.to(logits.device), batch)
+
+    def count_correct(self, logits: Tensor, batch: Batch) -> int:
+        """Return the other task's."""
+        return self.inner.count_correct(logits, batch)
+
+
+def calibrate(task: TaskModel[Any], data: EncodedExamples, expected: Sequence[float]) -> TaskModel[Any]:
+    """Return the task to train by on a site's data: as it is where nothing is `expected`, or examples have answers."""
+    if not expected or data.label_ids is None:
+        return task
+    return CalibratedTask(task, label_frequencies(data.label_ids, len(expected)), expected)

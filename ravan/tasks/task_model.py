@@ -30,6 +30,11 @@ class EncodedExamples(ABC):
     def lengths(self) -> NDArray[np.int64]:
         """Return how many tokens the model computes for each example."""
 
+    @property
+    def label_ids(self) -> NDArray[np.int64] | None:
+        """Return the class of each example; None where examples have answers instead."""
+        return None
+
     @abstractmethod
     def gather(self, rows: Sequence[int], *, length: int = 0) -> Batch:
         """Return the chosen examples, padded to the longest of them and to `length` at least."""

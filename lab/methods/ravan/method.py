@@ -194,7 +194,7 @@ def mean_state(states: Sequence[ModelState]) -> ModelState:
     if len(states) == 1:
         return states[0]
     return {
-        block: np.mean([state[block] for state in states], axis=0, dtype=np.float64).astype(np.float32)
+        block: np.asarray(np.mean([state[block] for state in states], axis=0, dtype=np.float64), np.float32)
         for block in states[0]
     }
 

@@ -542,6 +542,7 @@ class TrainingSettings(_message.Message):
     CHANNELS_FIELD_NUMBER: _builtins.int
     WINDOW_STEP_FIELD_NUMBER: _builtins.int
     LABEL_RULE_FIELD_NUMBER: _builtins.int
+    LABEL_FREQUENCIES_FIELD_NUMBER: _builtins.int
     task: Global___Task.ValueType
     """What the model is trained to do. Set by the coordinator."""
     data: _builtins.str
@@ -578,6 +579,12 @@ class TrainingSettings(_message.Message):
     def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of a series' channels, in the model's order. Empty for other tasks."""
 
+    @_builtins.property
+    def label_frequencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """How frequent the trained model is to expect each label, in their order, each above 0 and at most 1. Empty: as they
+        are in the examples that it is trained on.
+        """
+
     def __init__(
         self,
         *,
@@ -597,10 +604,11 @@ class TrainingSettings(_message.Message):
         channels: _abc.Iterable[_builtins.str] | None = ...,
         window_step: _builtins.int = ...,
         label_rule: Global___LabelRule.ValueType = ...,
+        label_frequencies: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "channels", b"channels", "data", b"data", "dense_learning_rate", b"dense_learning_rate", "image_side", b"image_side", "label_rule", b"label_rule", "labels", b"labels", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "max_length", b"max_length", "optimiser", b"optimiser", "prompt", b"prompt", "steps", b"steps", "task", b"task", "weight_decay", b"weight_decay", "window_step", b"window_step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "channels", b"channels", "data", b"data", "dense_learning_rate", b"dense_learning_rate", "image_side", b"image_side", "label_frequencies", b"label_frequencies", "label_rule", b"label_rule", "labels", b"labels", "learning_rate", b"learning_rate", "learning_rate_decay", b"learning_rate_decay", "max_length", b"max_length", "optimiser", b"optimiser", "prompt", b"prompt", "steps", b"steps", "task", b"task", "weight_decay", b"weight_decay", "window_step", b"window_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

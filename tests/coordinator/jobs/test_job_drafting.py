@@ -223,6 +223,19 @@ def test_notes_tell_what_is_trained_and_what_is_odd_about_the_data(desk: Desk) -
     )
 
 
+@pytest.mark.parametrize(
+    ("expected", "frequencies"), [(None, [4 / 8, 3 / 8, 1 / 8]), ("equal", [1 / 3] * 3), ("local", [])]
+)
+def test_the_plan_says_how_frequent_the_model_is_to_expect_each_label(
+    desk: Desk, expected: str | None, frequencies: list[float]
+) -> None:
+    """The held-out file has three engines, two pumps and no cab; each counts one more."""
+    desk.write_held_out("text,label\na,engine\nb,pump\nc,engine\nd,engine\ne,pump\n")
+    plan = desk.draft(training={} if expected is None else {"expected_labels": expected}).plan
+    assert plan.training.label_frequencies == pytest.approx(frequencies)
+    assert decode_plan(encode_plan(plan)) == plan
+
+
 def test_no_heads_trains_the_classifier_alone(desk: Desk) -> None:
     draft = desk.draft(adapter={"heads": 0, "rank": "auto"})
     assert (draft.plan.matrices, draft.plan.adapter.heads, draft.plan.adapter.rank) == ((), 0, 0)

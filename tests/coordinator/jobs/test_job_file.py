@@ -115,6 +115,12 @@ def test_defaults_of_a_minimal_file() -> None:
         ("labels =", 'prompt = "{text}\\t"\nlabels =', "and no control characters", ""),
         ("labels =", "image_side = 16385\nlabels =", "`training.image_side` should be less than or equal", ""),
         ("labels =", 'label_rule = "first"\nlabels =', "`training.label_rule` should be 'last', 'majority' or", ""),
+        (
+            "labels =",
+            'expected_labels = "even"\nlabels =',
+            "`training.expected_labels` should be 'held_out', 'equal' or",
+            "",
+        ),
         ("[evaluation]", '[evaluation]\nformat = "parquet"', "held-out data are a file of csv or jsonl", ""),
         ("labels =", "window_step = 0\nlabels =", "`training.window_step` should be greater than or equal", ""),
         ("labels =", 'task = "regression"\nlabels =', "`training.task` should be 'sequence_classification'", ""),

@@ -81,10 +81,12 @@ def trainings(draw: st.DrawFn) -> TrainingSettings:
     task = draw(st.sampled_from(Task))
     sizes = st.integers(1, 5000)
     series, images = task is Task.SERIES_CLASSIFICATION, task is Task.IMAGE_CLASSIFICATION
+    labels = tuple(draw(st.lists(texts, unique=True, max_size=4)))
+    shares = st.floats(min_value=2**-20, max_value=1.0)
     return TrainingSettings(
         task=task,
         data=draw(texts),
-        labels=tuple(draw(st.lists(texts, unique=True, max_size=4))),
+        labels=labels,
         max_length=draw(sizes),
         batch_size=draw(sizes),
         steps=draw(sizes),
@@ -98,6 +100,7 @@ def trainings(draw: st.DrawFn) -> TrainingSettings:
         channels=tuple(draw(st.lists(texts, unique=True, min_size=int(series), max_size=4))),
         window_step=draw(st.integers(int(series), 5000)),
         label_rule=draw(st.sampled_from(LabelRule)),
+        label_frequencies=draw(st.just(()) | st.tuples(*[shares] * len(labels))),
     )
 
 
