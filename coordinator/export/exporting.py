@@ -43,6 +43,8 @@ class Lineage:
     """On the held-out texts, 0 to 1; None when it was never evaluated."""
     exported_at: float
     """Seconds since the epoch."""
+    averaged: int = 1
+    """Versions, the newest first, of which it is the mean."""
 
 
 def export_job(
@@ -109,6 +111,7 @@ def _describe(
         "job_name": plan.job_name,
         "run_id": plan.run_id.hex(),
         "rounds": lineage.rounds,
+        "averaged": lineage.averaged,
         "accuracy": lineage.accuracy,
         "exported_at": lineage.exported_at,
         "base_model": plan.model_name,

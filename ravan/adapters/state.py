@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, TypedDict, cast
 
 import numpy as np
@@ -118,6 +118,18 @@ def apply_mean(state: ModelState, means: Mapping[BlockId, NDArray[np.float64]]) 
     return {
         block: (array.astype(np.float64) + means[block]).astype(np.float32) if block in means else array.copy()
         for block, array in state.items()
+    }
+
+
+def mean_state(states: Sequence[ModelState]) -> dict[BlockId, FloatArray]:
+    """Return the mean of versions of one plan, block by block, in float64.
+
+    Weights are linear in heads on the same bases, so it is the mean of the versions' weights too.
+    """
+    first = states[0]
+    return {
+        block: np.asarray(np.mean([state[block] for state in states], axis=0, dtype=np.float64), np.float32)
+        for block in first
     }
 
 

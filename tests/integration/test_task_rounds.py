@@ -60,6 +60,10 @@ def test_rounds_make_the_model_better(kind: str, tmp_path: Path) -> None:
         assert "after 1 rounds" in earlier.stdout
         written = json.loads((tmp_path / "earlier" / "ravan-lineage.json").read_text())
         assert written["version_digest"] == job["rounds"][0]["state_digest"]
+        mean = fleet.hq("export", example.name, "--average", "2", "--format", "heads", "--out", tmp_path / "mean")
+        assert mean.returncode == 0, mean.stderr
+        assert f"instead of {job['accuracy']:.3f} on" in mean.stdout
+        assert json.loads((tmp_path / "mean" / "ravan-lineage.json").read_text())["averaged"] == 2
         cut = fleet.hq("export", example.name, "--rank", "4", "--out", tmp_path / "adapter")
         assert cut.returncode == 0, cut.stderr
         assert "Rank 4 instead of" in cut.stdout

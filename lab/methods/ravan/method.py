@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import ClassVar, Final
 
-import numpy as np
-
 from coordinator.allocation.clips import adapt_clips, initial_clips, specify_blocks
 from edge_agent.data.batches import deal_batches
 from edge_agent.training.outcome import TrainingOutcome
@@ -23,7 +21,7 @@ from lab.methods.ravan.secure_sum import sum_updates
 from lab.methods.ravan.server_step import STEPS, ServerOptimiser
 from ravan.adapters.basis import Basis, BasisSource, drawn_bases
 from ravan.adapters.model import inject, remove
-from ravan.adapters.state import ModelState, apply_mean, block_shapes, initial_state
+from ravan.adapters.state import ModelState, apply_mean, block_shapes, initial_state, mean_state
 from ravan.ids import BlockId, Digest, SiteId
 from ravan.manifest.assignment import Assignment, Member, Suite
 from ravan.manifest.plan import BasisKind, Denominator, JobPlan, Matrix
@@ -187,16 +185,6 @@ class Ravan(Method):
     def download_numbers(self, client: int) -> int:  # noqa: ARG002 - all alike here
         """Return how many numbers a client is sent: all heads and dense blocks."""
         return sum(math.prod(shape) for shape in block_shapes(self.plan).values())
-
-
-def mean_state(states: Sequence[ModelState]) -> ModelState:
-    """Return the mean of every block: of the weights too, because they are linear in heads with equal bases."""
-    if len(states) == 1:
-        return states[0]
-    return {
-        block: np.asarray(np.mean([state[block] for state in states], axis=0, dtype=np.float64), np.float32)
-        for block in states[0]
-    }
 
 
 def kept_bases(source: BasisSource) -> BasisSource:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.cli.exports import _find_version, _lineage
+from coordinator.cli.exports import _find_version, _last_versions, _lineage
 from ravan.errors import ErrorReason, StateError
 from ravan.wire.v1 import operator_service_pb2 as wire
 
@@ -36,3 +36,18 @@ def test_a_round_that_made_none_is_named(number: int) -> None:
         _find_version(JOB, number)
     assert caught.value.reason is ErrorReason.NOT_FOUND
     assert "job show orders" in caught.value.next_step
+
+
+def test_the_last_versions_leave_out_rounds_that_made_none() -> None:
+    assert _last_versions(JOB, None, 2) == [b"1" * 32, b"3" * 32]
+    assert _last_versions(JOB, None, 1) == [b"3" * 32]
+    assert _last_versions(JOB, 1, 1) == [b"1" * 32]
+
+
+@pytest.mark.parametrize(("number", "count", "left"), [(None, 3, 2), (1, 2, 1)])
+def test_fewer_versions_than_wanted_are_refused_with_a_number_that_would_do(
+    number: int | None, count: int, left: int
+) -> None:
+    with pytest.raises(StateError, match=f"has made {left} versions so far") as caught:
+        _last_versions(JOB, number, count)
+    assert f"--average {left} or less" in caught.value.next_step

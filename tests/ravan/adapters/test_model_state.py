@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from ravan.adapters.state import apply_mean, block_shapes, decode_state, encode_state, initial_state, state_digest
+from ravan.adapters.basis import drawn_bases
+from ravan.adapters.state import (
+    apply_mean,
+    block_shapes,
+    decode_state,
+    encode_state,
+    initial_state,
+    mean_state,
+    state_digest,
+)
 from ravan.errors import ErrorReason, TransferError
 from ravan.ids import BlockId, BlockKind
 from ravan.keystream import expand
@@ -163,6 +172,30 @@ def test_mean_is_added_once_in_float64() -> None:
     np.testing.assert_array_equal(after[other], state[other])
     assert after[other] is not state[other]
     assert (state[block] == 1.0).all()
+
+
+def test_the_mean_of_versions_is_that_of_their_weights() -> None:
+    """What each version adds to a weight, sum of B H A, is put together entry by entry."""
+    plan, generator = small_plan(), np.random.default_rng(3)
+    shapes = block_shapes(plan)
+    states = [
+        {block: generator.standard_normal(shape).astype(np.float32) for block, shape in shapes.items()}
+        for _ in range(3)
+    ]
+    mean = mean_state(states)
+    assert mean.keys() == shapes.keys()
+    for block in plan.dense_ids():
+        total = sum(state[block].astype(np.float64) for state in states)
+        assert np.allclose(mean[block], total / 3, atol=1e-6)
+    for matrix in plan.matrices:
+        basis = drawn_bases(plan.adapter)(matrix)
+        heads = [block for block in plan.head_ids() if block.matrix == matrix.ordinal]
+        added = [
+            sum(basis.b[h.index].astype(float) @ state[h] @ basis.a[h.index] for h in heads)
+            for state in (*states, mean)
+        ]
+        assert np.allclose(added[-1], sum(added[:3]) / 3, atol=1e-5)
+    assert all(np.array_equal(array, states[0][block]) for block, array in mean_state(states[:1]).items())
 
 
 def test_mean_of_unknown_block_or_shape_is_refused() -> None:
