@@ -13,18 +13,19 @@ from torch import Tensor, nn
 
 from edge_agent.training.lower_part import LowerPart
 from ravan.tasks.batch import Batch
-from ravan.tasks.task_model import EncodedExamples, TaskModel
+from ravan.tasks.task_model import TaskModel
+from ravan.tasks.wrapped_task import WrappedTask
 
 
-class KeptLayersTask(TaskModel[Any]):
-    """Another task's model, with outputs of its lower layers kept by row."""
+class KeptLayersTask(WrappedTask):
+    """Another task's model, with outputs of its lower layers kept by row.
+
+    The task within is the same model without the cache, for whoever trains all of it.
+    """
 
     def __init__(self, inner: TaskModel[Any], layers: Sequence[nn.Module], examples: int, room_bytes: int) -> None:
         """Take layers that nothing trains, from the bottom up, and how many rows there are."""
-        self.inner = inner
-        """The same model without the cache, for whoever trains all of it."""
-        self.model, self.new_parameters = inner.model, inner.new_parameters
-        self.folder, self.training, self.model_type = inner.folder, inner.training, inner.model_type
+        super().__init__(inner)
         self._lower = LowerPart(inner, layers, examples, room_bytes)
 
     @property
@@ -32,22 +33,6 @@ class KeptLayersTask(TaskModel[Any]):
         """Return for how many rows there are outputs."""
         return self._lower.kept
 
-    def encode(self, examples: Any) -> EncodedExamples:
-        """Encode as the other task does."""
-        return self.inner.encode(examples)
-
-    def worst_case(self, batch_size: int, data: EncodedExamples) -> Batch:
-        """Return the other task's."""
-        return self.inner.worst_case(batch_size, data)
-
     def logits(self, batch: Batch) -> Tensor:
         """Return the model's logits, bit for bit those without the cache."""
         return self._lower.logits(batch)
-
-    def losses(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the other task's."""
-        return self.inner.losses(logits, batch)
-
-    def count_correct(self, logits: Tensor, batch: Batch) -> int:
-        """Return the other task's."""
-        return self.inner.count_correct(logits, batch)

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ class PromptedAnswers(EncodedExamples):
 class AnswerModel(TaskModel[AnswerExamples]):
     """`AutoModelForCausalLM` with the job's prompt before every answer."""
 
-    evaluation_batch: ClassVar[int] = 8  # the outputs have the size of the vocabulary
+    evaluation_batch: int = 8  # the outputs have the size of the vocabulary
 
     def __init__(self, base: BaseModel, tokenizer: Any, training: TrainingSettings) -> None:
         super().__init__(base, training)

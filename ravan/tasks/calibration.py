@@ -18,38 +18,21 @@ from torch import Tensor
 from ravan.tasks.batch import Batch
 from ravan.tasks.frequencies import label_frequencies
 from ravan.tasks.task_model import EncodedExamples, TaskModel
+from ravan.tasks.wrapped_task import WrappedTask
 
 
-class CalibratedTask(TaskModel[Any]):
-    """Another task whose loss takes a site's label frequencies for what they are; nothing else differs."""
+class CalibratedTask(WrappedTask):
+    """A task whose loss takes a site's label frequencies for what they are; nothing else differs."""
 
     def __init__(self, inner: TaskModel[Any], own: Sequence[float], expected: Sequence[float]) -> None:
         """Take the site's frequencies and those that the trained model is to expect, both by label and above 0."""
-        self.inner = inner
-        self.model, self.new_parameters = inner.model, inner.new_parameters
-        self.folder, self.training, self.model_type = inner.folder, inner.training, inner.model_type
+        super().__init__(inner)
         ratios = torch.tensor(own, dtype=torch.float64) / torch.tensor(expected, dtype=torch.float64)
         self._shift = ratios.log().float()  # (classes,)
 
-    def encode(self, examples: Any) -> EncodedExamples:
-        """Encode as the other task does."""
-        return self.inner.encode(examples)
-
-    def worst_case(self, batch_size: int, data: EncodedExamples) -> Batch:
-        """Return the other task's."""
-        return self.inner.worst_case(batch_size, data)
-
-    def logits(self, batch: Batch) -> Tensor:
-        """Return the other task's."""
-        return self.inner.logits(batch)
-
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the other task's losses of shifted logits."""
-        return self.inner.losses(logits + self._shift.to(logits.device), batch)
-
-    def count_correct(self, logits: Tensor, batch: Batch) -> int:
-        """Return the other task's."""
-        return self.inner.count_correct(logits, batch)
+        """Return the losses of shifted logits."""
+        return super().losses(logits + self._shift.to(logits.device), batch)
 
 
 def calibrate(task: TaskModel[Any], data: EncodedExamples, expected: Sequence[float]) -> TaskModel[Any]:

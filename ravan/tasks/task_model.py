@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ class EncodedExamples(ABC):
 class TaskModel(ABC, Generic[RawExamples]):
     """A base model built for a job's task."""
 
-    evaluation_batch: ClassVar[int] = 64
+    evaluation_batch: int = 64
     """Examples per forward pass where nothing is trained."""
 
     def __init__(self, base: BaseModel, training: TrainingSettings) -> None:

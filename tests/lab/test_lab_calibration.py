@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ import torch
 from tiny_lab import bench_of, cell_of, cohort_of, tiny_task
 
 from lab.federation.partition import Split
-from lab.federation.shard import Shard
 from lab.simulation import play_cell
 
 SKEWED: dict[str, Any] = {"split": Split.DIRICHLET, "clients": 4, "per_round": 4, "alpha": 1.0}
@@ -51,6 +50,6 @@ def test_every_method_trains_by_it(name: str) -> None:
 
 def test_a_shard_has_the_classes_of_its_rows() -> None:
     lab, rows = tiny_task(), np.asarray([5, 3, 8])
-    shard = cast(Shard, lab.shard(rows))
-    assert shard.label_ids is not None
-    assert shard.label_ids.tolist() == lab.labels[rows].tolist()
+    found = lab.shard(rows).label_ids
+    assert found is not None
+    assert found.tolist() == lab.labels[rows].tolist()
