@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import numpy as np
 from numpy.typing import NDArray
 
+from coordinator.jobs.jobfile import ExpectedLabels
 from ravan.tasks.frequencies import label_frequencies
-
-
-class ExpectedLabels(StrEnum):
-    """Where the frequencies that the trained model expects come from."""
-
-    HELD_OUT = "held_out"
-    """The held-out examples at headquarters."""
-    EQUAL = "equal"
-    """All labels are equally frequent."""
-    LOCAL = "local"
-    """Each site's own: the plain loss, under which sites teach one another what they see often."""
 
 
 def expected_frequencies(kind: ExpectedLabels, held_out: NDArray[np.int64] | None, labels: int) -> tuple[float, ...]:

@@ -13,7 +13,6 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_
 
 from coordinator.allocation.cells import least_cell
 from coordinator.allocation.policy import AllocationPolicy
-from coordinator.jobs.expectation import ExpectedLabels
 from coordinator.jobs.measure import Gate, Measure
 from coordinator.jobs.values import (
     Count,
@@ -64,6 +63,17 @@ class SuiteName(StrEnum):
         if self is SuiteName.AUTO:
             return Suite.AES_128_CTR if aes_everywhere else Suite.CHACHA20
         return Suite[self.name]
+
+
+class ExpectedLabels(StrEnum):
+    """Where the frequencies that the trained model expects come from."""
+
+    HELD_OUT = "held_out"
+    """The held-out examples at headquarters."""
+    EQUAL = "equal"
+    """All labels are equally frequent."""
+    LOCAL = "local"
+    """Each site's own: the plain loss, under which sites teach one another what they see often."""
 
 
 class Profile(StrEnum):

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from coordinator.jobs.expectation import ExpectedLabels, expected_frequencies
+from coordinator.jobs.expectation import expected_frequencies
+from coordinator.jobs.jobfile import ExpectedLabels
 from edge_agent.data.batches import deal_batches
 from edge_agent.training.trainer import make_optimiser, take_step
 from lab.federation.schedule import Purpose, Schedule, generator_for

@@ -12,6 +12,7 @@ from tiny_lab import HIDDEN, MATRICES, cohort_of, method_of, tiny_task, weight_i
 
 from edge_agent.training.outcome import TrainingOutcome
 from lab.federation.capacity import Capacities
+from lab.federation.partition import Split
 from lab.federation.schedule import Purpose, generator_for
 from lab.methods.head_only.method import HeadOnly
 from lab.methods.method import Client
@@ -131,6 +132,22 @@ def test_a_head_becomes_the_mean_of_its_trainers_products() -> None:
         assert np.abs(method.state[block] - before[block]).max() > 100 * step
     # One head of four matrices each, bottom to top: only the strongest reaches the lowest.
     assert trained_by == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
+
+
+def test_weighted_clients_count_by_their_examples() -> None:
+    federation = {"split": Split.DIRICHLET, "clients": 3, "per_round": 3, "alpha": 0.3}
+    method = ravan(weighted=True, seed=4, federation=federation)
+    before, shards = dict(method.state), method.bench.shards
+    outcomes = play_watched(method, 1)
+    weights = {index: math.ceil(len(shards[index]) / 16) for index in outcomes}
+    assert sorted(weights.values()) == [1, 1, 3]
+    # A step of the grid, over the share of the largest weights (255) that these are.
+    step = 8.0 / (((1 << 23) - 1) // 3) * 3 * 255 / 5
+    for block, value in before.items():
+        total = sum(weights[index] * outcome.deltas[block].astype(np.float64) for index, outcome in outcomes.items())
+        expected = value + total / 5
+        assert np.allclose(method.state[block], expected, atol=step)
+        assert not np.allclose(method.state[block], value, atol=3 * step)
 
 
 def test_what_a_client_sends_is_its_scale_times_its_core_minus_what_it_was_given() -> None:

@@ -23,13 +23,14 @@ from ravan.adapters.basis import Basis, BasisSource, drawn_bases
 from ravan.adapters.model import inject, remove
 from ravan.adapters.state import ModelState, apply_mean, block_shapes, initial_state, mean_state
 from ravan.ids import BlockId, Digest, SiteId
-from ravan.manifest.assignment import Assignment, Member, Suite
+from ravan.manifest.assignment import Assignment, Member, Suite, Weighting
 from ravan.manifest.plan import BasisKind, Denominator, JobPlan, Matrix
 from ravan.secagg.combine import RoundSum
 from ravan.secagg.packing import packed_bytes
 
 _CLIP: Final = 8.0
 _RING_BITS: Final = 24
+_WEIGHT_LIMIT, _WEIGHT_UNIT = 255, 16
 """Defaults of a job file."""
 
 
@@ -37,7 +38,8 @@ class Ravan(Method):
     """The paper's method as the product does it.
 
     `share` is the part of the budget that goes into heads, `threshold` the least number of clients of a head, `server`
-    what headquarters does with the mean; `masked` leads every round through the whole protocol.
+    what headquarters does with the mean; `weighted` has clients count by their examples, and `masked` leads every round
+    through the whole protocol.
     """
 
     options: ClassVar[frozenset[str]] = Method.options | {
@@ -53,6 +55,7 @@ class Ravan(Method):
         "server",
         "server_rate",
         "server_momentum",
+        "weighted",
         "masked",
     }
 
@@ -70,6 +73,12 @@ class Ravan(Method):
         self._ring_bits = int(cell.option("ring_bits", _RING_BITS))
         self._threshold = int(cell.option("threshold", 1))
         self._allotment = Allotment(str(cell.option("allotment", Allotment.TOP)))
+        cell_size = max(1, self._threshold)
+        self._weighting = (
+            Weighting(limit=_WEIGHT_LIMIT, unit=_WEIGHT_UNIT, cell_minimum=cell_size, cell_threshold=cell_size)
+            if cell.option("weighted", False)
+            else None
+        )
         self._recent: deque[ModelState] = deque(maxlen=self.averaged)
 
     def play(self, round_number: int, cohort: Sequence[Client]) -> None:
@@ -153,6 +162,7 @@ class Ravan(Method):
             suite=Suite.AES_128_CTR,
             ring_bits=self._ring_bits,
             bundle_threshold=self._threshold,
+            weighting=self._weighting,
             blocks=specify_blocks(self.plan, self._clips),
             tiles=tiles,
             members=members,

@@ -32,7 +32,14 @@ def sum_updates(
 
     def quantise(index: int, bundles: tuple[Bundle, ...]) -> Mapping[int, Elements]:
         outcome = outcomes[index]
-        return quantise_update(assignment, bundles, outcome.deltas, outcome.statistics, roundings[index])
+        return quantise_update(
+            assignment,
+            bundles,
+            outcome.deltas,
+            outcome.statistics,
+            roundings[index],
+            held_examples=outcome.held_examples,
+        )
 
     tally = RoundTally(assignment)
     tally.add((sum_masked if masked else _sum_plainly)(assignment, quantise))
