@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -67,10 +68,11 @@ PLAN: Final = JobPlan(
         dense_learning_rate=0.01,
         weight_decay=0.0,
         learning_rate_decay=0.9,
-        label_frequencies=(0.5, 0.25, 0.25),
     ),
     denominator=Denominator.TRAINERS,
 )
+
+CALIBRATED_PLAN: Final = replace(PLAN, training=replace(PLAN.training, label_frequencies=(0.5, 0.25, 0.25)))
 
 ASSIGNMENT: Final = Assignment(
     run_id=RUN,
