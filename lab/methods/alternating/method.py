@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lab.methods.low_rank.factors import SCALE, Adapter, Factors
+from lab.methods.low_rank.factors import SCALE, Adapter, Factors, straighten
 from lab.methods.low_rank.method import LowRankMethod, LowRankUpdate, Sides
 from lab.methods.method import Bench, Client
 
@@ -43,8 +43,7 @@ class Alternating(LowRankMethod):
 
     def draw_adapter(self, generation: int) -> Adapter:
         """Draw A with orthonormal rows, as later ones are."""
-        drawn = super().draw_adapter(generation)
-        return {name: Factors(b=f.b, a=torch.linalg.qr(f.a.T.double()).Q.T.float()) for name, f in drawn.items()}
+        return {name: straighten(factors) for name, factors in super().draw_adapter(generation).items()}
 
     def offsets_for(self, adapter: Adapter) -> Mapping[str, Tensor]:
         """Add the columns that a client does not train, which count all the same."""
@@ -85,7 +84,10 @@ def mean_columns(before: Tensor, after: Sequence[Tensor], threshold: int) -> Ten
 
 
 def rest_one_side(factors: Factors, *, b_rests: bool) -> Factors:
-    """Return factors of the same product with orthonormal columns of B, or rows of A, largest singular values first."""
+    """Return factors of the same product with orthonormal columns of B, or rows of A, largest singular values first.
+
+    Unlike `factorise` it keeps to the spaces of both factors, also where columns of B are still zero.
+    """
     left, right = torch.linalg.qr(factors.b.double()), torch.linalg.qr(factors.a.T.double())
     u, s, vt = torch.linalg.svd(left.R @ right.R.T)
     b, a = left.Q @ u, vt @ right.Q.T

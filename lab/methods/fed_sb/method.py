@@ -25,7 +25,7 @@ from ravan.manifest.plan import JobPlan, Matrix
 class FedSb(Ravan):
     """The first round is the preparation: its bytes and steps count like those of any round."""
 
-    options: ClassVar[frozenset[str]] = Ravan.options - {"heads", "basis", "train_scales", "denominator"}
+    options: ClassVar[frozenset[str]] = Ravan.options - {"heads", "share", "basis", "train_scales", "denominator"}
 
     def draft(self) -> JobPlan:
         """Return a plan with one head of the whole budget, with its scale at 1."""

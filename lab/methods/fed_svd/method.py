@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
-
 from lab.methods.dense import mean_of
-from lab.methods.low_rank.factors import Adapter, Factors, factorise
+from lab.methods.low_rank.factors import Adapter, Factors, factorise, straighten
 from lab.methods.low_rank.method import LowRankMethod, LowRankUpdate
 
 
@@ -19,8 +17,7 @@ class FedSvd(LowRankMethod):
 
     def draw_adapter(self, generation: int) -> Adapter:
         """Draw A with orthonormal rows, as later ones are."""
-        drawn = super().draw_adapter(generation)
-        return {name: Factors(b=f.b, a=torch.linalg.qr(f.a.T.double()).Q.T.float()) for name, f in drawn.items()}
+        return {name: straighten(factors) for name, factors in super().draw_adapter(generation).items()}
 
     def combine(self, updates: Sequence[LowRankUpdate], round_number: int) -> None:  # noqa: ARG002 - equal rounds
         """Average B, then factorise the mean product, which loses nothing: its rank is at most that of A."""

@@ -12,7 +12,14 @@ from ravan.manifest.plan import JobPlan
 class HeadOnly(Ravan):
     """Ravan without heads: the classifier's learning rate is the one that counts."""
 
-    options: ClassVar[frozenset[str]] = Ravan.options - {"heads", "basis", "train_scales", "denominator", "allotment"}
+    options: ClassVar[frozenset[str]] = Ravan.options - {
+        "heads",
+        "share",
+        "basis",
+        "train_scales",
+        "denominator",
+        "allotment",
+    }
 
     def draft(self) -> JobPlan:
         """Return a plan without heads."""

@@ -56,6 +56,11 @@ def draw_factors(out_features: int, in_features: int, rank: int, generator: np.r
     return Factors(b=torch.zeros(out_features, rank), a=torch.from_numpy(a))
 
 
+def straighten(factors: Factors) -> Factors:
+    """Return them with orthonormal rows of A that span what its rows did."""
+    return Factors(b=factors.b, a=torch.linalg.qr(factors.a.T.double()).Q.T.float())
+
+
 def mean_factors(factors: Sequence[Factors]) -> Factors:
     """Return the means of B and of A, each for itself: not the factors of the mean product."""
     return Factors(b=mean_of([each.b for each in factors]), a=mean_of([each.a for each in factors]))

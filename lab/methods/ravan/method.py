@@ -73,12 +73,9 @@ class Ravan(Method):
         self._ring_bits = int(cell.option("ring_bits", _RING_BITS))
         self._threshold = int(cell.option("threshold", 1))
         self._allotment = Allotment(str(cell.option("allotment", Allotment.TOP)))
-        cell_size = max(1, self._threshold)
-        self._weighting = (
-            Weighting(limit=_WEIGHT_LIMIT, unit=_WEIGHT_UNIT, cell_minimum=cell_size, cell_threshold=cell_size)
-            if cell.option("weighted", False)
-            else None
-        )
+        cells = {"cell_minimum": self._threshold, "cell_threshold": self._threshold}
+        weighted = Weighting(limit=_WEIGHT_LIMIT, unit=_WEIGHT_UNIT, **cells)
+        self._weighting = weighted if cell.option("weighted", False) else None
         self._recent: deque[ModelState] = deque(maxlen=self.averaged)
 
     def play(self, round_number: int, cohort: Sequence[Client]) -> None:
