@@ -121,8 +121,8 @@ class TuningTable(_Table):
     rates: Annotated[tuple[_Positive, ...], Field(min_length=2), AfterValidator(_all_different)]
     rungs: Annotated[tuple[_Count, ...], Field(min_length=1)]
     """Rounds that the candidates of each rung are trained; half of them go on to the next."""
-    seed: _Seed
-    """One that no reported run has."""
+    seeds: Annotated[tuple[_Seed, ...], Field(min_length=1), AfterValidator(_all_different)]
+    """None that a reported run has; a rate is as good as its mean over them."""
     average_last: _Count = 1
 
 
@@ -150,8 +150,8 @@ class Plan(_Table):
         for method in self.method:
             if method.rates_of is not None and method.rates_of not in tuned:
                 raise ValueError(f"rates_of = '{method.rates_of}' names no method that is tuned")
-        if self.tuning is not None and self.tuning.seed in self.study.seeds:
-            raise ValueError("[tuning] seed is one of the seeds that are reported")
+        if self.tuning is not None and set(self.tuning.seeds) & set(self.study.seeds):
+            raise ValueError("[tuning] seeds has one of the seeds that are reported")
         return self
 
     def settled_training(self) -> Training:

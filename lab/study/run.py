@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 from lab.simulation import Outcome
 from lab.study.cell import Cell, Part
@@ -70,17 +71,19 @@ def rates_found(plan: Plan, outcomes: OutcomeFile) -> Chosen:
     return chosen
 
 
-_Rung = Mapping[tuple[tuple[str, str], float], Cell]
+_Rung = Mapping[tuple[tuple[str, str], float, int], Cell]
+"""By the names of federation and method, learning rate and seed."""
 
 
 def _climb(plan: Plan, outcomes: OutcomeFile) -> Iterator[_Rung]:
-    """Yield the cells of each rung, by federation, method and rate, up to the first that is not done."""
+    """Yield the cells of each rung, up to the first that is not done."""
     if plan.tuning is None:
         return
     rates = {(f.name, m.name): plan.tuning.rates for f in plan.federation for m in plan.tuned_methods()}
     for rounds in plan.tuning.rungs:
         rung = {
-            (pair, rate): _tuning_cell(plan, plan.tuning, pair, rate, rounds)
+            (pair, rate, seed): _tuning_cell(plan, plan.tuning, pair, rate, seed, rounds)
+            for seed in plan.tuning.seeds
             for pair, mine in rates.items()
             for rate in mine
         }
@@ -91,12 +94,12 @@ def _climb(plan: Plan, outcomes: OutcomeFile) -> Iterator[_Rung]:
 
 
 def _accuracies(rung: _Rung, outcomes: OutcomeFile) -> dict[tuple[str, str], dict[float, float]]:
-    """Return the validation accuracy of each rate, by federation and method; the rung is done."""
-    found: dict[tuple[str, str], dict[float, float]] = {}
-    for (pair, rate), cell in rung.items():
+    """Return the mean validation accuracy of each rate, by federation and method; the rung is done."""
+    found: dict[tuple[str, str], dict[float, list[float]]] = {}
+    for (pair, rate, _), cell in rung.items():
         if (outcome := outcomes.find(cell)) is not None:
-            found.setdefault(pair, {})[rate] = outcome.accuracy
-    return found
+            found.setdefault(pair, {}).setdefault(rate, []).append(outcome.accuracy)
+    return {pair: {rate: fmean(each) for rate, each in mine.items()} for pair, mine in found.items()}
 
 
 def reported_cells(plan: Plan, chosen: Chosen) -> list[Cell]:
@@ -120,13 +123,16 @@ def planned_cells(plan: Plan) -> list[Cell]:
             if plan.tuning is not None:
                 for count, rounds in count_runs(len(plan.tuning.rates), plan.tuning.rungs):
                     pair = federation.name, method.name
-                    cells += [_tuning_cell(plan, plan.tuning, pair, plan.tuning.rates[0], rounds)] * count
+                    for seed in plan.tuning.seeds:
+                        cells += [_tuning_cell(plan, plan.tuning, pair, plan.tuning.rates[0], seed, rounds)] * count
     return cells
 
 
-def _tuning_cell(plan: Plan, tuning: TuningTable, pair: tuple[str, str], rate: float, rounds: int) -> Cell:
+def _tuning_cell(
+    plan: Plan, tuning: TuningTable, pair: tuple[str, str], rate: float, seed: int, rounds: int
+) -> Cell:
     federation, method = _named(plan, pair)
-    cell = plan.cell(federation, method, rate, tuning.seed, Part.VALIDATION).with_rounds(rounds)
+    cell = plan.cell(federation, method, rate, seed, Part.VALIDATION).with_rounds(rounds)
     return replace(cell, training=replace(cell.training, average_last=min(tuning.average_last, rounds)))
 
 

@@ -116,6 +116,19 @@ def test_of_equally_good_rates_the_smaller_one_wins(tmp_path: Path) -> None:
     assert {rate for (_, name), rate in course.tune().items() if name != "floor"} == {0.001}
 
 
+def test_a_rate_is_as_good_as_its_mean_over_the_tuning_seeds(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.TASKS, "tiny", tiny_task)
+        plan = read_text(Plan, TUNED.replace("seeds = [99]", "seeds = [98, 99]"), source="two seeds")
+    by_rate = {0.001: (0.9, 0.1), 0.003: (0.5, 0.7), 0.01: (0.6, 0.5), 0.03: (0.2, 0.2), 0.1: (0.0, 1.0)}
+    played = list[Cell]()
+    crew = scripted(lambda cell: by_rate[cell.learning_rate][cell.seed - 98], played)
+    chosen = Course(plan=plan, outcomes=OutcomeFile(tmp_path / "o.jsonl"), submit=crew).tune()
+    assert {rate for (_, name), rate in chosen.items() if name != "floor"} == {0.003}
+    assert rates_of(cell for cell in played if cell.training.rounds == 2) == [0.001, 0.003, 0.01]
+    assert Counter(cell.seed for cell in played) == {98: 4 * (5 + 3 + 2), 99: 4 * (5 + 3 + 2)}
+
+
 class PowerCutError(Exception):
     """Ends a study."""
 

@@ -105,8 +105,8 @@ def test_each_mistake_has_a_sentence(was: str, is_now: str, sentence: str, next_
 @pytest.mark.parametrize(
     ("was", "is_now", "sentence"),
     [
-        ("seed = 99", "seed = 2", r"\[tuning\] seed is one of the seeds that are reported"),
-        ("seed = 99", "seed = -2", "greater than or equal to 0"),
+        ("seeds = [99]", "seeds = [99, 2]", r"\[tuning\] seeds has one of the seeds that are reported"),
+        ("seeds = [99]", "seeds = [-2]", "greater than or equal to 0"),
         ("rungs = [1, 2, 4]", "rungs = []", "at least 1 item"),
         ("rungs = [1, 2, 4]", "rungs = [0]", "greater than or equal to 1"),
         ("rates = [0.001, 0.003, 0.01, 0.03, 0.1]", "rates = [0.1]", "at least 2 items"),

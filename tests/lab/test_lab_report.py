@@ -115,7 +115,7 @@ def test_a_report_before_anything_was_run_has_the_heading_alone(tmp_path: Path) 
     plan = read_text(Plan, TUNED, source="tuned")
     outcomes = OutcomeFile(tmp_path / "o.jsonl")
     text = write_tables(plan, list(compare_methods(plan, rates_found(plan, outcomes), outcomes)))
-    assert "successive halving over 0.001, 0.003, 0.01, 0.03, 0.1 on 1 / 2 / 4 rounds, by validation, seed 99." in text
+    assert "successive halving over 0.001, 0.003, 0.01, 0.03, 0.1 on 1 / 2 / 4 rounds, by validation, seeds 99." in text
     assert "## skewed: dirichlet(0.5), 2 of 3, equal" in text
     assert [
         line for line in text.splitlines() if line.startswith("|") and "method" not in line and "---" not in line

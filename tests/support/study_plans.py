@@ -55,7 +55,7 @@ steps = 1
 [tuning]
 rates = [0.001, 0.003, 0.01, 0.03, 0.1]
 rungs = [1, 2, 4]
-seed = 99
+seeds = [99]
 
 [[federation]]
 name = "iid"
