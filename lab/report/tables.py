@@ -23,7 +23,8 @@ def _describe(plan: Plan) -> str:
     training = plan.training
     tuned = (
         f"Learning rates: successive halving over {', '.join(f'{rate:g}' for rate in plan.tuning.rates)} "
-        f"on {' / '.join(map(str, plan.tuning.rungs))} rounds, by validation, seeds {', '.join(map(str, plan.tuning.seeds))}."
+        f"on {' / '.join(map(str, plan.tuning.rungs))} rounds, by validation, seeds "
+        f"{', '.join(map(str, plan.tuning.seeds))}."
         if plan.tuning
         else "Learning rates are given."
     )

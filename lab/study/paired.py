@@ -39,7 +39,7 @@ def compare(one: Sequence[float], other: Sequence[float]) -> Difference:
     if count == 1:
         return Difference(mean=mean, half_width=math.inf, pairs=1)
     deviation = spread(differences)
-    return Difference(mean=mean, half_width=_quantile(count - 1) * deviation / math.sqrt(count), pairs=count)
+    return Difference(mean=mean, half_width=quantile(count - 1) * deviation / math.sqrt(count), pairs=count)
 
 
 def spread(values: Sequence[float]) -> float:
@@ -49,6 +49,7 @@ def spread(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1)) if count > 1 else 0.0
 
 
-def _quantile(freedom: int) -> float:
+def quantile(freedom: int) -> float:
+    """Return the 0.975 quantile of Student's t with so many degrees of freedom, at least 1."""
     # Beyond the table the quantile falls by less than 0.13, so its last entry errs on the careful side.
     return T_975[min(freedom, len(T_975)) - 1]

@@ -12,6 +12,8 @@ from lab.study.crew import Submit, play_all
 from lab.study.halving import count_runs, halve
 from lab.study.outcomes import OutcomeFile
 from lab.study.plan import FederationTable, MethodTable, Plan, TuningTable
+from ravan.configuration import nearest_name
+from ravan.errors import ConfigError, ErrorReason
 
 Chosen = Mapping[tuple[str, str], float]
 """Learning rate by the names of federation and method."""
@@ -112,6 +114,29 @@ def reported_cells(plan: Plan, chosen: Chosen) -> list[Cell]:
     ]
 
 
+def cells_of(plan: Plan, chosen: Chosen, method_name: str) -> list[Cell]:
+    """Return a method's cells on the test examples in the plan's first federation.
+
+    Raise ConfigError for a name that is none of the plan's methods, or one whose rate is not chosen yet.
+    """
+    names = [method.name for method in plan.method]
+    if method_name not in names:
+        raise ConfigError(
+            f"{plan.study.name} has no method '{method_name}'.",
+            reason=ErrorReason.CONFIG_INVALID,
+            next_step=nearest_name(method_name, names),
+        )
+    federation, method = _named(plan, (plan.federation[0].name, method_name))
+    rate = chosen.get((federation.name, method.name))
+    if rate is None:
+        raise ConfigError(
+            f"The learning rate of {method_name} is not chosen yet.",
+            reason=ErrorReason.CONFIG_INVALID,
+            next_step="Run the plan first.",
+        )
+    return [plan.cell(federation, method, rate, seed, Part.TEST) for seed in plan.study.seeds]
+
+
 def planned_cells(plan: Plan) -> list[Cell]:
     """Return as many cells of each kind as the plan will run, whatever rates win: what an estimate adds up."""
     cells: list[Cell] = []
@@ -128,9 +153,7 @@ def planned_cells(plan: Plan) -> list[Cell]:
     return cells
 
 
-def _tuning_cell(
-    plan: Plan, tuning: TuningTable, pair: tuple[str, str], rate: float, seed: int, rounds: int
-) -> Cell:
+def _tuning_cell(plan: Plan, tuning: TuningTable, pair: tuple[str, str], rate: float, seed: int, rounds: int) -> Cell:
     federation, method = _named(plan, pair)
     cell = plan.cell(federation, method, rate, seed, Part.VALIDATION).with_rounds(rounds)
     return replace(cell, training=replace(cell.training, average_last=min(tuning.average_last, rounds)))

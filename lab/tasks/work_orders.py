@@ -31,11 +31,7 @@ VALIDATION_SHARE: Final = 0.1
 
 def load_work_orders() -> LabTask:
     """Read, tokenise and split the work orders."""
-    orders = list(read_work_orders(installed_table()))
-    test = [order for order in orders if is_held_out(order.text)]
-    rest = [order for order in orders if not is_held_out(order.text)]
-    validation = [order for order in rest if _is_validation(order.text)]
-    pool = [order for order in rest if not _is_validation(order.text)]
+    pool, validation, test = split_work_orders()
     settings = classification(Task.SEQUENCE_CLASSIFICATION, LABELS, max_length=32)
     task = load_task_model(installed_model(), settings)
     return LabTask(
@@ -47,6 +43,17 @@ def load_work_orders() -> LabTask:
         validation=task.encode(_examples(validation)),
         test=task.encode(_examples(test)),
         targets=("query", "value"),
+    )
+
+
+def split_work_orders() -> tuple[list[WorkOrder], list[WorkOrder], list[WorkOrder]]:
+    """Return what is trained on, what rates are chosen by, and what is tested on."""
+    orders = list(read_work_orders(installed_table()))
+    rest = [order for order in orders if not is_held_out(order.text)]
+    return (
+        [order for order in rest if not _is_validation(order.text)],
+        [order for order in rest if _is_validation(order.text)],
+        [order for order in orders if is_held_out(order.text)],
     )
 
 
