@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.jobs.jobfile import ExpectedLabels
-from ravan.tasks.frequencies import label_frequencies
+from ravan.tasks.frequencies import frequencies_to_expect
 
 
 def expected_frequencies(kind: ExpectedLabels, held_out: NDArray[np.int64] | None, labels: int) -> tuple[float, ...]:
@@ -16,4 +16,4 @@ def expected_frequencies(kind: ExpectedLabels, held_out: NDArray[np.int64] | Non
     """
     if kind is ExpectedLabels.LOCAL or held_out is None:
         return ()
-    return label_frequencies(held_out if kind is ExpectedLabels.HELD_OUT else held_out[:0], labels)
+    return frequencies_to_expect(held_out if kind is ExpectedLabels.HELD_OUT else held_out[:0], labels)

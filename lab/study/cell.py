@@ -11,7 +11,7 @@ from typing import Final, Self
 from lab.federation.capacity import Capacities
 from lab.federation.partition import Split
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Raised whenever equal cells would come out otherwise than before, so that old outcomes are not taken for new ones."""
 
 Option = bool | int | float | str

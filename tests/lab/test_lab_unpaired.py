@@ -36,7 +36,7 @@ def test_turned_around_it_is_the_same_the_other_way(one: list[float], other: lis
 
 
 def test_of_equal_means_19_intervals_in_20_hold_zero() -> None:
-    """Over 4,000 draws the share of misses is within 5 standard deviations (0.0034) of 0.05, or the intervals are wrong.
+    """Over 4,000 draws the share of misses is at most 5 standard deviations (0.0034 each) above 0.05.
 
     Rounding the degrees of freedom down makes them a little too wide, so somewhat fewer misses are right as well.
     """

@@ -17,7 +17,7 @@ from tiny_task_models import write_tiny_llama
 from ravan.data.texts import AnswerExamples, TextExamples
 from ravan.manifest.plan import Task
 from ravan.tasks.calibration import CalibratedTask, calibrate
-from ravan.tasks.frequencies import label_frequencies
+from ravan.tasks.frequencies import frequencies_to_expect, own_frequencies
 from ravan.tasks.images import ScaledImages
 from ravan.tasks.loading import load_task_model
 from ravan.tasks.series import SensorWindows
@@ -51,7 +51,7 @@ def test_losses_weigh_a_class_by_how_frequent_it_is_here_and_is_to_be(
     text_task: TaskModel[Any], expected: tuple[float, ...]
 ) -> None:
     data = some_texts(text_task)
-    ratios = [own / wanted for own, wanted in zip((6 / 10, 1 / 10, 3 / 10), expected, strict=True)]
+    ratios = [own / wanted for own, wanted in zip((5 / 7, 0, 2 / 7), expected, strict=True)]
     batch = data.gather(range(len(IDS)))
     logits = torch.from_numpy(np.random.default_rng(1).standard_normal((len(IDS), 3))).float()
     found = calibrate(text_task, data, expected).losses(logits, batch).tolist()
@@ -75,22 +75,26 @@ def test_nothing_but_the_loss_differs(text_task: TaskModel[Any]) -> None:
 def test_a_site_whose_labels_are_as_expected_has_the_plain_loss(text_task: TaskModel[Any]) -> None:
     data = some_texts(text_task)
     batch, logits = data.gather(range(3)), torch.arange(9.0).reshape(3, 3)
-    calibrated = calibrate(text_task, data, label_frequencies(np.asarray(IDS), 3))
+    calibrated = CalibratedTask(text_task, (5 / 7, 1 / 7, 1 / 7), (5 / 7, 1 / 7, 1 / 7))
     assert torch.allclose(calibrated.losses(logits, batch), text_task.losses(logits, batch), atol=1e-6)
 
 
-def test_a_class_that_a_site_lacks_is_not_unlearnt_there(text_task: TaskModel[Any]) -> None:
-    """The gradient of a missing class's logit, which pushes it down, is a small part of the plain loss's."""
-    data = text_task.encode(TextExamples(texts=("the hose",) * 300, label_ids=(0, 2) * 150, left_out=0))
-    batch = data.gather(range(8))
+@pytest.mark.parametrize("label_ids", [(0, 2) * 4, (1,) * 8])
+def test_a_class_that_a_site_lacks_is_not_unlearnt_there(text_task: TaskModel[Any], label_ids: tuple[int, ...]) -> None:
+    """Its logit has no gradient, where the plain loss pushes it down; with one class alone nothing has any."""
+    data = text_task.encode(TextExamples(texts=("the hose",) * 8, label_ids=label_ids, left_out=0))
+    batch, absent = data.gather(range(8)), sorted({0, 1, 2} - set(label_ids))
     pushes = []
     for task in (text_task, calibrate(text_task, data, (1 / 3, 1 / 3, 1 / 3))):
-        logits = torch.zeros(8, 3, requires_grad=True)
-        task.losses(logits, batch).sum().backward()  # type: ignore[no-untyped-call]
+        logits = torch.tensor([[0.0, 3.0, 50.0]]).repeat(8, 1).requires_grad_()
+        losses = task.losses(logits, batch)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
         assert logits.grad is not None
-        pushes.append(float(logits.grad[:, 1].sum()))
-    assert pushes[0] > 0
-    assert 0 < pushes[1] < 0.02 * pushes[0]
+        assert losses.isfinite().all()
+        pushes.append(logits.grad)
+    assert (pushes[0][:, absent] > 0).all()
+    assert not pushes[1][:, absent].any()
+    assert bool(pushes[1].any()) is (len(absent) == 1)
 
 
 def test_without_frequencies_the_task_stays_as_it_is(text_task: TaskModel[Any]) -> None:
@@ -113,12 +117,14 @@ def test_images_and_windows_have_classes_too() -> None:
     ]
     for data in held:
         assert data.label_ids is not None
-        assert label_frequencies(data.label_ids, 3) == pytest.approx([2 / 6, 1 / 6, 3 / 6])
+        assert own_frequencies(data.label_ids, 3) == pytest.approx([1 / 3, 0, 2 / 3])
 
 
 @settings(deadline=None)
 @given(counts=st.lists(st.integers(0, 50), min_size=2, max_size=8))
-def test_frequencies_are_counts_with_one_more_of_each(counts: list[int]) -> None:
-    ids = np.repeat(np.arange(len(counts)), counts)
-    total = sum(counts) + len(counts)
-    assert label_frequencies(ids, len(counts)) == pytest.approx([(count + 1) / total for count in counts])
+def test_frequencies_are_counts_and_those_to_expect_have_one_more_of_each(counts: list[int]) -> None:
+    ids, total = np.repeat(np.arange(len(counts)), counts), sum(counts)
+    more = [(count + 1) / (total + len(counts)) for count in counts]
+    assert frequencies_to_expect(ids, len(counts)) == pytest.approx(more)
+    if total:
+        assert own_frequencies(ids, len(counts)) == pytest.approx([count / total for count in counts])
