@@ -2,165 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from drafting_desk import Desk, FixedInspector, job_text
 from image_files import plain_image, write_zip
-from memory_blobs import FolderBlobs
 from safetensors.torch import load_file, save_file
 from tiny_task_models import DINOV2_SIDE, WINDOW, write_tiny_dinov2, write_tiny_llama, write_tiny_patchtst
 
-from coordinator.evaluation.findings import Inventory
-from coordinator.evaluation.folders import materialise_model
-from coordinator.evaluation.worker import inspect_model
 from coordinator.jobs.jobfile import read_job_file
-from coordinator.jobs.models import record_model
-from coordinator.jobs.submission import DraftedJob, basis_blob, choose_model, draft_job
+from coordinator.jobs.submission import basis_blob, choose_model
 from coordinator.store.records import ModelRecord
 from ravan.adapters.basis import decode_basis
 from ravan.adapters.state import block_shapes, decode_state
 from ravan.codec.plans import decode_plan, encode_plan
-from ravan.data.source import DataSource
-from ravan.errors import ConfigError, DataError, ErrorReason, ModelError, RavanError
+from ravan.errors import ConfigError, DataError, ErrorReason, ModelError
 from ravan.ids import BlockKind, Digest
-from ravan.manifest.plan import BasisKind, Denominator, ModelFile, Precision, Task, TrainingSettings
-from simulation.tiny_text_model import write_tiny_model
+from ravan.manifest.plan import BasisKind, Denominator, Task
 
 NO_HASH = Digest(bytes(32))
-
-
-@dataclass
-class HereInspector:
-    """Looks into models in this process."""
-
-    blobs: FolderBlobs
-    work_dir: Path
-
-    async def inspect(
-        self, files: Sequence[ModelFile], training: TrainingSettings, targets: tuple[str, ...], precision: Precision
-    ) -> Inventory:
-        return inspect_model(materialise_model(files, self.blobs, self.work_dir), training, targets, precision)
-
-
-@dataclass
-class FixedInspector:
-    """Claims to have looked, and to have found these linear layers."""
-
-    linears: tuple[tuple[str, int, int], ...]
-
-    async def inspect(
-        self, files: Sequence[ModelFile], training: TrainingSettings, targets: tuple[str, ...], precision: Precision
-    ) -> Inventory:
-        linears = self.linears if targets else ()
-        return Inventory(linears=linears, dense=(), parameters=1, model_type="bert", training=training)
-
-
-class Counter:
-    """Entropy that never repeats and is the same in every run."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, length: int) -> bytes:
-        self.calls += 1
-        return bytes([self.calls]) * length
-
-
-@dataclass
-class Desk:
-    """A headquarters with one tiny model and a held-out file."""
-
-    folder: Path
-
-    def __post_init__(self) -> None:
-        self.blobs = FolderBlobs(self.folder / "blobs")
-        self.take_model(write_tiny_model(self.folder / "model"))
-        self.inspector = HereInspector(self.blobs, self.folder / "work")
-        self.write_held_out("text,label\nthe hose,pump\n,cab\nengine,engine\n")
-
-    def take_model(self, folder: Path) -> None:
-        files = [
-            ModelFile(path=p.name, sha256=self.blobs.put(p.read_bytes()), size_bytes=p.stat().st_size)
-            for p in folder.iterdir()
-        ]
-        self.model = record_model("minilm", files, self.blobs, 1.0)
-
-    def write_held_out(self, content: str) -> None:
-        (self.folder / "f00d").write_text(content)
-
-    def draft(
-        self,
-        *,
-        inspector: HereInspector | FixedInspector | None = None,
-        fleet_size: int = 5,
-        **tables: dict[str, object],
-    ) -> DraftedJob:
-        job = read_job_file(job_text(**tables), source="job.toml")
-        table = job.evaluation
-        held_out = DataSource(
-            path=self.folder / "f00d",
-            name="held-out.csv",
-            format=table.format,
-            text=table.text,
-            label=table.label,
-            group=table.group,
-            columns=table.columns,
-        )
-        drafting = draft_job(
-            job,
-            model=self.model,
-            held_out=held_out,
-            fleet_size=fleet_size,
-            inspector=inspector or self.inspector,
-            entropy=Counter(),
-        )
-        return asyncio.run(drafting)
-
-    def refusal(self, kind: type[RavanError], reason: ErrorReason, **changes: object) -> RavanError:
-        with pytest.raises(kind) as caught:
-            self.draft(**changes)  # type: ignore[arg-type]
-        assert caught.value.reason is reason
-        assert caught.value.next_step
-        return caught.value
 
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
-
-
-def job_text(**changes: dict[str, object]) -> str:
-    tables: dict[str, dict[str, object]] = {
-        "job": {"name": "orders", "rounds": 3},
-        "model": {"name": "minilm"},
-        "adapter": {"heads": 2, "rank": 3},
-        "training": {
-            "data": "orders",
-            "labels": ["engine", "pump", "cab"],
-            "max_length": 16,
-            "learning_rate": 0.01,
-            "dense_learning_rate": 0.001,
-        },
-        "round": {},
-        "secure_aggregation": {"bundle_threshold": 3},
-        "evaluation": {"data": "files/held-out.csv"},
-    }
-    for name, change in changes.items():
-        tables[name] = tables[name] | change
-    return "".join(
-        f"[{name}]\n" + "".join(f"{key} = {toml_value(value)}\n" for key, value in table.items())
-        for name, table in tables.items()
-    )
-
-
-def toml_value(value: object) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {toml_value(each)}" for key, each in value.items()) + " }"
-    return json.dumps(value)
 
 
 def test_the_plan_of_a_small_job(desk: Desk) -> None:
