@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from lab.methods.method import Bench, Client
 from lab.methods.ravan.method import Ravan
@@ -14,6 +15,10 @@ from ravan.tasks.task_model import EncodedExamples
 
 class SingleSite(Ravan):
     """As many models as clients; the score is their mean on everybody's test examples."""
+
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"targets", "expected_labels", "heads", "share", "basis", "train_scales"}
+    )
 
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
