@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_lab import MATRICES, cell_of, cohort_of, method_of, same_weights, tiny_task, weights_now
 
+from lab.federation.partition import Split
 from lab.methods.moving_ravan.bases import fill_basis
 from lab.methods.moving_ravan.method import MovingRavan
 from lab.methods.moving_ravan.sketch import add_sketches, draw_probe, leading_directions, take_sketch
@@ -102,6 +103,15 @@ def test_the_base_model_is_as_before_after_every_round() -> None:
     before = weights_now()
     play_cell(cell_of("moving_ravan", rounds=3, every=1, width=4), tiny_task())
     assert same_weights(weights_now(), before)
+
+
+def test_gradients_are_of_the_loss_that_clients_train_by() -> None:
+    federation = {"split": Split.DIRICHLET, "clients": 4, "per_round": 4, "alpha": 1.0}
+    plain, calibrated = (moving(federation=federation, expected_labels=kind) for kind in ("local", "equal"))
+    client, name = cohort_of(plain.bench)[0], MATRICES[-1]
+    assert not np.allclose(plain.gradients(client)[name], calibrated.gradients(client)[name])
+    plain.bench = calibrated.bench
+    assert np.array_equal(plain.gradients(client)[name], calibrated.gradients(client)[name])
 
 
 def test_aligned_bases_hold_more_of_the_gradient_than_drawn_ones() -> None:

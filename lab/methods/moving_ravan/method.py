@@ -142,9 +142,10 @@ class MovingRavan(Ravan):
         model.zero_grad(set_to_none=True)
         for weight in weights.values():
             weight.requires_grad_(True)
+        task = self.bench.task_of(self.task, client)
         batches = deal_batches(client.shard, settings.batch_size, client.batch_seed)
         for batch in islice(batches, self._probe_batches):
-            loss = self.task.losses(self.task.logits(batch), batch).mean()
+            loss = task.losses(task.logits(batch), batch).mean()
             loss.backward()  # type: ignore[no-untyped-call]
         found = {
             name: (torch.zeros_like(weight) if weight.grad is None else weight.grad).double().numpy()
