@@ -85,12 +85,7 @@ def confirm(plan_path: Path, out: Path, method_name: str, runs: int) -> None:
     from deploy.demo.plant import CommandFailedError  # noqa: PLC0415 - slow to import
     from deploy.demo.progress import Narrator  # noqa: PLC0415
     from deploy.demo.run import DemoFailedError  # noqa: PLC0415
-    from lab.product.confirmation import (  # noqa: PLC0415
-        final_accuracies,
-        keep_runs,
-        kept_runs,
-        say_confirmation,
-    )
+    from lab.product.confirmation import ProductFile, final_accuracies, say_confirmation  # noqa: PLC0415
     from lab.product.played_cell import play_with_product  # noqa: PLC0415
     from lab.study.outcomes import OutcomeFile  # noqa: PLC0415
     from lab.study.plan import load_plan  # noqa: PLC0415
@@ -99,14 +94,15 @@ def confirm(plan_path: Path, out: Path, method_name: str, runs: int) -> None:
     plan = load_plan(plan_path)
     outcomes = OutcomeFile(_outcome_path(out, plan.study.name))
     cells = cells_of(plan, rates_found(plan, outcomes), method_name)
-    cell, path = cells[0], out / plan.study.name / "product.jsonl"
+    cell = cells[0]
+    product = ProductFile(out / plan.study.name / "product.jsonl", cell)
     try:
         with tempfile.TemporaryDirectory(prefix="ravan-lab-") as folder:
-            keep_runs(path, cell, play_with_product(cell, runs, Path(folder), Narrator()))
+            play_with_product(cell, runs, Path(folder), Narrator(), product.add)
     except (CommandFailedError, DemoFailedError) as error:
         raise click.ClickException(str(error)) from error
     found = [outcome.accuracy for each in cells if (outcome := outcomes.find(each)) is not None]
-    click.echo(say_confirmation(final_accuracies(kept_runs(path, cell), cell.training.average_last), found))
+    click.echo(say_confirmation(final_accuracies(product.runs, cell.training.average_last), found))
 
 
 def _report(plan_path: Path, out: Path) -> None:

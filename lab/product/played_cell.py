@@ -7,6 +7,7 @@ test examples, so the frequencies that a calibrated loss expects are theirs, and
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,10 @@ _KNOWN: Final = frozenset({"threshold", "expected_labels"})
 """Options that the job file is given; the others stay as the product has them."""
 
 
+Done = Callable[[tuple[float, ...]], None]
+"""Told the accuracy of each of a run's versions on the test examples."""
+
+
 def check_playable(cell: Cell) -> None:
     """Raise ConfigError for a run that the product is not set up for here."""
     federation = cell.federation
@@ -49,17 +54,17 @@ def check_playable(cell: Cell) -> None:
         raise ConfigError(
             f"The product can play a run with {missing[0]} alone.",
             reason=ErrorReason.CONFIG_INVALID,
-            next_step="Name another method or federation of the plan: lab/plans/headline-natural.toml has both.",
+            next_step="Name a plan whose first federation and method are so, as in lab/plans/quick.toml.",
         )
 
 
-def play_with_product(cell: Cell, runs: int, folder: Path, narrator: Narrator) -> list[tuple[float, ...]]:
-    """Return the accuracy of each version on the test examples, for each run; progress goes to the narrator.
+def play_with_product(cell: Cell, runs: int, folder: Path, narrator: Narrator, done: Done) -> None:
+    """Play runs one after another, and hand on each as it is done; progress goes to the narrator.
 
     Raise ConfigError as `check_playable` does, StateError when a round is not what the simulator plays.
     """
     check_playable(cell)
-    return asyncio.run(_play(cell, runs, folder, narrator))
+    asyncio.run(_play(cell, runs, folder, narrator, done))
 
 
 def job_settings(cell: Cell, number: int) -> JobSettings:
@@ -89,18 +94,16 @@ def write_files(folder: Path) -> None:
         write_table(folder / f"site-{site}.csv", [order for order in pool if order.site == site])
 
 
-async def _play(cell: Cell, runs: int, folder: Path, narrator: Narrator) -> list[tuple[float, ...]]:
+async def _play(cell: Cell, runs: int, folder: Path, narrator: Narrator, done: Done) -> None:
     plant = Plant(folder, usual_ports=False)
     try:
-        await asyncio.to_thread(_start, plant)
+        await narrator.during(asyncio.to_thread(_start, plant), "starting a coordinator and the sites")
         async with OperatorClient(local_endpoint(load_config(plant.config), plant.config)) as client:
             await narrator.during(client.add_model(installed_model(), "minilm"), "taking in the base model")
-            found = []
             for number in range(1, runs + 1):
                 job = await run_job(job_settings(cell, number), plant, client, (narrator.observe,), narrator)
                 narrator.forget_job()
-                found.append(accuracies_of(job))
-            return found
+                done(accuracies_of(job))
     finally:
         plant.stop()
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lab.simulation import Outcome, Point
 from lab.study.cell import Cell
-from ravan.errors import DataError, ErrorReason
+from lab.study.line_file import LineFile
 
 
 class OutcomeFile:
@@ -20,16 +18,11 @@ class OutcomeFile:
     def __init__(self, path: Path) -> None:
         """Read what is there and change nothing: a report may be asked for while a study is writing.
 
-        A last line that was cut off by a crash is left out. Raise DataError for any other that is no outcome.
+        Raise DataError for a whole line that is no outcome.
         """
-        self._path = path
-        self._known: dict[str, Outcome] = {}
-        self._torn_at: int | None = None
-        """Where a last line without an end begins."""
-        if path.exists():
-            whole, newline, torn = path.read_bytes().rpartition(b"\n")
-            self._known = {outcome.key: outcome for outcome in _read_lines(path, whole)}
-            self._torn_at = len(whole + newline) if torn else None
+        self._file = LineFile(path)
+        outcomes = self._file.read(_read, "outcome", "Delete that line; its run is then played again.")
+        self._known = {outcome.key: outcome for outcome in outcomes}
 
     @property
     def count(self) -> int:
@@ -41,30 +34,11 @@ class OutcomeFile:
         return self._known.get(cell.key)
 
     def add(self, cell: Cell, outcome: Outcome) -> None:
-        """Write an outcome down for good, over a line that was cut off."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self._torn_at is not None:
-            os.truncate(self._path, self._torn_at)
-            self._torn_at = None
-        line = json.dumps({"cell": asdict(cell), "outcome": asdict(outcome)}, sort_keys=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Write an outcome down for good."""
+        self._file.add({"cell": asdict(cell), "outcome": asdict(outcome)})
         self._known[outcome.key] = outcome
 
 
-def _read_lines(path: Path, whole: bytes) -> Iterator[Outcome]:
-    for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
-        try:
-            yield _read(json.loads(line)["outcome"])
-        except (ValueError, KeyError, TypeError):
-            raise DataError(
-                f"Line {number} of {path} is no outcome.",
-                reason=ErrorReason.DATA_UNREADABLE,
-                next_step="Delete that line; its run is then played again.",
-            ) from None
-
-
-def _read(fields: Mapping[str, Any]) -> Outcome:
+def _read(line: Mapping[str, Any]) -> Outcome:
+    fields = line["outcome"]
     return Outcome(**{**fields, "curve": tuple(Point(**point) for point in fields["curve"])})

@@ -132,7 +132,7 @@ def cells_of(plan: Plan, chosen: Chosen, method_name: str) -> list[Cell]:
         raise ConfigError(
             f"The learning rate of {method_name} is not chosen yet.",
             reason=ErrorReason.CONFIG_INVALID,
-            next_step="Run the plan first.",
+            next_step="Run the plan first, with `python -m lab run`.",
         )
     return [plan.cell(federation, method, rate, seed, Part.TEST) for seed in plan.study.seeds]
 

@@ -13,7 +13,7 @@ from coordinator.jobs.jobfile import ExpectedLabels, JobFile, read_job_file
 from deploy.demo.job import write_job
 from lab.federation.capacity import Capacities
 from lab.federation.partition import Split
-from lab.product.confirmation import final_accuracies, keep_runs, kept_runs, say_confirmation
+from lab.product.confirmation import ProductFile, final_accuracies, say_confirmation
 from lab.product.played_cell import accuracies_of, check_playable, job_settings, write_files
 from lab.study.cell import Cell, Federation, Part, Training
 from lab.tasks.work_orders import load_work_orders
@@ -104,16 +104,18 @@ def test_a_round_without_a_site_or_with_fewer_heads_is_not_what_the_simulator_pl
 
 def test_runs_are_kept_by_plan_whatever_the_seed(tmp_path: Path) -> None:
     path = tmp_path / "study" / "product.jsonl"
-    assert kept_runs(path, CELL) == []
-    keep_runs(path, CELL, [(0.5, 0.6, 0.8)])
-    keep_runs(path, replace(CELL, learning_rate=0.03), [(0.1, 0.1, 0.1)])
-    keep_runs(path, replace(CELL, seed=9), [(0.4, 0.7, 0.7)])
-    runs = kept_runs(path, CELL)
+    file = ProductFile(path, CELL)
+    assert file.runs == []
+    file.add((0.5, 0.6, 0.8))
+    ProductFile(path, replace(CELL, learning_rate=0.03)).add((0.1, 0.1, 0.1))
+    ProductFile(path, replace(CELL, seed=9)).add((0.4, 0.7, 0.7))
+    runs = ProductFile(path, CELL).runs
     assert runs == [(0.5, 0.6, 0.8), (0.4, 0.7, 0.7)]
     assert final_accuracies(runs, 2) == pytest.approx([0.7, 0.7])
     path.write_text(path.read_text() + "{}\n")
-    with pytest.raises(DataError, match="Line 4 of "):
-        kept_runs(path, CELL)
+    with pytest.raises(DataError, match="Line 4 of ") as refused:
+        ProductFile(path, CELL)
+    assert refused.value.next_step
 
 
 def test_both_figures_are_said_with_their_difference() -> None:
@@ -121,4 +123,4 @@ def test_both_figures_are_said_with_their_difference() -> None:
     assert "product    74.00 %, sd 1.41, 2 runs" in text
     assert "simulator  74.00 %, sd 1.00, 3 runs" in text
     assert "difference +0.00 ± " in text
-    assert "run the plan first" in say_confirmation([0.75], [])
+    assert "run the plan with `python -m lab run`" in say_confirmation([0.75], [])
