@@ -41,22 +41,22 @@ def run(plan_path: Path, out: Path, workers: int, ray_address: str, dry_run: boo
     from lab.study.outcomes import OutcomeFile  # noqa: PLC0415
     from lab.study.plan import load_plan  # noqa: PLC0415
     from lab.study.progress import show_progress  # noqa: PLC0415
-    from lab.study.run import Course, planned_cells  # noqa: PLC0415
+    from lab.study.run import Course, look_ahead  # noqa: PLC0415
 
     plan = load_plan(plan_path)
     outcomes = OutcomeFile(_outcome_path(out, plan.study.name))
     click.echo("measuring what a step takes...", err=True)
-    cells = planned_cells(plan)
-    hours = estimate_seconds(cells) / 3600
+    ahead = look_ahead(plan, outcomes)
+    hours = estimate_seconds(ahead.cells) / 3600
     click.echo(
-        f"{plan.study.name}: {len(cells)} runs, about {hours:.2f} core hours, {hours / workers:.2f} hours with "
-        f"{workers} at once; {outcomes.count} are done already."
+        f"{plan.study.name}: {len(ahead.cells)} runs to play, about {hours:.2f} core hours, "
+        f"{hours / workers:.2f} hours with {workers} at once; {ahead.kept} are kept from before."
     )
     if dry_run:
         return
     started = time.monotonic()
     crew = ray_crew(ray_address) if ray_address else local_crew(workers)
-    with crew as submit, show_progress(len(cells), outcomes.count) as told:
+    with crew as submit, show_progress(len(ahead.cells), ahead.kept) as told:
         course = Course(plan=plan, outcomes=outcomes, submit=submit, told=told)
         chosen = course.tune()
         course.judge(chosen)

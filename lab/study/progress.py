@@ -14,12 +14,12 @@ from lab.study.cell import Cell
 
 
 @contextmanager
-def show_progress(runs: int, done: int) -> Iterator[Callable[[Cell, Outcome], None]]:
-    """Yield what is to be told of each outcome; so many of the runs were done before."""
+def show_progress(left: int, kept: int) -> Iterator[Callable[[Cell, Outcome], None]]:
+    """Yield what is to be told of each outcome; so many runs are left, and so many kept from before."""
     console, started = Console(stderr=True), time.monotonic()
     columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("runs", total=runs, completed=done)
+        task = bar.add_task("runs", total=left + kept, completed=kept)
 
         def told(cell: Cell, outcome: Outcome) -> None:
             bar.advance(task)

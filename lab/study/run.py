@@ -134,23 +134,53 @@ def cells_of(plan: Plan, chosen: Chosen, method_name: str) -> list[Cell]:
             reason=ErrorReason.CONFIG_INVALID,
             next_step="Run the plan first, with `python -m lab run`.",
         )
-    return [plan.cell(federation, method, rate, seed, Part.TEST) for seed in plan.study.seeds]
+    return _cells_at(plan, federation, method, rate)
 
 
-def planned_cells(plan: Plan) -> list[Cell]:
-    """Return as many cells of each kind as the plan will run, whatever rates win: what an estimate adds up."""
-    cells: list[Cell] = []
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a plan still has to play, and how many of its runs are kept from before."""
+
+    cells: tuple[Cell, ...]
+    kept: int
+
+
+def look_ahead(plan: Plan, outcomes: OutcomeFile) -> Ahead:
+    """Return the runs that are left; where rates are not chosen yet, as many of each kind as there will be."""
+    rungs = list(_climb(plan, outcomes))
+    chosen = rates_found(plan, outcomes)
+    known = [cell for rung in rungs for cell in rung.values()]
+    later = _later_rungs(plan, len(rungs))
     for federation in plan.federation:
         for method in plan.method:
-            rate = method.learning_rate or (plan.tuning.rates[0] if plan.tuning else 1e-3)
-            cells += [plan.cell(federation, method, rate, seed, Part.TEST) for seed in plan.study.seeds]
-        for method in plan.tuned_methods():
-            if plan.tuning is not None:
-                for count, rounds in count_runs(len(plan.tuning.rates), plan.tuning.rungs):
-                    pair = federation.name, method.name
-                    for seed in plan.tuning.seeds:
-                        cells += [_tuning_cell(plan, plan.tuning, pair, plan.tuning.rates[0], seed, rounds)] * count
-    return cells
+            rate = chosen.get((federation.name, method.name))
+            if rate is not None:
+                known += _cells_at(plan, federation, method, rate)
+            elif plan.tuning is not None:
+                later += _cells_at(plan, federation, method, plan.tuning.rates[0])
+    missing = {cell: outcomes.find(cell) is None for cell in known}
+    left = [cell for cell, is_missing in missing.items() if is_missing]
+    return Ahead(cells=(*left, *later), kept=len(missing) - len(left))
+
+
+def _later_rungs(plan: Plan, reached: int) -> list[Cell]:
+    """Return as many cells of each kind as there will be in the rungs of which the rates are not known yet."""
+    tuning = plan.tuning
+    if tuning is None:
+        return []
+    return [
+        _tuning_cell(plan, tuning, (federation.name, method.name), tuning.rates[0], seed, rounds)
+        for count, rounds in count_runs(len(tuning.rates), tuning.rungs)[reached:]
+        for federation in plan.federation
+        for method in plan.tuned_methods()
+        for seed in tuning.seeds
+        for _ in range(count)
+    ]
+
+
+def _cells_at(plan: Plan, federation: FederationTable, method: MethodTable, rate: float) -> list[Cell]:
+    """Return a method's cells on the test examples, one a seed."""
+    return [plan.cell(federation, method, rate, seed, Part.TEST) for seed in plan.study.seeds]
 
 
 def _tuning_cell(plan: Plan, tuning: TuningTable, pair: tuple[str, str], rate: float, seed: int, rounds: int) -> Cell:

@@ -86,7 +86,9 @@ def test_a_study_from_beginning_to_end_in_a_process_of_its_own(tmp_path: Path) -
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"tiny: 4 runs, about [0-9.]+ core hours, [0-9.]+ hours with 1 at once; 0 are done", done.stdout)
+    assert re.search(
+        r"tiny: 4 runs to play, about [0-9.]+ core hours, [0-9.]+ hours with 1 at once; 0 are kept", done.stdout
+    )
     assert sorted(rows_in(done.stdout)) == ["fedit", "ravan"]
     assert done.stderr.count("2 rounds, seed") == 4
     lines = (tmp_path / "runs" / "tiny" / "outcomes.jsonl").read_text().splitlines()
@@ -103,7 +105,8 @@ def test_a_tuned_study_is_run_reported_and_not_run_again(call: Call, played: lis
     again, repeated, _ = call("run", plan)
     assert again == 0
     assert len(played) == 2 * (2 * 2 + 4)
-    assert "16 are done already" in repeated
+    assert repeated.startswith("tuned: 0 runs to play, about 0.00 core hours")
+    assert "16 are kept from before" in repeated
     reported, report, _ = call("report", plan)
     assert reported == 0
     assert rows_in(report) == rows_in(output)
@@ -113,8 +116,8 @@ def test_a_dry_run_prints_the_hours_and_plays_nothing(call: Call, played: list[C
     code, output, _ = call("run", written(tmp_path, TUNED), "--dry-run", "--workers", "4")
     assert code == 0
     # Of each of two federations: 4 methods x 3 seeds, and two that are tuned on 5, 3 and 2 rates.
-    assert output.startswith("tuned: 64 runs, about ")
-    assert "hours with 4 at once; 0 are done already." in output
+    assert output.startswith("tuned: 64 runs to play, about ")
+    assert "hours with 4 at once; 0 are kept from before." in output
     assert played == []
     assert not (tmp_path / "lab-runs").exists()
 

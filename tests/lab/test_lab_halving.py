@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ from lab.study.cell import Cell, Part
 from lab.study.halving import count_runs, halve
 from lab.study.outcomes import OutcomeFile
 from lab.study.plan import Plan
-from lab.study.run import Course, missing_rung, planned_cells, rates_found, reported_cells
+from lab.study.run import Course, look_ahead, missing_rung, rates_found, reported_cells
 from lab.tasks import registry
 from ravan.configuration import read_text
 
@@ -174,15 +175,26 @@ def test_what_is_reported_is_every_method_on_the_test_examples_seed_by_seed() ->
     assert {(c.training.rounds, c.training.average_last) for c in cells} == {(2, 1)}
 
 
-def test_an_estimate_counts_as_many_runs_of_each_length_as_are_played(tmp_path: Path) -> None:
+def test_what_lies_ahead_is_what_will_be_played_wherever_a_study_was_broken_off(tmp_path: Path) -> None:
     plan, played = PLANS["tuned"], list[Cell]()
-    course = Course(plan=plan, outcomes=OutcomeFile(tmp_path / "o.jsonl"), submit=scripted(noise, played))
+    outcomes = OutcomeFile(tmp_path / "o.jsonl")
+    # Of another plan's runs in the same file nothing is left and nothing is kept.
+    elsewhere = plan.cell(plan.federation[0], plan.method[0], 0.5, 77, Part.TEST)
+    outcomes.add(elsewhere, outcome_of(elsewhere, 0.5))
+    seen = [look_ahead(plan, outcomes)]
+
+    def told(cell: Cell, _: object) -> None:
+        played.append(cell)
+        seen.append(look_ahead(plan, outcomes))
+
+    course = Course(plan=plan, outcomes=outcomes, submit=scripted(noise, []), told=told)
     course.judge(course.tune())
 
-    def tally(cells: list[Cell]) -> Counter[tuple[object, ...]]:
+    def tally(cells: Iterable[Cell]) -> Counter[tuple[object, ...]]:
         return Counter((kind(c), c.options, c.training.rounds, c.part) for c in cells)
 
-    assert tally(planned_cells(plan)) == tally(played)
+    assert [tally(ahead.cells) for ahead in seen] == [tally(played[done:]) for done in range(len(played) + 1)]
+    assert [ahead.kept for ahead in seen] == list(range(len(played) + 1))
 
 
 def test_variants_that_are_the_same_run_are_played_once(tmp_path: Path) -> None:
