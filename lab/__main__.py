@@ -24,7 +24,7 @@ _OUT = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("lab-runs"),
     show_default=True,
-    help="Folder of outcomes; a study that was broken off goes on from what lies there.",
+    help="Folder of outcomes; a study goes on from what lies there, and plays no run that another study there has.",
 )
 
 
@@ -44,7 +44,7 @@ def run(plan_path: Path, out: Path, workers: int, ray_address: str, dry_run: boo
     from lab.study.run import Course, look_ahead  # noqa: PLC0415
 
     plan = load_plan(plan_path)
-    outcomes = OutcomeFile(_outcome_path(out, plan.study.name))
+    outcomes = OutcomeFile(_outcome_path(out, plan.study.name), out.glob("*/outcomes.jsonl"))
     click.echo("measuring what a step takes...", err=True)
     ahead = look_ahead(plan, outcomes)
     hours = estimate_seconds(ahead.cells) / 3600

@@ -33,11 +33,15 @@ class Course:
         # All methods climb a rung together, so that there is work for every core until its end.
         while missing := missing_rung(self.plan, self.outcomes):
             self._play(missing)
+        for rung in _climb(self.plan, self.outcomes):
+            self.outcomes.adopt(rung.values())
         return rates_found(self.plan, self.outcomes)
 
     def judge(self, chosen: Chosen) -> None:
         """Play everything that is reported."""
-        self._play(reported_cells(self.plan, chosen))
+        cells = reported_cells(self.plan, chosen)
+        self.outcomes.adopt(cells)
+        self._play(cells)
 
     def _play(self, cells: Iterable[Cell]) -> None:
         missing = [cell for cell in dict.fromkeys(cells) if self.outcomes.find(cell) is None]

@@ -112,6 +112,19 @@ def test_a_tuned_study_is_run_reported_and_not_run_again(call: Call, played: lis
     assert rows_in(report) == rows_in(output)
 
 
+def test_runs_that_another_study_has_are_not_played_again(call: Call, played: list[Cell], tmp_path: Path) -> None:
+    assert call("run", written(tmp_path, TUNED_SHORT), "--workers", "1")[0] == 0
+    before = len(played)
+    renamed = written(tmp_path, TUNED_SHORT.replace('name = "tuned"', 'name = "second"'))
+    code, output, _ = call("run", renamed, "--workers", "1")
+    assert code == 0
+    assert output.startswith("second: 0 runs to play, about 0.00 core hours")
+    assert len(played) == before
+    # What it took is its own now.
+    first, second = (tmp_path / "lab-runs" / name / "outcomes.jsonl" for name in ("tuned", "second"))
+    assert sorted(first.read_text().splitlines()) == sorted(second.read_text().splitlines())
+
+
 def test_a_dry_run_prints_the_hours_and_plays_nothing(call: Call, played: list[Cell], tmp_path: Path) -> None:
     code, output, _ = call("run", written(tmp_path, TUNED), "--dry-run", "--workers", "4")
     assert code == 0

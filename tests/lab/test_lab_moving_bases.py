@@ -83,7 +83,7 @@ def logits_of(method: MovingRavan) -> torch.Tensor:
         return lab.task.logits(lab.test.gather(range(len(lab.test)))).clone()
 
 
-@pytest.mark.parametrize("move", ["random", "aligned"])
+@pytest.mark.parametrize("move", ["random", "aligned", "held_out"])
 def test_moving_changes_the_bases_and_nothing_that_the_model_computes(move: str) -> None:
     method = moving(move=move, every=1, first=2, width=4)
     method.play(1, cohort_of(method.bench, 1))
@@ -114,6 +114,11 @@ def test_gradients_are_of_the_loss_that_clients_train_by() -> None:
     assert np.array_equal(plain.gradients(client)[name], calibrated.gradients(client)[name])
 
 
+def energy_held(basis: Basis, gradient: NDArray[np.float64]) -> float:
+    """Return what heads can follow of a gradient: the squares of each b^T G a^T."""
+    return float(sum(np.square(b.T @ gradient @ a.T).sum() for b, a in zip(basis.b, basis.a, strict=True)))
+
+
 def test_aligned_bases_hold_more_of_the_gradient_than_drawn_ones() -> None:
     """Of each matrix's gradient over the cohort's first batches, by the definition and not by a sketch."""
     method = moving(move="aligned", every=1, width=4, probe_batches=2)
@@ -126,8 +131,54 @@ def test_aligned_bases_hold_more_of_the_gradient_than_drawn_ones() -> None:
     method._move_bases(1, cohort)
     for matrix in method.plan.matrices:
         gradient = gradients[matrix.name]
-        held = [
-            sum(np.square(b.T @ gradient @ a.T).sum() for b, a in zip(basis.b, basis.a, strict=True))
-            for basis in (method.bases(matrix), drawn(matrix))
-        ]
-        assert held[0] > held[1]
+        assert energy_held(method.bases(matrix), gradient) > energy_held(drawn(matrix), gradient)
+
+
+def test_held_out_directions_are_the_leading_ones_of_the_gradient_over_all_that_headquarters_holds() -> None:
+    method = moving(move="held_out", directions=2)
+    # This leaves the run's first classifier in the model.
+    found = method._held_out_directions()
+    weights = {
+        name: torch.nn.Parameter(method.task.model.get_parameter(f"{name}.weight").detach()) for name in MATRICES
+    }
+    validation = tiny_task().validation
+    size = method.plan.training.batch_size
+    total = torch.zeros(())
+    for start in range(0, len(validation), size):
+        batch = validation.gather(range(start, min(start + size, len(validation))))
+        logits = torch.func.functional_call(
+            _Logits(method.task), {f"inner.{name}.weight": weight for name, weight in weights.items()}, (batch,)
+        )
+        total = total + method.task.losses(logits, batch).mean()
+    gradients = torch.autograd.grad(total, list(weights.values()))
+    for name, gradient in zip(weights, gradients, strict=True):
+        left, right = found[name]
+        values = torch.linalg.svdvals(gradient.double())
+        held = np.square(left.T @ gradient.double().numpy() @ right.T).sum()
+        assert held == pytest.approx(float(values[:2].square().sum()), rel=1e-4)
+    assert method.ledger.uploaded == 0
+
+
+def test_heads_that_are_dropped_leave_the_weights_alone() -> None:
+    method = moving(move="held_out", first=2, folds=False)
+    method.play(1, cohort_of(method.bench, 1))
+    assert any(method.state[block].any() for block in method.plan.head_ids())
+    classifier = {block: method.state[block].copy() for block in method.plan.dense_ids()}
+    method._move_bases(2, cohort_of(method.bench, 2))
+    assert not any(method.state[block].any() for block in method.plan.head_ids())
+    assert all(np.array_equal(method.state[block], array) for block, array in classifier.items())
+    before = weights_now()
+    with method._shifted():
+        assert same_weights(weights_now(), before)
+
+
+class _Logits(torch.nn.Module):
+    """A task's logits as a module whose parameters are its model's."""
+
+    def __init__(self, task: Any) -> None:
+        super().__init__()
+        self.inner = task.model
+        self._task = [task]
+
+    def forward(self, batch: Any) -> torch.Tensor:
+        return cast(torch.Tensor, self._task[0].logits(batch))

@@ -41,10 +41,14 @@ def written(path: Path, count: int) -> OutcomeFile:
     return file
 
 
+def kept_seeds(path: Path, seeds: int = 3) -> list[int]:
+    file = OutcomeFile(path)
+    return [seed for seed in range(seeds) if file.find(cell(seed)) is not None]
+
+
 def test_what_was_added_is_found_at_once_and_by_the_next_process(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "outcomes.jsonl"
     for file in (written(path, 3), OutcomeFile(path)):
-        assert file.count == 3
         assert [file.find(cell(seed)) for seed in range(4)] == [outcome(0), outcome(1), outcome(2), None]
 
 
@@ -52,7 +56,6 @@ def test_a_cell_that_is_played_again_has_its_last_outcome(tmp_path: Path) -> Non
     path = tmp_path / "outcomes.jsonl"
     written(path, 1).add(cell(0), outcome(0, accuracy=0.75))
     assert OutcomeFile(path).find(cell(0)) == outcome(0, accuracy=0.75)
-    assert OutcomeFile(path).count == 1
 
 
 def test_a_loss_that_is_no_number_survives(tmp_path: Path) -> None:
@@ -79,7 +82,7 @@ def test_a_line_cut_off_anywhere_is_left_out_and_written_over(
     assert [file.find(cell(seed)) for seed in range(3)] == [outcome(s) if s < kept else None for s in range(3)]
     file.add(cell(7), outcome(7))
     again = OutcomeFile(path)
-    assert again.count == kept + 1
+    assert kept_seeds(path, 8) == [*range(kept), 7]
     assert again.find(cell(7)) == outcome(7)
     assert path.read_bytes()[: edges[kept]] == whole[: edges[kept]]
 
@@ -90,14 +93,14 @@ def test_a_reader_takes_nothing_from_a_study_that_is_still_writing(tmp_path: Pat
     written(path, 2)
     whole = path.read_bytes()
     path.write_bytes(whole[:-5])
-    assert OutcomeFile(path).count == 1
+    assert kept_seeds(path) == [0]
     with path.open("ab") as file:
         file.write(whole[-5:])
-    assert OutcomeFile(path).count == 2
+    assert kept_seeds(path) == [0, 1]
 
 
 def test_reading_where_nothing_has_been_run_makes_no_folder(tmp_path: Path) -> None:
-    assert OutcomeFile(tmp_path / "study" / "outcomes.jsonl").count == 0
+    assert kept_seeds(tmp_path / "study" / "outcomes.jsonl") == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -111,4 +114,17 @@ def test_a_damaged_line_between_others_is_named(tmp_path: Path, garbage: bytes) 
         OutcomeFile(path)
     assert refused.value.next_step == "Delete that line; its run is then played again."
     path.write_bytes(b"\n".join((first, second, b"")))
-    assert OutcomeFile(path).count == 2
+    assert kept_seeds(path) == [0, 1]
+
+
+def test_what_another_study_has_is_adopted_for_good_and_nothing_else(tmp_path: Path) -> None:
+    other, path = tmp_path / "other.jsonl", tmp_path / "mine.jsonl"
+    written(other, 3)
+    OutcomeFile(path).add(cell(1), outcome(1, accuracy=0.75))
+    # A study's own file may be among its neighbours.
+    mine = OutcomeFile(path, [other, path])
+    assert mine.find(cell(2)) == outcome(2)
+    mine.adopt([cell(0), cell(1), cell(5)])
+    other.unlink()
+    again = OutcomeFile(path)
+    assert [again.find(cell(seed)) for seed in (0, 1, 2, 5)] == [outcome(0), outcome(1, accuracy=0.75), None, None]

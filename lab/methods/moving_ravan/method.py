@@ -7,12 +7,12 @@ has been learnt is in the weights. A newcomer rebuilds the weights from the base
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
 from itertools import islice
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ from ravan.adapters.model import inject, remove
 from ravan.adapters.state import initial_state
 from ravan.ids import BlockKind
 from ravan.manifest.plan import Matrix
+from ravan.tasks.task_model import TaskModel
 
 
 class Move(StrEnum):
@@ -44,13 +45,16 @@ class Move(StrEnum):
 
     RANDOM = "random"
     ALIGNED = "aligned"
+    """With the mean gradient of the cohort, by sketches that it sends."""
+    HELD_OUT = "held_out"
+    """With the gradient of the examples that headquarters holds, which costs nobody an upload."""
 
 
 class MovingRavan(Ravan):
     """Bases move in round `first` and then `every` so many; `move` says where to.
 
     Aligned bases lead with so many `directions`, and the rest of the budget stays drawn; `width` columns of each sketch
-    travel, of the gradient over `probe_batches`.
+    travel, of the gradient over `probe_batches`. Without `folds` what heads had learnt is dropped when bases move.
     """
 
     options: ClassVar[frozenset[str]] = Ravan.options | {
@@ -60,6 +64,7 @@ class MovingRavan(Ravan):
         "width",
         "directions",
         "probe_batches",
+        "folds",
     }
 
     def __init__(self, bench: Bench) -> None:
@@ -78,6 +83,7 @@ class MovingRavan(Ravan):
         self._width = int(option("width", 16))
         self._directions = int(option("directions", self._width))
         self._probe_batches = int(option("probe_batches", 4))
+        self._folds = bool(option("folds", True))
 
     def play(self, round_number: int, cohort: Sequence[Client]) -> None:
         """Move first where it is time, then play as Ravan does."""
@@ -102,9 +108,10 @@ class MovingRavan(Ravan):
 
     def _move_bases(self, round_number: int, cohort: Sequence[Client]) -> None:
         """Fold all heads, and open those of the next epoch."""
-        self._fold()
+        if self._folds:
+            self._fold()
         dense = {block: self.state[block] for block in self.plan.dense_ids()}
-        directions = self._find_directions(round_number, cohort) if self._move is Move.ALIGNED else {}
+        directions = self._find_directions(round_number, cohort)
         adapter = replace(self.plan.adapter, epoch=self.plan.adapter.epoch + 1)
         self.plan = replace(self.plan, adapter=adapter)
         self.bases = kept_bases(_led(drawn_bases(adapter), directions))
@@ -117,34 +124,65 @@ class MovingRavan(Ravan):
         return sum(self.state[block].size for block in self.plan.head_ids())
 
     def _find_directions(self, round_number: int, cohort: Sequence[Client]) -> dict[str, tuple[Array, Array]]:
-        """Return the leading (left, right) directions of each matrix's gradient, from the cohort's summed sketches."""
+        """Return the (left, right) directions that each matrix's new bases lead with; none where they are drawn."""
+        match self._move:
+            case Move.RANDOM:
+                return {}
+            case Move.ALIGNED:
+                directions = self._sketched_directions(round_number, cohort)
+            case Move.HELD_OUT:
+                directions = self._held_out_directions()
+        # Everybody has to know the new bases; the drawn part of them follows from the seed.
+        numbers = sum(left.size + right.size for left, right in directions.values())
+        self.ledger.download(numbers * self.bench.schedule.clients)
+        return directions
+
+    def _sketched_directions(self, round_number: int, cohort: Sequence[Client]) -> dict[str, tuple[Array, Array]]:
+        """Return the leading directions of each matrix's gradient, from the cohort's summed sketches."""
         generator = generator_for(self.bench.cell.seed, Purpose.SKETCH, round_number)
         probes = {m.name: draw_probe(m.out_features, m.in_features, self._width, generator) for m in self.plan.matrices}
+        with self._without_heads():
+            taken = [self._sketch(client, probes) for client in cohort]
+        return {
+            name: leading_directions(add_sketches([each[name] for each in taken]), probe, self._directions)
+            for name, probe in probes.items()
+        }
+
+    def _held_out_directions(self) -> dict[str, tuple[Array, Array]]:
+        """Return the leading directions of each matrix's gradient over all that headquarters holds."""
+        validation = self.bench.lab.validation
+        batches = (validation.gather(rows) for rows in _in_parts(len(validation), self.plan.training.batch_size))
+        with self._without_heads():
+            gradients = self._summed_gradients(self.task, batches)
+        directions = {}
+        for name, gradient in gradients.items():
+            u, _, vt = np.linalg.svd(gradient)
+            directions[name] = u[:, : self._directions], vt[: self._directions]
+        return directions
+
+    @contextmanager
+    def _without_heads(self) -> Iterator[None]:
+        """Put folded heads and the classifier into the model, and leave its weights bare, to be differentiated by."""
         with self._shifted():
             inject(self.task.model, self.plan, self.state, frozenset(), self.bases)
             # Folded heads are in the weights; what injecting was for is the classifier.
             remove(self.task.model)
-            taken = [self._sketch(client, probes) for client in cohort]
-        directions = {}
-        for name, probe in probes.items():
-            sketch = add_sketches([each[name] for each in taken])
-            left, right = leading_directions(sketch, probe, self._directions)
-            directions[name] = left, right
-            # Everybody has to know the new bases; the drawn part of them follows from the seed.
-            self.ledger.download((left.size + right.size) * self.bench.schedule.clients)
-        return directions
+            yield
 
     def gradients(self, client: Client) -> dict[str, Array]:
         """Return the summed gradients of a client's loss by the adapted weights, over its first batches."""
-        settings, model = self.plan.training, self.task.model
+        batches = deal_batches(client.shard, self.plan.training.batch_size, client.batch_seed)
+        return self._summed_gradients(self.bench.task_of(self.task, client), islice(batches, self._probe_batches))
+
+    def _summed_gradients(self, task: TaskModel[Any], batches: Iterable[Any]) -> dict[str, Array]:
+        """Return gradients of the batches' mean losses, added up, by the adapted weights."""
+        model = self.task.model
         weights = {matrix.name: model.get_parameter(f"{matrix.name}.weight") for matrix in self.plan.matrices}
         model.requires_grad_(False)
         model.zero_grad(set_to_none=True)
         for weight in weights.values():
             weight.requires_grad_(True)
-        task = self.bench.task_of(self.task, client)
-        batches = deal_batches(client.shard, settings.batch_size, client.batch_seed)
-        for batch in islice(batches, self._probe_batches):
+        for batch in batches:
             loss = task.losses(task.logits(batch), batch).mean()
             loss.backward()  # type: ignore[no-untyped-call]
         found = {
@@ -188,6 +226,11 @@ class MovingRavan(Ravan):
         finally:
             for name, original in originals.items():
                 model.get_parameter(f"{name}.weight").detach().copy_(original)
+
+
+def _in_parts(count: int, size: int) -> Iterator[range]:
+    for start in range(0, count, size):
+        yield range(start, min(count, start + size))
 
 
 def _led(source: BasisSource, directions: Mapping[str, tuple[Array, Array]]) -> BasisSource:
