@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ def export(
     average: int,
 ) -> None:
     """Write the newest version of JOB (id or name) into files, or that of a round."""
-    from coordinator.export.exporting import ExportFormat, export_job
+    from coordinator.export.exporting import Beside, ExportFormat, export_job
 
     needs_base = ExportFormat(layout) is ExportFormat.MERGED or rank or average > 1
     with tempfile.TemporaryDirectory() as scratch:
@@ -73,11 +73,13 @@ def export(
         found, plan, states = connection.call(
             lambda client: _fetch(client, job, number, average, Path(scratch), base_folder)
         )
+        bases = connection.call(lambda client: _fetch_bases(client, plan, Path(scratch)))
         state, lineage = states[-1], _lineage(found, number)
         if base_folder is not None and average > 1:
             click.echo(f"Measuring the mean of {average} versions on the held-out data ...")
-            state, lineage = _average(connection, found, plan, states, lineage, base_folder)
-        files = export_job(plan, state, out, ExportFormat(layout), lineage, base, base_folder, rank)
+            state, lineage = _average(connection, found, plan, states, lineage, base_folder, bases)
+        beside = Beside(base_model=base, base_folder=base_folder, bases=bases)
+        files = export_job(plan, state, out, ExportFormat(layout), lineage, beside, rank)
         click.echo(f"{found.name} after {lineage.rounds} rounds: {', '.join(file.name for file in files)} in {out}.")
         if rank and base_folder is not None:
             click.echo(f"Measuring rank {rank} on the held-out data ...")
@@ -85,14 +87,20 @@ def export(
 
 
 def _average(
-    connection: Connection, job: wire.Job, plan: JobPlan, states: Sequence[bytes], lineage: Lineage, base: Path
+    connection: Connection,
+    job: wire.Job,
+    plan: JobPlan,
+    states: Sequence[bytes],
+    lineage: Lineage,
+    base: Path,
+    bases: Mapping[int, Path],
 ) -> tuple[bytes, Lineage]:
     """Return the mean of versions with what it is worth, and say so."""
     from coordinator.evaluation.worker import evaluate_state
     from ravan.adapters.state import decode_state, encode_state, mean_state
 
     state = encode_state(plan, mean_state([decode_state(plan, each) for each in states]))
-    found = evaluate_state(base, plan, state, _held_out(connection, job, base.parent))
+    found = evaluate_state(base, plan, state, _held_out(connection, job, base.parent), bases)
     click.echo(
         f"Mean of the last {len(states)} versions: accuracy {found.accuracy:.3f}{_instead_of(lineage.accuracy)}"
         f" on {found.examples} held-out examples."
@@ -199,3 +207,13 @@ async def _fetch(
             for file in plan.model_files:
                 await client.download_blob(file.sha256, base_folder / file.path, progress)
     return job, plan, states
+
+
+async def _fetch_bases(client: OperatorClient, plan: JobPlan, scratch: Path) -> dict[int, Path]:
+    """Return files of the bases that are not drawn, by ordinal."""
+    stored = plan.basis_files()
+    files = {m.ordinal: (m.basis_digest, scratch / f"bases-{m.ordinal}") for m in plan.matrices}
+    files = {ordinal: each for ordinal, each in files.items() if each[0] in stored}
+    for digest, path in files.values():
+        await client.download_blob(digest, path)
+    return {ordinal: path for ordinal, (_, path) in files.items()}

@@ -12,10 +12,11 @@ from typing import Final, TypeVar
 
 from coordinator.evaluation.findings import Evaluation, Inventory
 from coordinator.evaluation.folders import materialise_model
-from coordinator.evaluation.worker import evaluate_state, inspect_model, prepare_process
-from coordinator.store.blobs.base import BlobStore
+from coordinator.evaluation.worker import evaluate_state, inspect_model, prepare_process, write_aligned_bases
+from coordinator.store.blobs.base import OwnedBlobs
 from ravan.data.source import DataSource
 from ravan.errors import ErrorReason, ResourceError
+from ravan.ids import Digest
 from ravan.manifest.plan import JobPlan, ModelFile, Precision, TrainingSettings
 
 Result = TypeVar("Result")
@@ -26,7 +27,7 @@ _ATTEMPTS: Final = 2
 class ModelWorker:
     """Run model work in one process of its own, one call after the other."""
 
-    def __init__(self, blobs: BlobStore, work_dir: Path, *, threads: int = 1) -> None:
+    def __init__(self, blobs: OwnedBlobs, work_dir: Path, *, threads: int = 1) -> None:
         self._blobs = blobs
         self._work_dir = work_dir
         self._threads = threads
@@ -39,10 +40,22 @@ class ModelWorker:
         folder = await asyncio.to_thread(materialise_model, files, self._blobs, self._work_dir)
         return await self.run(inspect_model, folder, training, targets, precision)
 
+    async def align(self, plan: JobPlan, held_out: DataSource) -> tuple[Digest, ...]:
+        """Find and store the bases of an `aligned` job, whose digests in `plan` do not count; return them by ordinal.
+
+        Raises what `worker.write_aligned_bases` raises.
+        """
+        folder = await asyncio.to_thread(materialise_model, plan.model_files, self._blobs, self._work_dir)
+        written = await self.run(write_aligned_bases, folder, plan, held_out, self._blobs.incoming)
+        for digest, path in written:
+            await asyncio.to_thread(self._blobs.adopt, path, digest)
+        return tuple(digest for digest, _ in written)
+
     async def evaluate(self, plan: JobPlan, state: bytes, held_out: DataSource) -> Evaluation:
         """Score a version on the held-out file; raises what `worker.evaluate_state` raises."""
         folder = await asyncio.to_thread(materialise_model, plan.model_files, self._blobs, self._work_dir)
-        return await self.run(evaluate_state, folder, plan, state, held_out)
+        bases = await asyncio.to_thread(self._basis_files, plan)
+        return await self.run(evaluate_state, folder, plan, state, held_out, bases)
 
     async def run(self, work: Callable[..., Result], *arguments: object) -> Result:
         """Run a module-level function in the process, a second time when the process dies under it.
@@ -66,6 +79,10 @@ class ModelWorker:
         pool, self._pool = self._pool, None
         if pool is not None:
             await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
+
+    def _basis_files(self, plan: JobPlan) -> dict[int, Path]:
+        stored = plan.basis_files()
+        return {m.ordinal: self._blobs.path(m.basis_digest) for m in plan.matrices if m.basis_digest in stored}
 
     def _running_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from coordinator.evaluation.findings import Evaluation, Inventory
 from ravan.data.source import DataSource
+from ravan.disk import room_in
 from ravan.errors import ConfigError, ErrorReason
+from ravan.ids import Digest
 from ravan.manifest.plan import JobPlan, Precision, TrainingSettings
 from ravan.offline import stay_offline
 
@@ -83,22 +89,50 @@ def inspect_model(
     return inventory
 
 
-def evaluate_state(folder: Path, plan: JobPlan, state: bytes, held_out: DataSource) -> Evaluation:
+def write_aligned_bases(
+    folder: Path, plan: JobPlan, held_out: DataSource, into: Path
+) -> tuple[tuple[Digest, Path], ...]:
+    """Find the bases of an `aligned` job and write each matrix's `encode_basis` into a new file, in ordinal order.
+
+    Raise what `inspect_model` raises, DataError for the examples, ResourceError DISK_FULL.
+    """
+    from coordinator.evaluation.alignment import align_bases  # noqa: PLC0415 - imports torch
+    from ravan.adapters.basis import encode_basis  # noqa: PLC0415
+
+    task = _task_model(folder, plan.training, Precision.FLOAT32)
+    written: list[tuple[Digest, Path]] = []
+    try:
+        for _, basis in align_bases(task, plan, _held_out(task, held_out)):
+            content = encode_basis(basis)
+            with room_in(into), tempfile.NamedTemporaryFile(dir=into, delete=False) as file:
+                written.append((Digest(hashlib.sha256(content).digest()), Path(file.name)))
+                file.write(content)
+    except BaseException:
+        for _, path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return tuple(written)
+
+
+def evaluate_state(
+    folder: Path, plan: JobPlan, state: bytes, held_out: DataSource, bases: Mapping[int, Path] = MappingProxyType({})
+) -> Evaluation:
     """Score one version, given as `encode_state`'s bytes, on the held-out examples.
 
-    Raise TransferError MALFORMED for a state that is not the plan's, DataError for the file, ModelError for
-    the folder.
+    `bases` holds files of bases that are not drawn, by ordinal. Raise TransferError MALFORMED for a state or bases
+    that are not the plan's, DataError for the file, ModelError for the folder.
     """
     import torch  # noqa: PLC0415 - only this process may import it
 
     from ravan.adapters.model import inject  # noqa: PLC0415 - imports torch
-    from ravan.adapters.state import decode_state  # noqa: PLC0415 - reads numbers only here
+    from ravan.adapters.planned_bases import planned_bases  # noqa: PLC0415 - reads numbers only here
+    from ravan.adapters.state import decode_state  # noqa: PLC0415
 
     blocks = decode_state(plan, state)
     task = _task_model(folder, plan.training, plan.precision)
     data = _held_out(task, held_out)
     with torch.inference_mode():
-        inject(task.model, plan, blocks, frozenset())
+        inject(task.model, plan, blocks, frozenset(), planned_bases(plan, bases))
         return score(task, data)
 
 

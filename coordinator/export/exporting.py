@@ -6,13 +6,19 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
 from coordinator.export.merging import write_merged
+from ravan.adapters.basis import BasisSource
 from ravan.adapters.export import export_peft
+from ravan.adapters.planned_bases import planned_bases
 from ravan.adapters.state import decode_state
 from ravan.codec.documents import model_digest
 from ravan.errors import ConfigError, ErrorReason, StateError
@@ -28,7 +34,7 @@ class ExportFormat(StrEnum):
     PEFT = "peft"
     """A plain LoRA adapter that the `peft` package loads."""
     HEADS = "heads"
-    """The cores and dense blocks themselves, with the plan that the bases follow from."""
+    """The cores and dense blocks themselves, with the plan, and the bases where these do not follow from it."""
     MERGED = "merged"
     """The base model with the heads folded in."""
 
@@ -47,26 +53,35 @@ class Lineage:
     """Versions, the newest first, of which it is the mean."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What a version is not whole without, and does not hold."""
+
+    base_model: str | None = None
+    """Where a reader of the adapter finds the base model; the plan's name for it unless given."""
+    base_folder: Path | None = None
+    """The base model's files, which a merged model is made from."""
+    bases: Mapping[int, Path] = field(default_factory=dict)
+    """Files of bases that are not drawn, by ordinal."""
+
+
 def export_job(
     plan: JobPlan,
     state: bytes,
     out_dir: Path,
     export_format: ExportFormat,
     lineage: Lineage,
-    base_model: str | None = None,
-    base_folder: Path | None = None,
+    beside: Beside = Beside(),
     rank: int | None = None,
 ) -> tuple[Path, ...]:
     """Write one version, given as `encode_state`'s bytes, into `out_dir` and return the files, lineage last.
 
-    `base_model` is where a reader of the adapter finds the base model; the plan's name for it unless given.
-    `base_folder` holds the base model's files, which a merged model is made from. `rank` is the most that a matrix of
-    an adapter may have. Raise StateError ALREADY_EXISTS
-    for a folder that is not empty, ConfigError for a format that cannot be had, ModelError for base files that are
-    not the plan's, TransferError MALFORMED for a state that is not.
+    `rank` is the most that a matrix of an adapter may have. Raise StateError ALREADY_EXISTS for a folder that is not
+    empty, ConfigError for a format that cannot be had, ModelError for base files that are not the plan's,
+    TransferError MALFORMED for a state or bases that are not.
     """
     blocks = decode_state(plan, state)
-    if export_format is ExportFormat.MERGED and base_folder is None:
+    if export_format is ExportFormat.MERGED and beside.base_folder is None:
         raise ConfigError(
             "A merged model cannot be made without the base model's files.",
             reason=ErrorReason.CONFIG_INVALID,
@@ -84,10 +99,11 @@ def export_job(
             reason=ErrorReason.ALREADY_EXISTS,
             next_step="Name a new folder with --out.",
         )
+    name, source = beside.base_model or plan.model_name, planned_bases(plan, beside.bases)
     write: Mapping[ExportFormat, Callable[[], object]] = {
-        ExportFormat.PEFT: lambda: export_peft(plan, blocks, out_dir, base_model or plan.model_name, rank=rank),
-        ExportFormat.HEADS: lambda: _write_heads(plan, state, out_dir),
-        ExportFormat.MERGED: lambda: write_merged(plan, blocks, base_folder or out_dir, out_dir),
+        ExportFormat.PEFT: lambda: export_peft(plan, blocks, out_dir, name, source, rank=rank),
+        ExportFormat.HEADS: lambda: _write_heads(plan, state, out_dir, source),
+        ExportFormat.MERGED: lambda: write_merged(plan, blocks, beside.base_folder or out_dir, out_dir, source),
     }
     write[export_format]()
     files = sorted(out_dir.iterdir())
@@ -95,9 +111,15 @@ def export_job(
     return (*files, out_dir / LINEAGE_FILE)
 
 
-def _write_heads(plan: JobPlan, state: bytes, out_dir: Path) -> None:
+def _write_heads(plan: JobPlan, state: bytes, out_dir: Path, bases: BasisSource) -> None:
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / "heads.safetensors").write_bytes(state)
+    if plan.basis_files():
+        tensors: dict[str, NDArray[np.float32]] = {}
+        for matrix in plan.matrices:
+            basis = bases(matrix)
+            tensors |= {f"b.{matrix.ordinal}": basis.b, f"a.{matrix.ordinal}": basis.a}
+        save_file(tensors, out_dir / "bases.safetensors")
     _write_json(out_dir / "plan.json", _plain(plan))
 
 

@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ravan.adapters.basis import BasisSource
 from ravan.adapters.state import ModelState
 from ravan.manifest.plan import JobPlan
 from ravan.model_files import CONFIG, INDEX
 
 
-def write_merged(plan: JobPlan, state: ModelState, base: Path, out_dir: Path) -> None:
+def write_merged(plan: JobPlan, state: ModelState, base: Path, out_dir: Path, bases: BasisSource) -> None:
     """Write config with the job's labels, weights and what prepares inputs into `out_dir`; loads the whole model.
 
     `base` is the base model's folder. Raise ModelError when it is not the plan's.
@@ -22,7 +23,7 @@ def write_merged(plan: JobPlan, state: ModelState, base: Path, out_dir: Path) ->
 
     # What was trained and evaluated are heads beside rounded weights, so these are merged with, in float32.
     model: Any = load_task_model(base, plan.training, plan.precision).model
-    merge_heads(model, plan, state)
+    merge_heads(model, plan, state, bases)
     widen_model(model)
     if plan.dense:
         labels = plan.training.labels

@@ -54,10 +54,14 @@ class ModelInspector(Protocol):
         """Tell what the model offers a job; raise ModelError when it cannot be held in this precision."""
         ...
 
+    async def align(self, plan: JobPlan, held_out: DataSource) -> tuple[Digest, ...]:
+        """Store bases that follow the held-out examples, and return their digests by ordinal."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftedJob:
-    """A job that passed all checks, before anything of it is stored."""
+    """A job that passed all checks; of it nothing is stored but bases that cannot be drawn."""
 
     plan: JobPlan
     initial_state: bytes
@@ -100,19 +104,30 @@ async def draft_job(
     examples = await asyncio.to_thread(read_examples, held_out, inventory.training)
     _check_trains(job, inventory)
     frequencies = expected_frequencies(job.training.expected_labels, _classes_of(examples), len(job.training.labels))
-    plan = await asyncio.to_thread(_draw_up, job, model, _expecting(inventory, frequencies), entropy)
+    drawn_up = await asyncio.to_thread(_draw_up, job, model, _expecting(inventory, frequencies), entropy)
+    plan = await _settle_bases(drawn_up, inspector, held_out)
     ranks = describe_ranks(plan, job.adapter)
     cohort = describe_cohort(job, fleet_size)
     notes = (_describe_plan(plan), *ranks, cohort, *_describe_examples(job, examples))
     return DraftedJob(plan=plan, initial_state=encode_state(plan, initial_state(plan)), notes=notes)
 
 
+async def _settle_bases(plan: JobPlan, inspector: ModelInspector, held_out: DataSource) -> JobPlan:
+    """Return the plan with the digests of its bases."""
+    if plan.adapter.basis.is_drawn or not plan.matrices:
+        digests = await asyncio.to_thread(lambda: [basis_digest(drawn_bases(plan.adapter)(m)) for m in plan.matrices])
+    else:
+        digests = list(await inspector.align(plan, held_out))
+    settled = (replace(m, basis_digest=digest) for m, digest in zip(plan.matrices, digests, strict=True))
+    return replace(plan, matrices=tuple(settled))
+
+
 def basis_blob(plan: JobPlan, digest: Digest) -> bytes | None:
-    """Draw the bases with this digest anew and serialise them; None when they are not the plan's.
+    """Draw the bases with this digest anew and serialise them; None when they are not the plan's, or not drawn.
 
     Takes tens of milliseconds for a small matrix and seconds for a large one: not for an event loop.
     """
-    for matrix in plan.matrices:
+    for matrix in plan.matrices if plan.adapter.basis.is_drawn else ():
         if matrix.basis_digest == digest:
             return encode_basis(drawn_bases(plan.adapter)(matrix))
     return None
@@ -154,7 +169,7 @@ def _settle_adapter(table: AdapterTable, rank: int, entropy: Entropy) -> Adapter
 def _matrix(
     adapter: AdapterSettings, ordinal: int, rank: int, name: str, out_features: int, in_features: int
 ) -> Matrix:
-    matrix = Matrix(
+    return Matrix(
         ordinal=ordinal,
         name=name,
         out_features=out_features,
@@ -162,7 +177,6 @@ def _matrix(
         basis_digest=Digest(b""),
         rank=0 if rank == adapter.rank else rank,
     )
-    return replace(matrix, basis_digest=basis_digest(drawn_bases(adapter)(matrix)))
 
 
 def _check_trains(job: JobFile, inventory: Inventory) -> None:

@@ -15,8 +15,9 @@ def model_blobs(models: Iterable[ModelRecord]) -> frozenset[Digest]:
 
 
 def job_blobs(job: JobRecord) -> frozenset[Digest]:
-    """Return what a job's next round and its export need: base model, held-out file, newest version."""
-    files = {file.sha256 for file in decode_plan(job.plan.payload).model_files}
+    """Return what a job's next round and its export need: base model, bases in files, held-out file, newest version."""
+    plan = decode_plan(job.plan.payload)
+    files = {file.sha256 for file in plan.model_files} | plan.basis_files()
     return frozenset(files | {job.evaluation_digest, job.state_digest})
 
 

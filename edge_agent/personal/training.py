@@ -18,10 +18,10 @@ from edge_agent.hardware.guard import MemoryGuard, OutgrownError
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.serving.base_files import BaseFiles, find_base_files
 from edge_agent.serving.kept import KeptModel
-from edge_agent.training.bases import planned_bases
 from edge_agent.training.outcome import TrainingOutcome
 from edge_agent.training.trainer import TrainingOrder, train
 from ravan.adapters.model import inject, remove
+from ravan.adapters.planned_bases import planned_bases
 from ravan.adapters.state import ModelState, decode_state, encode_state
 from ravan.errors import ConfigError, DataError, ErrorReason, ResourceError
 from ravan.ids import BlockId

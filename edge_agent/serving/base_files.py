@@ -1,4 +1,4 @@
-"""A job's base model and differing bases in the agent's cache, found without asking anybody."""
+"""A job's base model, and the bases that are not drawn here, in the agent's cache; found without asking anybody."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BaseFiles:
     folder: Path
     """The base model's files by name."""
     bases: Mapping[int, Path]
-    """Files of bases that this machine draws differently, by matrix ordinal."""
+    """Files of bases that this machine does not draw, or draws differently, by matrix ordinal."""
 
 
 def find_base_files(plan: JobPlan, cache_dir: Path) -> BaseFiles:
@@ -28,9 +28,12 @@ def find_base_files(plan: JobPlan, cache_dir: Path) -> BaseFiles:
     blobs = cache_dir / "blobs"
     found = {file.path: _checked(blobs / file.sha256.hex(), file.sha256, plan) for file in plan.model_files}
     folder = assemble_model_folder(plan, found, cache_dir / "models")
-    # The agent has fetched those, and only those, that this machine draws otherwise.
     wanted = {each.ordinal: each.basis_digest for each in plan.matrices}
-    fetched = {ordinal: digest for ordinal, digest in wanted.items() if (blobs / digest.hex()).exists()}
+    if plan.adapter.basis.is_drawn:
+        # The agent has fetched those, and only those, that this machine draws otherwise.
+        fetched = {ordinal: digest for ordinal, digest in wanted.items() if (blobs / digest.hex()).exists()}
+    else:
+        fetched = wanted
     bases = {ordinal: _checked(blobs / digest.hex(), digest, plan) for ordinal, digest in fetched.items()}
     return BaseFiles(folder=folder, bases=bases)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from edge_agent.serving.kept import KeptModel
-from edge_agent.training.bases import planned_bases
 from ravan.adapters.model import inject
+from ravan.adapters.planned_bases import planned_bases
 from ravan.adapters.state import decode_state
 from ravan.data.unlabelled import Questions
 from ravan.tasks.answers import AnswerModel

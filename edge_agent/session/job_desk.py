@@ -161,7 +161,9 @@ class JobDesk:
 
     async def _fetch_bases(self, plan: JobPlan) -> dict[int, Path]:
         differing = await self._ask(FindDifferingBases(plan=plan))
-        if differing:
+        if not plan.adapter.basis.is_drawn:
+            log.info("fetching the job's bases", job=plan.job_name, matrices=len(differing))
+        elif differing:
             log.warning("this machine draws some bases differently; fetching them", matrices=len(differing))
         digests = {matrix.ordinal: matrix.basis_digest for matrix in plan.matrices}
         return {ordinal: await self._downloads.fetch(digests[ordinal]) for ordinal in differing}

@@ -70,13 +70,13 @@ class ReadData(Order[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindDifferingBases(Order[tuple[int, ...]]):
-    """Draw a job's bases; the answer is the ordinals of matrices whose bases come out otherwise here."""
+    """Draw a job's bases; the answer is the ordinals of matrices whose bases are to be fetched."""
 
     plan: JobPlan
 
     def carry_out(self, bench: Bench, call: Call) -> tuple[int, ...]:
         """Draw them one at a time."""
-        from edge_agent.training.bases import differing_matrices  # noqa: PLC0415 - not needed before a job comes
+        from ravan.adapters.planned_bases import differing_matrices  # noqa: PLC0415 - not needed before a job comes
 
         del bench, call
         return tuple(matrix.ordinal for matrix in differing_matrices(self.plan))
@@ -97,7 +97,7 @@ class MeasureJob(Order[JobProfile]):
         if self.known is not None:
             return self.known
         from edge_agent.hardware.measurement import measure_job  # noqa: PLC0415 - imports torch
-        from edge_agent.training.bases import planned_bases  # noqa: PLC0415 - not needed before a job comes
+        from ravan.adapters.planned_bases import planned_bases  # noqa: PLC0415 - not needed before a job comes
 
         plan, beside = self.job.plan, bench.limits.held_bytes() - resident_bytes()
         alone = measure_job(

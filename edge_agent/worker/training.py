@@ -80,10 +80,10 @@ class TrainRound(Order[Stamp]):
             )
 
     def _order(self, bench: Bench, held: HeldData) -> TrainingOrder:
-        from edge_agent.training.bases import planned_bases  # noqa: PLC0415 - not needed before a job comes
         from edge_agent.training.checkpoint import CheckpointFile  # noqa: PLC0415 - imports torch
         from edge_agent.training.lower_part import is_worth_keeping  # noqa: PLC0415 - imports torch
         from edge_agent.training.trainer import TrainingOrder  # noqa: PLC0415 - imports torch
+        from ravan.adapters.planned_bases import planned_bases  # noqa: PLC0415 - not needed before a job comes
 
         plan, data = self.job.plan, held.encoded
         checkpoints = CheckpointFile(self.checkpoint, held.stamp, every_s=self.checkpoint_s)

@@ -19,7 +19,8 @@ from fuzz.values import PLAN, digest
 from ravan.codec.plans import decode_plan, encode_plan
 from ravan.data.source import DataSource
 from ravan.errors import ConfigError, DataError, ErrorReason
-from ravan.manifest.plan import ModelFile, Precision, TrainingSettings
+from ravan.ids import Digest
+from ravan.manifest.plan import JobPlan, ModelFile, Precision, TrainingSettings
 from ravan.wire.v1 import operator_service_pb2
 
 _MODEL: Final = ModelRecord(
@@ -68,6 +69,9 @@ class _Inspector:
             model_type="bert",
             training=replace(training, image_side=training.image_side or 14, channels=("oil",)),
         )
+
+    async def align(self, plan: JobPlan, held_out: DataSource) -> tuple[Digest, ...]:  # noqa: ARG002
+        return tuple(Digest(bytes(32)) for _ in plan.matrices)
 
 
 def _read(data: bytes) -> None:

@@ -1,5 +1,7 @@
 """The fixed bases B_i and A_i of the heads: drawn from the job's seed, the same bits on every machine.
 
+Those of an `aligned` job follow from headquarters' examples as well (`alignment.py`), and travel as files.
+
 Matrix products and QR depend in their last bits on instruction set and thread count, so each basis is
 rounded to multiples of 2^-20 before it becomes float32. A machine that still lands on another side of a
 rounding edge notices by `basis_digest` and fetches `encode_basis`'s bytes instead.
@@ -55,8 +57,10 @@ def draw_basis(settings: AdapterSettings, matrix_ordinal: int, out_features: int
 
     Columns of each B_i and rows of each A_i have length 1: exactly, up to rounding, for `gram_schmidt`
     (orthogonal across heads too), about 1 for the kinds drawn with sigma = 1 / sqrt(dimension).
-    Raise ConfigError when the heads do not fit the matrix.
+    Raise ConfigError when the heads do not fit the matrix, ValueError for bases that are not drawn.
     """
+    if not settings.basis.is_drawn:
+        raise ValueError(f"{settings.basis} bases are files, and not drawn")
     check_fits(settings, [(out_features, in_features, f"matrix {matrix_ordinal}")])
     columns = _Side(settings, matrix_ordinal, b"B", out_features)
     rows = _Side(settings, matrix_ordinal, b"A", in_features)
@@ -66,7 +70,7 @@ def draw_basis(settings: AdapterSettings, matrix_ordinal: int, out_features: int
 
 def check_fits(settings: AdapterSettings, matrices: Iterable[tuple[int, int, str]]) -> None:
     """Refuse heads that some (out, in, name) cannot hold: ConfigError ADAPTER_TOO_LARGE with a value that would."""
-    crowded = settings.heads if settings.basis is BasisKind.GRAM_SCHMIDT else min(settings.heads, 1)
+    crowded = settings.heads if settings.basis.is_orthogonal else min(settings.heads, 1)
     for out_features, in_features, name in matrices:
         room = min(out_features, in_features)
         if crowded * settings.rank > room:
@@ -101,6 +105,13 @@ def decode_basis(data: bytes, settings: AdapterSettings, out_features: int, in_f
     )
 
 
+def orthonormalise(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Q of columns = Q R with R's diagonal positive: the one that Gram-Schmidt gives, whatever the LAPACK."""
+    q, r = np.linalg.qr(columns)
+    oriented: NDArray[np.float64] = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
+    return oriented
+
+
 @dataclass(frozen=True, slots=True)
 class _Side:
     """One side of a matrix: the draws for its B (length out) or its A (length in)."""
@@ -126,7 +137,7 @@ def _gram_schmidt(side: _Side) -> NDArray[np.float64]:
     heads, rank = side.settings.heads, side.settings.rank
     shape = (side.length, rank)
     drawn = np.concatenate([side.normals(b"columns", head, shape) for head in range(heads)], axis=1)
-    return _orthonormal(drawn).reshape(side.length, heads, rank).transpose(1, 0, 2)
+    return orthonormalise(drawn).reshape(side.length, heads, rank).transpose(1, 0, 2)
 
 
 def _normal(side: _Side) -> NDArray[np.float64]:
@@ -137,7 +148,7 @@ def _shared(side: _Side) -> NDArray[np.float64]:
     """Return one drawn subspace as each head sees it: turned by an orthogonal, so invertible, R_i of its own."""
     rank = side.settings.rank
     subspace = side.scaled(b"subspace", 0)
-    rotations = (_orthonormal(side.normals(b"rotation", head, (rank, rank))) for head in range(side.settings.heads))
+    rotations = (orthonormalise(side.normals(b"rotation", head, (rank, rank))) for head in range(side.settings.heads))
     return np.stack([subspace @ rotation for rotation in rotations])
 
 
@@ -151,13 +162,6 @@ _DERIVATIONS: Final[dict[BasisKind, Callable[[_Side], NDArray[np.float64]]]] = {
     BasisKind.SHARED: _shared,
     BasisKind.CONSTANT: _constant,
 }
-
-
-def _orthonormal(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Q of drawn = Q R with R's diagonal positive: the one that Gram-Schmidt gives, whatever the LAPACK."""
-    q, r = np.linalg.qr(drawn)
-    oriented: NDArray[np.float64] = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
-    return oriented
 
 
 def _round(exact: NDArray[np.float64]) -> FloatArray:

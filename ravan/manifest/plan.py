@@ -28,12 +28,24 @@ TEXT_SLOT: Final = "{text}"
 
 
 class BasisKind(StrEnum):
-    """How the fixed bases B_i and A_i of a head are drawn (paper section 4, 'initialisation')."""
+    """Where the fixed bases B_i and A_i of a head come from; all but `aligned` from the paper's section 4."""
 
+    ALIGNED = "aligned"
+    """They lead with the directions in which the held-out examples' loss falls fastest."""
     GRAM_SCHMIDT = "gram_schmidt"
     NORMAL = "normal"
     SHARED = "shared"
     CONSTANT = "constant"
+
+    @property
+    def is_drawn(self) -> bool:
+        """Tell whether they follow from the job's seed alone."""
+        return self is not BasisKind.ALIGNED
+
+    @property
+    def is_orthogonal(self) -> bool:
+        """Tell whether all heads of a matrix are orthogonal to each other, for which it must have the room."""
+        return self in {BasisKind.ALIGNED, BasisKind.GRAM_SCHMIDT}
 
 
 class LabelRule(StrEnum):
@@ -114,7 +126,7 @@ class Matrix:
     out_features: int
     in_features: int
     basis_digest: Digest
-    """SHA-256 of all bases of this matrix; an agent whose own differ downloads the basis blob."""
+    """SHA-256 of all bases of this matrix; an agent that does not draw the same downloads the basis blob."""
     rank: int = 0
     """r of this matrix's heads; 0 stands for the adapter's."""
 
@@ -190,6 +202,10 @@ class JobPlan:
     denominator: Denominator
     precision: Precision = Precision.FLOAT32
     """How sites and headquarters hold the base model's weights."""
+
+    def basis_files(self) -> frozenset[Digest]:
+        """Return the bases that headquarters stores, as they cannot be drawn from the seed."""
+        return frozenset() if self.adapter.basis.is_drawn else frozenset(m.basis_digest for m in self.matrices)
 
     def head_ids(self) -> tuple[BlockId, ...]:
         """Return the id of every head, by matrix, then index."""

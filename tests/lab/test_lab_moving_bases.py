@@ -7,70 +7,13 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_lab import MATRICES, cell_of, cohort_of, method_of, same_weights, tiny_task, weights_now
 
 from lab.federation.partition import Split
-from lab.methods.moving_ravan.bases import fill_basis
 from lab.methods.moving_ravan.method import MovingRavan
-from lab.methods.moving_ravan.sketch import add_sketches, draw_probe, leading_directions, take_sketch
 from lab.simulation import play_cell
 from ravan.adapters.basis import Basis
-
-
-def low_rank(out: int, inputs: int, rank: int, seed: int) -> NDArray[np.float64]:
-    generator = np.random.default_rng(seed)
-    return generator.standard_normal((out, rank)) @ generator.standard_normal((rank, inputs))
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(1, 5), st.integers(12, 20), st.integers(12, 20), st.integers(0, 2**20))
-def test_a_gradient_of_a_rank_below_the_width_is_found_whole(rank: int, out: int, inputs: int, seed: int) -> None:
-    gradients = [low_rank(out, inputs, rank, seed + part) for part in range(2)]
-    total = np.sum(gradients, axis=0)
-    width = 2 * rank + 2
-    probe = draw_probe(out, inputs, width, np.random.default_rng(seed))
-    sketch = add_sketches([take_sketch(gradient, probe) for gradient in gradients])
-    left, right = leading_directions(sketch, probe, 2 * rank)
-    assert np.allclose(left.T @ left, np.eye(2 * rank), atol=1e-8)
-    assert np.allclose(right @ right.T, np.eye(2 * rank), atol=1e-8)
-    assert np.allclose(left @ left.T @ total @ right.T @ right, total, atol=1e-6 * np.abs(total).max())
-
-
-def test_the_strongest_directions_come_first_and_hold_nearly_all_that_any_could() -> None:
-    generator = np.random.default_rng(5)
-    u, _ = np.linalg.qr(generator.standard_normal((40, 40)))
-    v, _ = np.linalg.qr(generator.standard_normal((30, 30)))
-    values = 10.0 * 0.5 ** np.arange(30)
-    gradient = u[:, :30] * values @ v.T
-    probe = draw_probe(40, 30, 12, generator)
-    left, right = leading_directions(take_sketch(gradient, probe), probe, 4)
-    held = np.square(left.T @ gradient @ right.T).sum()
-    best = np.square(values[:4]).sum()
-    assert held > 0.999 * best
-    assert np.abs(u[:, 0] @ left[:, 0]) > 0.999
-    assert np.abs(v[:, 0] @ right[0]) > 0.999
-
-
-def test_given_directions_lead_and_the_rest_is_orthonormal_to_them() -> None:
-    generator = np.random.default_rng(1)
-    drawn = Basis(
-        b=generator.standard_normal((3, 20, 4)).astype(np.float32),
-        a=generator.standard_normal((3, 4, 16)).astype(np.float32),
-    )
-    left, _ = np.linalg.qr(generator.standard_normal((20, 6)))
-    right = np.linalg.qr(generator.standard_normal((16, 6)))[0].T
-    basis = fill_basis(drawn, left, right)
-    columns = np.concatenate(list(basis.b), axis=1)
-    rows = np.concatenate(list(basis.a))
-    assert columns.shape == (20, 12)
-    assert np.allclose(columns.T @ columns, np.eye(12), atol=1e-5)
-    assert np.allclose(rows @ rows.T, np.eye(12), atol=1e-5)
-    # Up to signs, which a core makes good.
-    assert np.allclose(np.abs(columns[:, :6].T @ left), np.eye(6), atol=1e-5)
-    assert np.allclose(np.abs(rows[:6] @ right.T), np.eye(6), atol=1e-5)
 
 
 def moving(**options: Any) -> MovingRavan:

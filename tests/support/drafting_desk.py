@@ -13,13 +13,14 @@ from memory_blobs import FolderBlobs
 
 from coordinator.evaluation.findings import Inventory
 from coordinator.evaluation.folders import materialise_model
-from coordinator.evaluation.worker import inspect_model
+from coordinator.evaluation.worker import inspect_model, write_aligned_bases
 from coordinator.jobs.jobfile import read_job_file
 from coordinator.jobs.models import record_model
 from coordinator.jobs.submission import DraftedJob, draft_job
 from ravan.data.source import DataSource
 from ravan.errors import ErrorReason, RavanError
-from ravan.manifest.plan import ModelFile, Precision, TrainingSettings
+from ravan.ids import Digest
+from ravan.manifest.plan import JobPlan, ModelFile, Precision, TrainingSettings
 from simulation.tiny_text_model import write_tiny_model
 
 
@@ -35,6 +36,11 @@ class HereInspector:
     ) -> Inventory:
         return inspect_model(materialise_model(files, self.blobs, self.work_dir), training, targets, precision)
 
+    async def align(self, plan: JobPlan, held_out: DataSource) -> tuple[Digest, ...]:
+        folder = materialise_model(plan.model_files, self.blobs, self.work_dir)
+        written = write_aligned_bases(folder, plan, held_out, self.work_dir)
+        return tuple(self.blobs.put(path.read_bytes()) for _, path in written)
+
 
 @dataclass
 class FixedInspector:
@@ -47,6 +53,9 @@ class FixedInspector:
     ) -> Inventory:
         linears = self.linears if targets else ()
         return Inventory(linears=linears, dense=(), parameters=1, model_type="bert", training=training)
+
+    async def align(self, plan: JobPlan, held_out: DataSource) -> tuple[Digest, ...]:
+        return tuple(Digest(bytes([matrix.ordinal % 256]) * 32) for matrix in plan.matrices)
 
 
 class Counter:

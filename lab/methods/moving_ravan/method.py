@@ -1,8 +1,9 @@
 """Ravan with moving bases: every few rounds all heads go into the weights for good, and new ones are opened.
 
 New bases are drawn from the seed, or lead with the directions in which the clients' mean gradient is largest, which
-the server finds in a sum of thin sketches (`sketch.py`). Products stay exact: all clients share the new bases, and what
-has been learnt is in the weights. A newcomer rebuilds the weights from the base, the bases and the folded cores.
+the server finds in a sum of thin sketches (`ravan.adapters.alignment`). Products stay exact: all clients share the new
+bases, and what has been learnt is in the weights. A newcomer rebuilds the weights from the base, the bases and the
+folded cores.
 """
 
 from __future__ import annotations
@@ -19,21 +20,22 @@ import torch
 from torch import Tensor
 
 from edge_agent.data.batches import deal_batches
+from edge_agent.training.trainer import make_optimiser, take_step
 from lab.federation.schedule import Purpose, generator_for
 from lab.methods.method import Bench, Client
-from lab.methods.moving_ravan.bases import fill_basis
-from lab.methods.moving_ravan.sketch import (
+from lab.methods.ravan.method import Ravan, kept_bases
+from ravan.adapters.alignment import (
     Array,
     Probe,
     Sketch,
     add_sketches,
     draw_probe,
+    fill_basis,
     leading_directions,
     take_sketch,
 )
-from lab.methods.ravan.method import Ravan, kept_bases
 from ravan.adapters.basis import Basis, BasisSource, drawn_bases
-from ravan.adapters.model import inject, remove
+from ravan.adapters.model import inject, remove, trained_parameters
 from ravan.adapters.state import initial_state
 from ravan.ids import BlockKind
 from ravan.manifest.plan import Matrix
@@ -55,6 +57,7 @@ class MovingRavan(Ravan):
 
     Aligned bases lead with so many `directions`, and the rest of the budget stays drawn; `width` columns of each sketch
     travel, of the gradient over `probe_batches`. Without `folds` what heads had learnt is dropped when bases move.
+    Headquarters looks at its own examples through a classifier that it trains on them for `warm_steps` and throws away.
     """
 
     options: ClassVar[frozenset[str]] = Ravan.options | {
@@ -65,6 +68,7 @@ class MovingRavan(Ravan):
         "directions",
         "probe_batches",
         "folds",
+        "warm_steps",
     }
 
     def __init__(self, bench: Bench) -> None:
@@ -84,6 +88,7 @@ class MovingRavan(Ravan):
         self._directions = int(option("directions", self._width))
         self._probe_batches = int(option("probe_batches", 4))
         self._folds = bool(option("folds", True))
+        self._warm_steps = int(option("warm_steps", 0))
 
     def play(self, round_number: int, cohort: Sequence[Client]) -> None:
         """Move first where it is time, then play as Ravan does."""
@@ -140,7 +145,10 @@ class MovingRavan(Ravan):
     def _sketched_directions(self, round_number: int, cohort: Sequence[Client]) -> dict[str, tuple[Array, Array]]:
         """Return the leading directions of each matrix's gradient, from the cohort's summed sketches."""
         generator = generator_for(self.bench.cell.seed, Purpose.SKETCH, round_number)
-        probes = {m.name: draw_probe(m.out_features, m.in_features, self._width, generator) for m in self.plan.matrices}
+        probes = {
+            m.name: draw_probe(m.out_features, m.in_features, self._width, generator.standard_normal)
+            for m in self.plan.matrices
+        }
         with self._without_heads():
             taken = [self._sketch(client, probes) for client in cohort]
         return {
@@ -153,12 +161,23 @@ class MovingRavan(Ravan):
         validation = self.bench.lab.validation
         batches = (validation.gather(rows) for rows in _in_parts(len(validation), self.plan.training.batch_size))
         with self._without_heads():
+            self._warm_classifier()
             gradients = self._summed_gradients(self.task, batches)
         directions = {}
         for name, gradient in gradients.items():
             u, _, vt = np.linalg.svd(gradient)
             directions[name] = u[:, : self._directions], vt[: self._directions]
         return directions
+
+    def _warm_classifier(self) -> None:
+        """Train the classifier that is in the model, on what headquarters holds; the state keeps its own."""
+        inject(self.task.model, self.plan, self.state, frozenset(self.plan.dense_ids()), self.bases)
+        optimiser = make_optimiser(trained_parameters(self.task.model, self.plan), self.plan.training, 1)
+        validation = self.bench.lab.validation
+        seed = int(generator_for(self.bench.cell.seed, Purpose.SKETCH, 0).integers(2**62))
+        for batch in islice(deal_batches(validation, self.plan.training.batch_size, seed), self._warm_steps):
+            take_step(self.task, optimiser, batch)
+        remove(self.task.model)
 
     @contextmanager
     def _without_heads(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import ClassVar, Final
 
 from coordinator.allocation.clips import adapt_clips, initial_clips, specify_blocks
+from coordinator.evaluation.alignment import align_bases
 from edge_agent.data.batches import deal_batches
 from edge_agent.training.outcome import TrainingOutcome
 from edge_agent.training.trainer import TrainingOrder, train
@@ -63,7 +64,7 @@ class Ravan(Method):
         super().__init__(bench)
         cell = bench.cell
         self.plan = self.draft()
-        self.bases: BasisSource = kept_bases(drawn_bases(self.plan.adapter))
+        self.bases: BasisSource = kept_bases(self._first_bases())
         self.state: ModelState = initial_state(self.plan)
         self.reset_clips()
         optimiser = ServerOptimiser(str(cell.option("server", ServerOptimiser.NONE)))
@@ -135,6 +136,17 @@ class Ravan(Method):
             denominator=Denominator(str(cell.option("denominator", Denominator.TRAINERS))),
             share=float(cell.option("share", 1.0)),
         )
+
+    def _first_bases(self) -> BasisSource:
+        """Return the bases that the run begins with; those that are not drawn are sent to every client."""
+        if self.plan.adapter.basis.is_drawn:
+            return drawn_bases(self.plan.adapter)
+        found = {
+            matrix.ordinal: basis for matrix, basis in align_bases(self.task, self.plan, self.bench.lab.validation)
+        }
+        numbers = sum(basis.a.size + basis.b.size for basis in found.values())
+        self.ledger.download(numbers * self.bench.schedule.clients)
+        return lambda matrix: found[matrix.ordinal]
 
     def _assign(self, round_number: int, cohort: Sequence[Client]) -> Assignment:
         tiles, tiles_of = allot(

@@ -68,9 +68,11 @@ class _BasisKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BasisKind.V
     """All heads of a matrix share one subspace."""
     BASIS_KIND_CONSTANT: _BasisKind.ValueType  # 4
     """All heads of a matrix have the same basis."""
+    BASIS_KIND_ALIGNED: _BasisKind.ValueType  # 5
+    """Orthonormal, led by directions in which the held-out examples' loss falls fastest; sites download them."""
 
 class BasisKind(_BasisKind, metaclass=_BasisKindEnumTypeWrapper):
-    """How the fixed bases of a head are drawn."""
+    """Where the fixed bases of a head come from."""
 
 BASIS_KIND_UNSPECIFIED: BasisKind.ValueType  # 0
 """Not set; refused."""
@@ -82,6 +84,8 @@ BASIS_KIND_SHARED: BasisKind.ValueType  # 3
 """All heads of a matrix share one subspace."""
 BASIS_KIND_CONSTANT: BasisKind.ValueType  # 4
 """All heads of a matrix have the same basis."""
+BASIS_KIND_ALIGNED: BasisKind.ValueType  # 5
+"""Orthonormal, led by directions in which the held-out examples' loss falls fastest; sites download them."""
 Global___BasisKind: _TypeAlias = BasisKind  # noqa: Y015
 
 class _Optimiser:

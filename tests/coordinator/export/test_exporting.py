@@ -22,7 +22,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from coordinator.export.exporting import LINEAGE_FILE, ExportFormat, Lineage, export_job
+from coordinator.export.exporting import LINEAGE_FILE, Beside, ExportFormat, Lineage, export_job
 from ravan.adapters.model import inject
 from ravan.adapters.state import block_shapes, decode_state, encode_state
 from ravan.codec.documents import model_digest
@@ -72,7 +72,7 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_the_adapter_gives_the_versions_logits_in_peft(tmp_path: Path, plan: JobPlan, state: bytes) -> None:
     base = write_tiny_model(tmp_path / "base")
-    files = export_job(plan, state, tmp_path / "out", ExportFormat.PEFT, LINEAGE, base_model=str(base))
+    files = export_job(plan, state, tmp_path / "out", ExportFormat.PEFT, LINEAGE, Beside(base_model=str(base)))
     assert [path.name for path in files] == ["adapter_config.json", "adapter_model.safetensors", LINEAGE_FILE]
     ours = load_task_model(base, plan.training).model
     plain = logits(ours)
@@ -87,7 +87,7 @@ def test_the_merged_model_gives_the_versions_logits_by_itself(tmp_path: Path, pl
     base, out = write_tiny_model(tmp_path / "base"), tmp_path / "out"
     before = {path.name: path.read_bytes() for path in base.iterdir()}
     plan = replace(plan, model_files=files_of(base))
-    files = export_job(plan, state, out, ExportFormat.MERGED, LINEAGE, base_folder=base)
+    files = export_job(plan, state, out, ExportFormat.MERGED, LINEAGE, Beside(base_folder=base))
     assert {"config.json", "model.safetensors", LINEAGE_FILE} <= {path.name for path in files}
     assert {path.name: path.read_bytes() for path in base.iterdir()} == before
     ours = load_task_model(base, plan.training).model
@@ -148,7 +148,7 @@ def test_merged_models_of_other_tasks_give_the_versions_outputs_by_themselves(
     plan = plan_for(task, base)
     generator = np.random.default_rng(4)
     blocks = {b: generator.normal(0, 1.0, s).astype(np.float32) for b, s in block_shapes(plan).items()}
-    export_job(plan, encode_state(plan, blocks), out, ExportFormat.MERGED, LINEAGE, base_folder=base)
+    export_job(plan, encode_state(plan, blocks), out, ExportFormat.MERGED, LINEAGE, Beside(base_folder=base))
     ours: Any = load_task_model(base, plan.training).model
     with torch.no_grad():
         plain = ours(**inputs).logits
@@ -169,7 +169,7 @@ def test_a_narrow_job_merges_into_the_weights_that_it_was_trained_beside(
     tmp_path: Path, plan: JobPlan, state: bytes, precision: Precision
 ) -> None:
     base, plan = write_tiny_model(tmp_path / "base"), replace(plan, precision=precision)
-    export_job(plan, state, tmp_path / "out", ExportFormat.MERGED, LINEAGE, base_folder=base)
+    export_job(plan, state, tmp_path / "out", ExportFormat.MERGED, LINEAGE, Beside(base_folder=base))
     ours = load_task_model(base, plan.training, precision).model
     inject(ours, plan, decode_state(plan, state), frozenset())
     merged, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)

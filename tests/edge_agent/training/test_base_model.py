@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from tiny_jobs import TinyJob, tiny_job
 
 from edge_agent.training.base_model import ModelSlot
-from edge_agent.training.bases import differing_matrices, planned_bases
 from edge_agent.training.model_folder import assemble_model_folder, least_loaded_bytes
 from ravan.adapters.basis import Basis, draw_basis, encode_basis
+from ravan.adapters.planned_bases import differing_matrices, planned_bases
 from ravan.codec.documents import model_digest
 from ravan.errors import TransferError
 from ravan.ids import Digest
