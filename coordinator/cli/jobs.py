@@ -40,6 +40,7 @@ def submit_job(connection: Connection, file: Path, as_json: bool) -> None:
     """Check the job FILE against model, fleet and held-out data, and start it."""
     from coordinator.cli.progress import transfer_progress
 
+    click.echo("The coordinator checks the job and looks into the model; this can take a minute ...", err=True)
     with transfer_progress() as progress:
         answer = connection.call(lambda client: client.submit_job(file, progress=progress))
     if as_json:

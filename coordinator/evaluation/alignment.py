@@ -71,6 +71,7 @@ def _train_classifier(task: TaskModel[Any], plan: JobPlan, data: EncodedExamples
             optimiser.step()
     finally:
         remove(task.model)
+        task.model.zero_grad(set_to_none=True)
 
 
 def _sketch_gradients(

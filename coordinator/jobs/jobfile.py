@@ -134,8 +134,8 @@ class AdapterTable(_Table):
     """Budget for `rank = "auto"`: in no matrix more numbers than plain LoRA of this rank would train."""
     targets: Targets = ("query", "value")
     """Linear layers to adapt, by the last parts of their names or by role: `attention`, `mlp`, `all`."""
-    basis: BasisKind = BasisKind.GRAM_SCHMIDT
-    """How the fixed bases are drawn."""
+    basis: BasisKind = BasisKind.ALIGNED
+    """Where the fixed bases come from: found with the held-out examples, or drawn in one of the paper's ways."""
     seed: Seed = ""
     """64 hexadecimal digits from which all bases follow; drawn at random when left out."""
     train_scales: Annotated[bool, Field(strict=True)] = True

@@ -6,24 +6,21 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from job_plans import plan_of
+from evaluated_models import forget_models, plan_from, random_state, settings
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from coordinator.evaluation import worker
-from coordinator.evaluation.findings import Inventory
 from coordinator.evaluation.worker import evaluate_state, inspect_model
 from ravan.adapters.basis import draw_basis
-from ravan.adapters.state import block_shapes, encode_state
+from ravan.adapters.state import encode_state
 from ravan.data.source import DataSource
 from ravan.errors import ConfigError, DataError, ErrorReason, ModelError, TransferError
 from ravan.ids import BlockId, BlockKind
-from ravan.manifest.plan import JobPlan, Matrix, Precision, TrainingSettings
+from ravan.manifest.plan import JobPlan, Precision
 from ravan.tasks.loading import load_task_model
 from simulation.tiny_text_model import HIDDEN, write_tiny_model
 
@@ -44,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     yield
-    worker._KEPT.task = worker._KEPT.data = worker._KEPT.model_key = worker._KEPT.data_key = None
+    forget_models()
 
 
 @pytest.fixture
@@ -52,25 +49,6 @@ def held_out(tmp_path: Path) -> DataSource:
     path = tmp_path / "0a0b"
     path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS))
     return DataSource(path=path, name="held-out.csv")
-
-
-def settings(classes: int = 3, **changes: Any) -> TrainingSettings:
-    labels = ("pump", "engine", "cab", "brakes", "lights")[:classes]
-    return replace(plan_of(0).training, labels=labels, **changes)
-
-
-def plan_from(inventory: Inventory, heads: int = 2, rank: int = 3) -> JobPlan:
-    plan = plan_of(0, heads=heads, rank=rank, dense=inventory.dense)
-    matrices = tuple(
-        Matrix(ordinal=i, name=name, out_features=o, in_features=n, basis_digest=plan.model_files[0].sha256)
-        for i, (name, o, n) in enumerate(inventory.linears)
-    )
-    return JobPlan(**{field: getattr(plan, field) for field in plan.__slots__} | {"matrices": matrices})
-
-
-def random_state(plan: JobPlan, seed: int) -> dict[BlockId, NDArray[np.float32]]:
-    generator = np.random.default_rng(seed)
-    return {block: generator.normal(0, 0.7, shape).astype(np.float32) for block, shape in block_shapes(plan).items()}
 
 
 def test_inventory_of_a_tiny_model(folder: Path) -> None:

@@ -12,31 +12,32 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytest_asyncio
 from job_plans import plan_of
-from memory_blobs import FolderBlobs
 
 from coordinator.evaluation.folders import materialise_model
 from coordinator.evaluation.pool import ModelWorker
 from coordinator.jobs.models import collect_model_folder
+from coordinator.store.blobs.local import LocalBlobs
 from deploy.demo.work_orders import LABELS, installed_model, installed_table, is_held_out, read_work_orders
 from ravan.adapters.state import encode_state, initial_state
 from ravan.data.source import DataSource
 from ravan.errors import ErrorReason, ResourceError, TransferError
-from ravan.ids import Digest
-from ravan.manifest.plan import JobPlan, ModelFile, Precision
+from ravan.ids import BlockKind, Digest
+from ravan.manifest.plan import BasisKind, JobPlan, Matrix, ModelFile, Precision
 
 SETTINGS = replace(plan_of(0).training, labels=LABELS)
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> FolderBlobs:
-    return FolderBlobs(tmp_path / "blobs")
+def blobs(tmp_path: Path) -> LocalBlobs:
+    return LocalBlobs(tmp_path / "blobs")
 
 
 @pytest.fixture
-def minilm(blobs: FolderBlobs) -> tuple[ModelFile, ...]:
+def minilm(blobs: LocalBlobs) -> tuple[ModelFile, ...]:
     return tuple(
         ModelFile(path=name, sha256=blobs.put(path.read_bytes()), size_bytes=path.stat().st_size)
         for name, path in sorted(collect_model_folder(installed_model()).files.items())
@@ -44,7 +45,7 @@ def minilm(blobs: FolderBlobs) -> tuple[ModelFile, ...]:
 
 
 @pytest_asyncio.fixture
-async def worker(blobs: FolderBlobs, tmp_path: Path) -> AsyncIterator[ModelWorker]:
+async def worker(blobs: LocalBlobs, tmp_path: Path) -> AsyncIterator[ModelWorker]:
     worker = ModelWorker(blobs, tmp_path / "work", threads=1)
     yield worker
     await worker.close()
@@ -60,6 +61,30 @@ def write_held_out(path: Path, count: int) -> DataSource:
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([("text", "subsystem"), *((o.text, o.subsystem) for o in orders)])
     return DataSource(path=path, name=path.name, label="subsystem")
+
+
+async def test_minilms_bases_are_found_stored_and_scored_with(
+    worker: ModelWorker, minilm: tuple[ModelFile, ...], blobs: LocalBlobs, tmp_path: Path
+) -> None:
+    inventory = await worker.inspect(minilm, SETTINGS, ("query", "value"), Precision.FLOAT32)
+    plan = replace(minilm_plan(minilm, inventory.dense), training=inventory.training)
+    matrices = tuple(
+        Matrix(ordinal=i, name=name, out_features=out, in_features=inputs, basis_digest=Digest(b""))
+        for i, (name, out, inputs) in enumerate(inventory.linears)
+    )
+    adapter = replace(plan.adapter, heads=4, rank=39, basis=BasisKind.ALIGNED)
+    held_out = write_held_out(tmp_path / "held-out.csv", 60)
+    digests = await worker.align(replace(plan, adapter=adapter, matrices=matrices), held_out)
+    assert len(set(digests)) == 12
+    assert [blobs.size(digest) for digest in digests] == [24 + 4 * 4 * 39 * 768] * 12
+    assert not list(blobs.incoming.iterdir())
+    settled = tuple(replace(m, basis_digest=digest) for m, digest in zip(matrices, digests, strict=True))
+    plan = replace(plan, adapter=adapter, matrices=settled)
+    still = initial_state(plan)
+    moved = {b: np.ones_like(a) if b.kind is BlockKind.HEAD else a for b, a in still.items()}
+    first, second = [await worker.evaluate(plan, encode_state(plan, state), held_out) for state in (still, moved)]
+    assert first.examples == second.examples == 60
+    assert first.loss != second.loss
 
 
 async def test_minilm_is_inspected_and_scored_and_a_killed_process_is_replaced(
@@ -90,7 +115,7 @@ async def test_a_task_that_kills_its_process_twice_is_given_up_with_a_sentence(w
 
 
 async def test_errors_come_out_of_the_process_whole(
-    worker: ModelWorker, minilm: tuple[ModelFile, ...], blobs: FolderBlobs
+    worker: ModelWorker, minilm: tuple[ModelFile, ...], blobs: LocalBlobs
 ) -> None:
     broken = tuple(file for file in minilm if file.path != "config.json")
     with pytest.raises(Exception, match="cannot be used for this task") as caught:
@@ -98,14 +123,14 @@ async def test_errors_come_out_of_the_process_whole(
     assert getattr(caught.value, "reason", None) is ErrorReason.MODEL_INVALID
 
 
-def test_a_missing_blob_is_named_before_any_folder_is_made(blobs: FolderBlobs, tmp_path: Path) -> None:
+def test_a_missing_blob_is_named_before_any_folder_is_made(blobs: LocalBlobs, tmp_path: Path) -> None:
     file = ModelFile(path="config.json", sha256=Digest(bytes(32)), size_bytes=1)
     with pytest.raises(TransferError):
         materialise_model((file,), blobs, tmp_path / "work")
     assert not (tmp_path / "work").exists()
 
 
-def test_a_model_folder_is_made_once_and_holds_the_blobs_under_their_names(blobs: FolderBlobs, tmp_path: Path) -> None:
+def test_a_model_folder_is_made_once_and_holds_the_blobs_under_their_names(blobs: LocalBlobs, tmp_path: Path) -> None:
     file = ModelFile(path="config.json", sha256=blobs.put(b"{}"), size_bytes=2)
     folder = materialise_model((file,), blobs, tmp_path / "work")
     assert (folder / "config.json").read_bytes() == b"{}"
@@ -114,7 +139,7 @@ def test_a_model_folder_is_made_once_and_holds_the_blobs_under_their_names(blobs
 
 
 def test_a_model_folder_whose_links_lead_nowhere_is_made_again(tmp_path: Path) -> None:
-    before, after = FolderBlobs(tmp_path / "blobs"), FolderBlobs(tmp_path / "moved")
+    before, after = LocalBlobs(tmp_path / "blobs"), LocalBlobs(tmp_path / "moved")
     file = ModelFile(path="config.json", sha256=before.put(b"{}"), size_bytes=2)
     folder = materialise_model((file,), before, tmp_path / "work")
     before.path(file.sha256).rename(after.path(after.put(b"{}")))

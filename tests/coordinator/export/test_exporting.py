@@ -14,6 +14,7 @@ import pytest
 import torch
 from job_plans import plan_of
 from peft import PeftModel
+from safetensors.numpy import load_file
 from tiny_task_models import DINOV2_SIDE, write_tiny_dinov2, write_tiny_llama
 from transformers import (
     AutoModelForCausalLM,
@@ -23,12 +24,14 @@ from transformers import (
 )
 
 from coordinator.export.exporting import LINEAGE_FILE, Beside, ExportFormat, Lineage, export_job
+from ravan.adapters.basis import draw_basis, encode_basis
 from ravan.adapters.model import inject
+from ravan.adapters.planned_bases import planned_bases
 from ravan.adapters.state import block_shapes, decode_state, encode_state
 from ravan.codec.documents import model_digest
 from ravan.errors import ConfigError, ErrorReason, StateError, TransferError
-from ravan.ids import Digest
-from ravan.manifest.plan import DenseParameter, JobPlan, Matrix, ModelFile, Precision, Task
+from ravan.ids import BlockId, BlockKind, Digest
+from ravan.manifest.plan import BasisKind, DenseParameter, JobPlan, Matrix, ModelFile, Precision, Task
 from ravan.tasks.loading import load_task_model
 from simulation.tiny_text_model import HIDDEN, write_tiny_model
 
@@ -191,6 +194,62 @@ def test_heads_are_the_state_itself_with_a_readable_plan(tmp_path: Path, plan: J
     assert bytes.fromhex(written["adapter"]["seed"]) == plan.adapter.seed
     assert written["adapter"]["basis"] == "gram_schmidt"
     assert [matrix["name"] for matrix in written["matrices"]] == [matrix.name for matrix in plan.matrices]
+
+
+@pytest.fixture
+def aligned(plan: JobPlan, tmp_path: Path) -> tuple[JobPlan, dict[int, Path]]:
+    """A plan whose bases are files, and these: other ones than the seed gives."""
+    files = {}
+    for matrix in plan.matrices:
+        drawn = draw_basis(replace(plan.adapter, epoch=7), matrix.ordinal, matrix.out_features, matrix.in_features)
+        files[matrix.ordinal] = tmp_path / f"bases-{matrix.ordinal}"
+        files[matrix.ordinal].write_bytes(encode_basis(drawn))
+    return replace(plan, adapter=replace(plan.adapter, basis=BasisKind.ALIGNED)), files
+
+
+# PEFT still reads a name that transformers 5 is retiring.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize("layout", [ExportFormat.PEFT, ExportFormat.MERGED])
+def test_bases_that_are_files_are_what_the_export_is_made_with(
+    tmp_path: Path, aligned: tuple[JobPlan, dict[int, Path]], state: bytes, layout: ExportFormat
+) -> None:
+    base, (plan, bases) = write_tiny_model(tmp_path / "base"), aligned
+    plan = replace(plan, model_files=files_of(base))
+    beside = Beside(base_model=str(base), base_folder=base, bases=bases)
+    export_job(plan, state, tmp_path / "out", layout, LINEAGE, beside)
+    model: Any = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
+    blocks = decode_state(plan, state)
+    for block, dense in zip(plan.dense_ids(), plan.dense, strict=True):
+        model.get_parameter(dense.name).data.copy_(torch.from_numpy(blocks[block]))
+    for matrix in plan.matrices:
+        drawn = draw_basis(
+            replace(plan.adapter, basis=BasisKind.GRAM_SCHMIDT, epoch=7),
+            matrix.ordinal,
+            matrix.out_features,
+            matrix.in_features,
+        )
+        cores = [blocks[BlockId(BlockKind.HEAD, 0, matrix.ordinal, i)] for i in range(plan.adapter.heads)]
+        change = sum(b @ core @ a for b, core, a in zip(drawn.b, cores, drawn.a, strict=True))
+        model.get_parameter(f"{matrix.name}.weight").data.add_(torch.from_numpy(change))
+    fresh: Any = AutoModelForSequenceClassification.from_pretrained(
+        base if layout is ExportFormat.PEFT else tmp_path / "out", num_labels=3
+    )
+    found = PeftModel.from_pretrained(fresh, tmp_path / "out") if layout is ExportFormat.PEFT else fresh
+    torch.testing.assert_close(logits(found.eval()), logits(model.eval()), atol=1e-4, rtol=0)
+
+
+def test_heads_come_with_bases_that_do_not_follow_from_the_seed(
+    tmp_path: Path, aligned: tuple[JobPlan, dict[int, Path]], state: bytes
+) -> None:
+    plan, bases = aligned
+    files = export_job(plan, state, tmp_path / "out", ExportFormat.HEADS, LINEAGE, Beside(bases=bases))
+    assert [path.name for path in files] == ["bases.safetensors", "heads.safetensors", "plan.json", LINEAGE_FILE]
+    tensors = load_file(tmp_path / "out" / "bases.safetensors")
+    assert len(tensors) == 2 * len(plan.matrices)
+    for matrix in plan.matrices:
+        basis = planned_bases(plan, bases)(matrix)
+        assert np.array_equal(tensors[f"b.{matrix.ordinal}"], basis.b)
+        assert np.array_equal(tensors[f"a.{matrix.ordinal}"], basis.a)
 
 
 def test_the_lineage_names_job_version_base_and_files(tmp_path: Path, plan: JobPlan, state: bytes) -> None:

@@ -13,7 +13,8 @@ from tiny_task_models import DINOV2_SIDE, WINDOW, write_tiny_dinov2, write_tiny_
 from coordinator.jobs.jobfile import read_job_file
 from coordinator.jobs.submission import basis_blob, choose_model
 from coordinator.store.records import ModelRecord
-from ravan.adapters.basis import decode_basis
+from ravan.adapters.basis import basis_digest, decode_basis
+from ravan.adapters.planned_bases import planned_bases
 from ravan.adapters.state import block_shapes, decode_state
 from ravan.codec.plans import decode_plan, encode_plan
 from ravan.errors import ConfigError, DataError, ErrorReason, ModelError
@@ -34,7 +35,7 @@ def test_the_plan_of_a_small_job(desk: Desk) -> None:
         (i, f"bert.encoder.layer.{i // 2}.attention.self.{('query', 'value')[i % 2]}", 16, 16) for i in range(4)
     ]
     assert [(p.name, p.shape) for p in plan.dense] == [("classifier.weight", (3, 16)), ("classifier.bias", (3,))]
-    assert (plan.adapter.heads, plan.adapter.rank, plan.adapter.basis) == (2, 3, BasisKind.GRAM_SCHMIDT)
+    assert (plan.adapter.heads, plan.adapter.rank, plan.adapter.basis) == (2, 3, BasisKind.ALIGNED)
     assert (plan.training.steps, plan.training.max_length, plan.denominator) == (7, 16, Denominator.COHORT)
     assert (plan.job_name, plan.model_name, plan.model_files) == ("orders", "minilm", desk.model.files)
     assert plan.job_id.startswith("orders-")
@@ -66,8 +67,8 @@ def test_the_first_version_has_silent_heads_and_a_drawn_classifier(desk: Desk) -
     assert 0.005 < weight.std() < 0.04
 
 
-def test_every_basis_can_be_had_by_its_digest_and_nothing_else(desk: Desk) -> None:
-    plan = desk.draft().plan
+def test_every_drawn_basis_can_be_had_by_its_digest_and_nothing_else(desk: Desk) -> None:
+    plan = desk.draft(adapter={"basis": "gram_schmidt"}).plan
     for matrix in plan.matrices:
         blob = basis_blob(plan, matrix.basis_digest)
         assert blob is not None
@@ -99,6 +100,21 @@ def test_the_plan_says_how_frequent_the_model_is_to_expect_each_label(
     plan = desk.draft(training={} if expected is None else {"expected_labels": expected}).plan
     assert plan.training.label_frequencies == pytest.approx(frequencies)
     assert decode_plan(encode_plan(plan)) == plan
+
+
+def test_bases_follow_the_held_out_examples_and_are_stored_unless_they_are_drawn(desk: Desk) -> None:
+    aligned = desk.draft().plan
+    assert [basis_blob(aligned, matrix.basis_digest) for matrix in aligned.matrices] == [None] * 4
+    files = {matrix.ordinal: desk.blobs.path(matrix.basis_digest) for matrix in aligned.matrices}
+    for matrix in aligned.matrices:
+        assert basis_digest(planned_bases(aligned, files)(matrix)) == matrix.basis_digest
+    desk.write_held_out("text,label\nthe cab,pump\nengine,cab\n")
+    others = desk.draft().plan
+    assert aligned.adapter.seed == others.adapter.seed
+    assert not {m.basis_digest for m in aligned.matrices} & {m.basis_digest for m in others.matrices}
+    drawn = desk.draft(adapter={"basis": "gram_schmidt"}).plan
+    assert all(basis_blob(drawn, matrix.basis_digest) is not None for matrix in drawn.matrices)
+    assert not any(desk.blobs.exists(matrix.basis_digest) for matrix in drawn.matrices)
 
 
 def test_no_heads_trains_the_classifier_alone(desk: Desk) -> None:

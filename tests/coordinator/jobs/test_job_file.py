@@ -66,7 +66,7 @@ def default_of(key: str) -> Any:
 
 def test_defaults_of_a_minimal_file() -> None:
     job = read_job_file(MINIMAL, source="job.toml")
-    assert (job.adapter.heads, job.adapter.rank, job.adapter.basis) == (4, "auto", BasisKind.GRAM_SCHMIDT)
+    assert (job.adapter.heads, job.adapter.rank, job.adapter.basis) == (4, "auto", BasisKind.ALIGNED)
     assert job.minimum_sites == job.secure_aggregation.bundle_threshold == 8
     assert job.secure_aggregation.suite.choose(aes_everywhere=True) is Suite.AES_128_CTR
     assert job.secure_aggregation.suite.choose(aes_everywhere=False) is Suite.CHACHA20
