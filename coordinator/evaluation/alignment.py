@@ -27,11 +27,14 @@ from ravan.tasks.task_model import EncodedExamples, TaskModel
 MOST_EXAMPLES: Final = 512
 """So many are looked at; of more, as many at random."""
 
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 16
 """Examples whose gradient is computed together; their sum is what counts, and more of them take more memory."""
 
 WARM_STEPS: Final = 40
-"""Steps of the classifier that is thrown away, at the job's batch size and learning rate."""
+"""Steps of the classifier that is thrown away, at the job's learning rate."""
+
+_WARM_BATCH: Final = 16
+"""Examples of such a step."""
 
 
 def align_bases(task: TaskModel[Any], plan: JobPlan, data: EncodedExamples) -> Iterator[tuple[Matrix, Basis]]:
@@ -63,7 +66,7 @@ def _train_classifier(task: TaskModel[Any], plan: JobPlan, data: EncodedExamples
         if not parameters:
             return
         optimiser = torch.optim.AdamW(parameters, lr=plan.training.dense_learning_rate, weight_decay=0.0)
-        for chosen in islice(cycle(_in_batches(rows, plan.training.batch_size)), WARM_STEPS):
+        for chosen in islice(cycle(_in_batches(rows, _WARM_BATCH)), WARM_STEPS):
             batch = data.gather(chosen)
             optimiser.zero_grad()
             loss = task.losses(task.logits(batch), batch).mean()
@@ -80,7 +83,9 @@ def _sketch_gradients(
     """Return a sketch of each matrix's gradient of the summed loss; no gradient is kept for longer than a batch."""
     probes = {matrix.name: probe_for(plan.adapter, matrix) for matrix in plan.matrices}
     with _sketched(task.model, probes) as sketches:
-        for chosen in _in_batches(rows, _AT_ONCE):
+        # Neighbours in length together, so that little is padding.
+        by_length = sorted(rows, key=data.lengths.tolist().__getitem__)
+        for chosen in _in_batches(by_length, _AT_ONCE):
             batch = data.gather(chosen)
             loss = task.losses(task.logits(batch), batch).sum()
             loss.backward()  # type: ignore[no-untyped-call]
