@@ -64,10 +64,14 @@ def missing_rung(plan: Plan, outcomes: OutcomeFile) -> list[Cell]:
 def rates_found(plan: Plan, outcomes: OutcomeFile) -> Chosen:
     """Return the rate of every method in every federation whose tuning is done, or that needs none."""
     chosen: dict[tuple[str, str], float] = {}
-    if plan.tuning is not None and not missing_rung(plan, outcomes):
-        *_, last = _climb(plan, outcomes)
-        accuracies = _accuracies(last, outcomes)
-        chosen = {pair: min(mine, key=lambda rate: (-mine[rate], rate)) for pair, mine in accuracies.items()}
+    if plan.tuning is not None and len(rungs := list(_climb(plan, outcomes))) == len(plan.tuning.rungs):
+        unfinished = {pair for (pair, _, _), cell in rungs[-1].items() if outcomes.find(cell) is None}
+        accuracies = _accuracies(rungs[-1], outcomes)
+        chosen = {
+            pair: min(mine, key=lambda rate: (-mine[rate], rate))
+            for pair, mine in accuracies.items()
+            if pair not in unfinished
+        }
     for federation in plan.federation:
         for method in plan.method:
             if method.learning_rate is not None:
@@ -100,7 +104,7 @@ def _climb(plan: Plan, outcomes: OutcomeFile) -> Iterator[_Rung]:
 
 
 def _accuracies(rung: _Rung, outcomes: OutcomeFile) -> dict[tuple[str, str], dict[float, float]]:
-    """Return the mean validation accuracy of each rate, by federation and method; the rung is done."""
+    """Return the mean validation accuracy of each rate that was played, by federation and method."""
     found: dict[tuple[str, str], dict[float, list[float]]] = {}
     for (pair, rate, _), cell in rung.items():
         if (outcome := outcomes.find(cell)) is not None:

@@ -197,6 +197,28 @@ def test_what_lies_ahead_is_what_will_be_played_wherever_a_study_was_broken_off(
     assert [ahead.kept for ahead in seen] == list(range(len(played) + 1))
 
 
+def test_a_method_that_joins_a_study_leaves_the_rates_and_runs_of_the_others(tmp_path: Path) -> None:
+    plan = PLANS["tuned"]
+    (tuned, *_) = plan.tuned_methods()
+    one = plan.model_copy(
+        update={
+            "method": [each for each in plan.method if each.name == tuned.name],
+            "tuning": plan.tuning and plan.tuning.model_copy(update={"rungs": plan.tuning.rungs[:1]}),
+        }
+    )
+    joined = one.model_copy(
+        update={"method": [*one.method, tuned.model_copy(update={"name": "joined", "kind": "fedit"})]}
+    )
+    outcomes = OutcomeFile(tmp_path / "o.jsonl")
+    course = Course(plan=one, outcomes=outcomes, submit=scripted(noise, []))
+    chosen = course.tune()
+    course.judge(chosen)
+    assert rates_found(joined, outcomes) == chosen
+    ahead = look_ahead(joined, outcomes)
+    assert {cell.method for cell in ahead.cells} == {"fedit"}
+    assert ahead.kept == look_ahead(one, outcomes).kept
+
+
 def test_variants_that_are_the_same_run_are_played_once(tmp_path: Path) -> None:
     twice = PLAN.replace('name = "fedit"\nkind = "fedit"', 'name = "again"\nkind = "ravan"').replace(
         "learning_rate = 0.003", 'learning_rate = 0.01\noptions = { heads = 2, basis = "normal", train_scales = false }'
