@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from coordinator.evaluation import worker
 from coordinator.evaluation.findings import Inventory
 from ravan.adapters.state import block_shapes
+from ravan.data.source import DataSource
 from ravan.ids import BlockId
 from ravan.manifest.plan import JobPlan, Matrix, TrainingSettings
 
@@ -19,6 +22,13 @@ from ravan.manifest.plan import JobPlan, Matrix, TrainingSettings
 def forget_models() -> None:
     """Drop the model and the data that are kept between calls."""
     worker._KEPT.task = worker._KEPT.data = worker._KEPT.model_key = worker._KEPT.data_key = None
+
+
+def write_held_out(folder: Path, rows: Iterable[tuple[str, str]]) -> DataSource:
+    """Write (text, label) rows as a held-out file, named by a hash as the coordinator's is."""
+    path = folder / "0a0b"
+    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    return DataSource(path=path, name="held-out.csv")
 
 
 def settings(classes: int = 3, **changes: Any) -> TrainingSettings:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluated_models import forget_models, plan_from, random_state, settings
+from evaluated_models import forget_models, plan_from, random_state, settings, write_held_out
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
@@ -47,9 +47,7 @@ def _forget() -> Iterator[None]:
 
 @pytest.fixture
 def held_out(tmp_path: Path) -> DataSource:
-    path = tmp_path / "0a0b"
-    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS))
-    return DataSource(path=path, name="held-out.csv")
+    return write_held_out(tmp_path, ROWS)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluated_models import forget_models, plan_from, random_state, settings
+from evaluated_models import plan_from, random_state, settings, write_held_out
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -46,9 +46,7 @@ def _forget() -> Iterator[None]:
 
 @pytest.fixture
 def held_out(tmp_path: Path) -> DataSource:
-    path = tmp_path / "0a0b"
-    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS))
-    return DataSource(path=path, name="held-out.csv")
+    return write_held_out(tmp_path, ROWS)
 
 
 def test_inventory_of_a_tiny_model(folder: Path) -> None:
