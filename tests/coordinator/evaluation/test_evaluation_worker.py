@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluated_models import plan_from, random_state, settings, write_held_out
+from evaluated_models import forget_models, plan_from, random_state, settings, write_held_out
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
