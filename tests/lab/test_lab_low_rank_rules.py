@@ -13,6 +13,7 @@ from tiny_lab import HIDDEN, MATRICES, method_of, tiny_task
 from lab.federation.capacity import Capacities
 from lab.methods.low_rank.factors import SCALE, Factors
 from lab.methods.low_rank.method import LowRankMethod, LowRankUpdate
+from lab.methods.ravan.method import Ravan
 
 Array = NDArray[np.float64]
 NAMES = ("fedit", "ffa_lora", "fedex_lora", "flora", "het_lora", "flex_lora", "fed_svd")
@@ -84,6 +85,22 @@ def test_a_is_drawn_uniform_within_one_over_the_root_of_the_inputs() -> None:
     assert np.abs(drawn).max() <= bound
     assert np.abs(drawn).max() > 0.99 * bound
     assert drawn.var() == pytest.approx(1 / (3 * HIDDEN), rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["fedit", "ffa_lora"])
+def test_a_led_a_has_the_first_rows_of_ravans_aligned_bases_and_the_length_of_drawn_ones(name: str) -> None:
+    led, drawn = (cast(LowRankMethod, method_of(name, led=kind)) for kind in (True, False))
+    ravan = cast(Ravan, method_of("ravan", basis="aligned"))
+    lengths = []
+    for matrix in ravan.plan.matrices:
+        rows = torch.from_numpy(np.concatenate(list(ravan.bases(matrix).a)))
+        a = led.adapter[matrix.name].a
+        assert a.shape == drawn.adapter[matrix.name].a.shape
+        assert torch.allclose(a / a.norm(dim=1, keepdim=True), rows[: len(a)], atol=1e-5)
+        assert torch.equal(led.adapter[matrix.name].b, torch.zeros_like(drawn.adapter[matrix.name].b))
+        assert torch.allclose(a.norm(dim=1), torch.full((len(a),), 3**-0.5), atol=1e-5)
+        lengths += drawn.adapter[matrix.name].a.norm(dim=1).tolist()
+    assert np.sqrt(np.mean(np.square(lengths))) == pytest.approx(3**-0.5, rel=0.15)
 
 
 def test_fedit_takes_the_means_of_b_and_of_a_apart() -> None:

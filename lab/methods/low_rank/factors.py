@@ -16,6 +16,10 @@ SCALE: Final = 2.0
 """alpha / r, the usual 16 / 8; learning rates are tuned under it."""
 
 
+DRAWN_NORM: Final = 3**-0.5
+"""Length of a drawn row of A in the mean square: `in` entries of variance 1 / (3 in)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Factors:
     """Of one matrix."""
