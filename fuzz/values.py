@@ -72,6 +72,10 @@ PLAN: Final = JobPlan(
     denominator=Denominator.TRAINERS,
 )
 
+ALIGNED_PLAN: Final = replace(
+    PLAN, adapter=replace(PLAN.adapter, basis=BasisKind.ALIGNED), directions=digest("directions")
+)
+
 CALIBRATED_PLAN: Final = replace(PLAN, training=replace(PLAN.training, label_frequencies=(0.5, 0.25, 0.25)))
 
 ASSIGNMENT: Final = Assignment(

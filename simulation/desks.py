@@ -19,6 +19,7 @@ from edge_agent.session.job_desk import JobDesk, PreparedJob
 from edge_agent.session.round_desk import RoundDesk
 from edge_agent.session.round_training import RoundFolder, RoundTraining
 from edge_agent.worker.bench import JobFiles
+from ravan.adapters.planned_bases import BasisFiles
 from ravan.ids import BlockId, Digest
 from ravan.manifest.plan import JobPlan
 from ravan.manifest.profile import HardwareProfile, JobProfile, LimitSource
@@ -75,7 +76,7 @@ class LightJobs(JobDesk):
             step_per_matrix_s=1e-6,
         )
         self._jobs[digest] = PreparedJob(
-            files=JobFiles(plan=plan, digest=digest, folder=Path(), bases={}), profile=profile
+            files=JobFiles(plan=plan, digest=digest, folder=Path(), bases=BasisFiles()), profile=profile
         )
         return profile
 

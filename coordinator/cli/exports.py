@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,12 +73,12 @@ def export(
         found, plan, states = connection.call(
             lambda client: _fetch(client, job, number, average, Path(scratch), base_folder)
         )
-        bases = connection.call(lambda client: _fetch_bases(client, plan, Path(scratch)))
+        directions = connection.call(lambda client: _fetch_directions(client, plan, Path(scratch)))
         state, lineage = states[-1], _lineage(found, number)
         if base_folder is not None and average > 1:
             click.echo(f"Measuring the mean of {average} versions on the held-out data ...")
-            state, lineage = _average(connection, found, plan, states, lineage, base_folder, bases)
-        beside = Beside(base_model=base, base_folder=base_folder, bases=bases)
+            state, lineage = _average(connection, found, plan, states, lineage, base_folder, directions)
+        beside = Beside(base_model=base, base_folder=base_folder, directions=directions)
         files = export_job(plan, state, out, ExportFormat(layout), lineage, beside, rank)
         click.echo(f"{found.name} after {lineage.rounds} rounds: {', '.join(file.name for file in files)} in {out}.")
         if rank and base_folder is not None:
@@ -93,14 +93,14 @@ def _average(
     states: Sequence[bytes],
     lineage: Lineage,
     base: Path,
-    bases: Mapping[int, Path],
+    directions: Path | None,
 ) -> tuple[bytes, Lineage]:
     """Return the mean of versions with what it is worth, and say so."""
     from coordinator.evaluation.worker import evaluate_state
     from ravan.adapters.state import decode_state, encode_state, mean_state
 
     state = encode_state(plan, mean_state([decode_state(plan, each) for each in states]))
-    found = evaluate_state(base, plan, state, _held_out(connection, job, base.parent), bases)
+    found = evaluate_state(base, plan, state, _held_out(connection, job, base.parent), directions)
     click.echo(
         f"Mean of the last {len(states)} versions: accuracy {found.accuracy:.3f}{_instead_of(lineage.accuracy)}"
         f" on {found.examples} held-out examples."
@@ -209,11 +209,10 @@ async def _fetch(
     return job, plan, states
 
 
-async def _fetch_bases(client: OperatorClient, plan: JobPlan, scratch: Path) -> dict[int, Path]:
-    """Return files of the bases that are not drawn, by ordinal."""
-    stored = plan.basis_files()
-    files = {m.ordinal: (m.basis_digest, scratch / f"bases-{m.ordinal}") for m in plan.matrices}
-    files = {ordinal: each for ordinal, each in files.items() if each[0] in stored}
-    for digest, path in files.values():
-        await client.download_blob(digest, path)
-    return {ordinal: path for ordinal, (_, path) in files.items()}
+async def _fetch_directions(client: OperatorClient, plan: JobPlan, scratch: Path) -> Path | None:
+    """Return the file of what the plan's bases lead with, if it names one."""
+    if not plan.directions:
+        return None
+    path = scratch / "directions.safetensors"
+    await client.download_blob(plan.directions, path)
+    return path

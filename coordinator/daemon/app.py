@@ -285,7 +285,7 @@ class Daemon:
         from coordinator.jobs.submission import basis_blob  # noqa: PLC0415 - it draws numbers
 
         for plan in self._following.plans if self._term is None else self._term.conductor.plans():
-            basis = basis_blob(plan, digest)
+            basis = basis_blob(plan, digest, self._blobs)
             if basis is not None:
                 self._catalog.basis_downloads.inc()
                 return basis

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from ravan.adapters.alignment import Probe, Sketch, add_sketches, align_basis, probe_for, take_sketch
-from ravan.adapters.basis import Basis
+from ravan.adapters.alignment import Probe, Sketch, add_sketches, find_directions, probe_for, take_sketch
+from ravan.adapters.basis import Directions
 from ravan.adapters.draws import draw_normals
 from ravan.adapters.model import inject, remove, trained_parameters
 from ravan.adapters.state import initial_state
 from ravan.errors import ErrorReason, ModelError
-from ravan.manifest.plan import JobPlan, Matrix
+from ravan.manifest.plan import JobPlan
 from ravan.tasks.task_model import EncodedExamples, TaskModel
 
 MOST_EXAMPLES: Final = 512
@@ -37,16 +37,15 @@ _WARM_BATCH: Final = 16
 """Examples of such a step."""
 
 
-def align_bases(task: TaskModel[Any], plan: JobPlan, data: EncodedExamples) -> Iterator[tuple[Matrix, Basis]]:
-    """Yield the bases of each of the plan's matrices; `task` is the plain model with weights in float32.
+def look_for_directions(task: TaskModel[Any], plan: JobPlan, data: EncodedExamples) -> dict[int, Directions]:
+    """Return the directions of each of the plan's matrices by ordinal; `task` is the plain model, its weights float32.
 
     The model is as before afterwards, but for its classifier. Raise ModelError where the gradient is not finite.
     """
     rows = _choose_rows(plan, len(data))
     _train_classifier(task, plan, data, rows)
     sketches = _sketch_gradients(task, plan, data, rows)
-    for matrix in plan.matrices:
-        yield matrix, align_basis(plan.adapter, matrix, sketches[matrix.name])
+    return {matrix.ordinal: find_directions(plan.adapter, matrix, sketches[matrix.name]) for matrix in plan.matrices}
 
 
 def _choose_rows(plan: JobPlan, count: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ravan.ids import Digest
 from ravan.manifest.plan import TrainingSettings
 
 
@@ -20,6 +21,15 @@ class Inventory:
     model_type: str
     training: TrainingSettings
     """The job's settings, with what the model decides filled in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlignedBases:
+    """What leads a job's bases, and what the bases are."""
+
+    directions: Digest
+    bases: tuple[Digest, ...]
+    """Of each matrix, by ordinal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,12 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Final, TypeVar
 
-from coordinator.evaluation.findings import Evaluation, Inventory
+from coordinator.evaluation.findings import AlignedBases, Evaluation, Inventory
 from coordinator.evaluation.folders import materialise_model
-from coordinator.evaluation.worker import evaluate_state, inspect_model, prepare_process, write_aligned_bases
+from coordinator.evaluation.worker import evaluate_state, inspect_model, prepare_process, write_directions
 from coordinator.store.blobs.base import OwnedBlobs
 from ravan.data.source import DataSource
 from ravan.errors import ErrorReason, ResourceError
-from ravan.ids import Digest
 from ravan.manifest.plan import JobPlan, ModelFile, Precision, TrainingSettings
 
 Result = TypeVar("Result")
@@ -40,22 +39,18 @@ class ModelWorker:
         folder = await asyncio.to_thread(materialise_model, files, self._blobs, self._work_dir)
         return await self.run(inspect_model, folder, training, targets, precision)
 
-    async def align(self, plan: JobPlan, held_out: DataSource) -> tuple[Digest, ...]:
-        """Find and store the bases of an `aligned` job, whose digests in `plan` do not count; return them by ordinal.
-
-        Raises what `worker.write_aligned_bases` raises.
-        """
+    async def align(self, plan: JobPlan, held_out: DataSource) -> AlignedBases:
+        """Find and store what leads the bases of an `aligned` job; raises what `worker.write_directions` raises."""
         folder = await asyncio.to_thread(materialise_model, plan.model_files, self._blobs, self._work_dir)
-        written = await self.run(write_aligned_bases, folder, plan, held_out, self._blobs.incoming)
-        for digest, path in written:
-            await asyncio.to_thread(self._blobs.adopt, path, digest)
-        return tuple(digest for digest, _ in written)
+        path, found = await self.run(write_directions, folder, plan, held_out, self._blobs.incoming)
+        await asyncio.to_thread(self._blobs.adopt, path, found.directions)
+        return found
 
     async def evaluate(self, plan: JobPlan, state: bytes, held_out: DataSource) -> Evaluation:
         """Score a version on the held-out file; raises what `worker.evaluate_state` raises."""
         folder = await asyncio.to_thread(materialise_model, plan.model_files, self._blobs, self._work_dir)
-        bases = await asyncio.to_thread(self._basis_files, plan)
-        return await self.run(evaluate_state, folder, plan, state, held_out, bases)
+        directions = await asyncio.to_thread(self._blobs.path, plan.directions) if plan.directions else None
+        return await self.run(evaluate_state, folder, plan, state, held_out, directions)
 
     async def run(self, work: Callable[..., Result], *arguments: object) -> Result:
         """Run a module-level function in the process, a second time when the process dies under it.
@@ -79,10 +74,6 @@ class ModelWorker:
         pool, self._pool = self._pool, None
         if pool is not None:
             await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
-
-    def _basis_files(self, plan: JobPlan) -> dict[int, Path]:
-        stored = plan.basis_files()
-        return {m.ordinal: self._blobs.path(m.basis_digest) for m in plan.matrices if m.basis_digest in stored}
 
     def _running_pool(self) -> ProcessPoolExecutor:
         if self._pool is None:

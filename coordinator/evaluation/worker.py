@@ -8,13 +8,11 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from coordinator.evaluation.findings import Evaluation, Inventory
+from coordinator.evaluation.findings import AlignedBases, Evaluation, Inventory
 from ravan.data.source import DataSource
 from ravan.disk import room_in
 from ravan.errors import ConfigError, ErrorReason
@@ -89,50 +87,48 @@ def inspect_model(
     return inventory
 
 
-def write_aligned_bases(
-    folder: Path, plan: JobPlan, held_out: DataSource, into: Path
-) -> tuple[tuple[Digest, Path], ...]:
-    """Find the bases of an `aligned` job and write each matrix's `encode_basis` into a new file, in ordinal order.
+def write_directions(folder: Path, plan: JobPlan, held_out: DataSource, into: Path) -> tuple[Path, AlignedBases]:
+    """Find the directions of an `aligned` job, write them into a new file, and draw the bases that they lead.
 
     Raise what `inspect_model` raises, DataError for the examples, ResourceError DISK_FULL.
     """
-    from coordinator.evaluation.alignment import align_bases  # noqa: PLC0415 - imports torch
-    from ravan.adapters.basis import encode_basis  # noqa: PLC0415
+    from coordinator.evaluation.alignment import look_for_directions  # noqa: PLC0415 - imports torch
+    from ravan.adapters.basis import basis_digest, drawn_bases  # noqa: PLC0415 - reads numbers only here
+    from ravan.adapters.directions import encode_directions  # noqa: PLC0415
 
     task = _task_model(folder, plan.training, Precision.FLOAT32)
-    written: list[tuple[Digest, Path]] = []
-    try:
-        for _, basis in align_bases(task, plan, _held_out(task, held_out)):
-            content = encode_basis(basis)
-            with room_in(into), tempfile.NamedTemporaryFile(dir=into, delete=False) as file:
-                written.append((Digest(hashlib.sha256(content).digest()), Path(file.name)))
-                file.write(content)
-    except BaseException:
-        for _, path in written:
-            path.unlink(missing_ok=True)
-        raise
-    return tuple(written)
+    found = look_for_directions(task, plan, _held_out(task, held_out))
+    draw = drawn_bases(plan.adapter, lambda matrix: found[matrix.ordinal])
+    bases = tuple(basis_digest(draw(matrix)) for matrix in plan.matrices)
+    content = encode_directions(found)
+    with room_in(into), tempfile.NamedTemporaryFile(dir=into, delete=False) as file:
+        try:
+            file.write(content)
+        except OSError:
+            os.unlink(file.name)
+            raise
+    return Path(file.name), AlignedBases(directions=Digest(hashlib.sha256(content).digest()), bases=bases)
 
 
 def evaluate_state(
-    folder: Path, plan: JobPlan, state: bytes, held_out: DataSource, bases: Mapping[int, Path] = MappingProxyType({})
+    folder: Path, plan: JobPlan, state: bytes, held_out: DataSource, directions: Path | None = None
 ) -> Evaluation:
     """Score one version, given as `encode_state`'s bytes, on the held-out examples.
 
-    `bases` holds files of bases that are not drawn, by ordinal. Raise TransferError MALFORMED for a state or bases
-    that are not the plan's, DataError for the file, ModelError for the folder.
+    `directions` is the file of what the plan's bases lead with, where it names one. Raise TransferError MALFORMED for a
+    state or directions that are not the plan's, DataError for the held-out file, ModelError for the folder.
     """
     import torch  # noqa: PLC0415 - only this process may import it
 
     from ravan.adapters.model import inject  # noqa: PLC0415 - imports torch
-    from ravan.adapters.planned_bases import planned_bases  # noqa: PLC0415 - reads numbers only here
+    from ravan.adapters.planned_bases import BasisFiles, planned_bases  # noqa: PLC0415 - reads numbers only here
     from ravan.adapters.state import decode_state  # noqa: PLC0415
 
     blocks = decode_state(plan, state)
     task = _task_model(folder, plan.training, plan.precision)
     data = _held_out(task, held_out)
     with torch.inference_mode():
-        inject(task.model, plan, blocks, frozenset(), planned_bases(plan, bases))
+        inject(task.model, plan, blocks, frozenset(), planned_bases(plan, BasisFiles(directions=directions)))
         return score(task, data)
 
 

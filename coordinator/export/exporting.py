@@ -5,20 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors.numpy import save_file
-
 from coordinator.export.merging import write_merged
-from ravan.adapters.basis import BasisSource
 from ravan.adapters.export import export_peft
-from ravan.adapters.planned_bases import planned_bases
+from ravan.adapters.planned_bases import BasisFiles, planned_bases
 from ravan.adapters.state import decode_state
 from ravan.codec.documents import model_digest
 from ravan.errors import ConfigError, ErrorReason, StateError
@@ -34,7 +30,7 @@ class ExportFormat(StrEnum):
     PEFT = "peft"
     """A plain LoRA adapter that the `peft` package loads."""
     HEADS = "heads"
-    """The cores and dense blocks themselves, with the plan, and the bases where these do not follow from it."""
+    """The cores and dense blocks themselves, with the plan and the directions that the bases follow from."""
     MERGED = "merged"
     """The base model with the heads folded in."""
 
@@ -61,8 +57,8 @@ class Beside:
     """Where a reader of the adapter finds the base model; the plan's name for it unless given."""
     base_folder: Path | None = None
     """The base model's files, which a merged model is made from."""
-    bases: Mapping[int, Path] = field(default_factory=dict)
-    """Files of bases that are not drawn, by ordinal."""
+    directions: Path | None = None
+    """What the bases lead with, where the plan names such a file."""
 
 
 def export_job(
@@ -78,7 +74,7 @@ def export_job(
 
     `rank` is the most that a matrix of an adapter may have. Raise StateError ALREADY_EXISTS for a folder that is not
     empty, ConfigError for a format that cannot be had, ModelError for base files that are not the plan's,
-    TransferError MALFORMED for a state or bases that are not.
+    TransferError MALFORMED for a state or directions that are not.
     """
     blocks = decode_state(plan, state)
     if export_format is ExportFormat.MERGED and beside.base_folder is None:
@@ -99,10 +95,10 @@ def export_job(
             reason=ErrorReason.ALREADY_EXISTS,
             next_step="Name a new folder with --out.",
         )
-    name, source = beside.base_model or plan.model_name, planned_bases(plan, beside.bases)
+    name, source = beside.base_model or plan.model_name, planned_bases(plan, BasisFiles(directions=beside.directions))
     write: Mapping[ExportFormat, Callable[[], object]] = {
         ExportFormat.PEFT: lambda: export_peft(plan, blocks, out_dir, name, source, rank=rank),
-        ExportFormat.HEADS: lambda: _write_heads(plan, state, out_dir, source),
+        ExportFormat.HEADS: lambda: _write_heads(plan, state, out_dir, beside.directions),
         ExportFormat.MERGED: lambda: write_merged(plan, blocks, beside.base_folder or out_dir, out_dir, source),
     }
     write[export_format]()
@@ -111,15 +107,11 @@ def export_job(
     return (*files, out_dir / LINEAGE_FILE)
 
 
-def _write_heads(plan: JobPlan, state: bytes, out_dir: Path, bases: BasisSource) -> None:
+def _write_heads(plan: JobPlan, state: bytes, out_dir: Path, directions: Path | None) -> None:
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / "heads.safetensors").write_bytes(state)
-    if plan.basis_files():
-        tensors: dict[str, NDArray[np.float32]] = {}
-        for matrix in plan.matrices:
-            basis = bases(matrix)
-            tensors |= {f"b.{matrix.ordinal}": basis.b, f"a.{matrix.ordinal}": basis.a}
-        save_file(tensors, out_dir / "bases.safetensors")
+    if directions is not None:
+        shutil.copyfile(directions, out_dir / "directions.safetensors")
     _write_json(out_dir / "plan.json", _plain(plan))
 
 

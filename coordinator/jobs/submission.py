@@ -11,13 +11,15 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.evaluation.findings import Inventory
+from coordinator.evaluation.findings import AlignedBases, Inventory
 from coordinator.jobs.cohort import check_cohort, describe_cohort
 from coordinator.jobs.expectation import expected_frequencies
 from coordinator.jobs.jobfile import AdapterTable, JobFile
 from coordinator.jobs.ranks import choose_ranks, describe_ranks
+from coordinator.store.blobs.base import BlobStore
 from coordinator.store.records import ModelRecord
 from ravan.adapters.basis import basis_digest, check_fits, drawn_bases, encode_basis
+from ravan.adapters.planned_bases import BasisFiles, planned_bases
 from ravan.adapters.state import encode_state, initial_state
 from ravan.data.examples import KIND_OF_TASK, Examples, read_examples
 from ravan.data.source import DataKind, DataSource
@@ -25,6 +27,7 @@ from ravan.data.texts import AnswerExamples
 from ravan.errors import ConfigError, ErrorReason, ModelError
 from ravan.ids import Digest, JobId, RunId
 from ravan.manifest.plan import (
+    NO_DIGEST,
     AdapterSettings,
     DenseParameter,
     JobPlan,
@@ -54,14 +57,14 @@ class ModelInspector(Protocol):
         """Tell what the model offers a job; raise ModelError when it cannot be held in this precision."""
         ...
 
-    async def align(self, plan: JobPlan, held_out: DataSource) -> tuple[Digest, ...]:
-        """Store bases that follow the held-out examples, and return their digests by ordinal."""
+    async def align(self, plan: JobPlan, held_out: DataSource) -> AlignedBases:
+        """Find and store what bases lead with that follow the held-out examples."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftedJob:
-    """A job that passed all checks; of it nothing is stored but bases that cannot be drawn."""
+    """A job that passed all checks; of it nothing is stored but what its bases lead with."""
 
     plan: JobPlan
     initial_state: bytes
@@ -114,22 +117,27 @@ async def draft_job(
 
 async def _settle_bases(plan: JobPlan, inspector: ModelInspector, held_out: DataSource) -> JobPlan:
     """Return the plan with the digests of its bases."""
-    if plan.adapter.basis.is_drawn or not plan.matrices:
-        digests = await asyncio.to_thread(lambda: [basis_digest(drawn_bases(plan.adapter)(m)) for m in plan.matrices])
+    if plan.adapter.basis.is_led and plan.matrices:
+        found = await inspector.align(plan, held_out)
     else:
-        digests = list(await inspector.align(plan, held_out))
-    settled = (replace(m, basis_digest=digest) for m, digest in zip(plan.matrices, digests, strict=True))
-    return replace(plan, matrices=tuple(settled))
+        found = AlignedBases(directions=NO_DIGEST, bases=await asyncio.to_thread(_digest_bases, plan))
+    settled = (replace(m, basis_digest=digest) for m, digest in zip(plan.matrices, found.bases, strict=True))
+    return replace(plan, matrices=tuple(settled), directions=found.directions)
 
 
-def basis_blob(plan: JobPlan, digest: Digest) -> bytes | None:
-    """Draw the bases with this digest anew and serialise them; None when they are not the plan's, or not drawn.
+def _digest_bases(plan: JobPlan) -> tuple[Digest, ...]:
+    return tuple(basis_digest(drawn_bases(plan.adapter)(matrix)) for matrix in plan.matrices)
+
+
+def basis_blob(plan: JobPlan, digest: Digest, blobs: BlobStore) -> bytes | None:
+    """Draw the bases with this digest anew and serialise them; None when they are not the plan's.
 
     Takes tens of milliseconds for a small matrix and seconds for a large one: not for an event loop.
     """
-    for matrix in plan.matrices if plan.adapter.basis.is_drawn else ():
+    for matrix in plan.matrices:
         if matrix.basis_digest == digest:
-            return encode_basis(drawn_bases(plan.adapter)(matrix))
+            files = BasisFiles(directions=blobs.path(plan.directions) if plan.directions else None)
+            return encode_basis(planned_bases(plan, files)(matrix))
     return None
 
 
@@ -174,7 +182,7 @@ def _matrix(
         name=name,
         out_features=out_features,
         in_features=in_features,
-        basis_digest=Digest(b""),
+        basis_digest=NO_DIGEST,
         rank=0 if rank == adapter.rank else rank,
     )
 

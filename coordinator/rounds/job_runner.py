@@ -129,12 +129,11 @@ class JobRunner:
             self.round.close()
 
     def served(self) -> frozenset[Digest]:
-        """Return the blobs that sites may fetch: model files, bases, the newest version and that of the round."""
+        """Return the blobs that sites may fetch: the job's files, bases, the newest version and that of the round."""
         plan, versions = self.job.plan, {self.record.state_digest}
         if self.round is not None:
             versions.add(self.round.machine.setup.assignment.state_digest)
-        files = {file.sha256 for file in plan.model_files}
-        return frozenset(files | versions | {matrix.basis_digest for matrix in plan.matrices})
+        return frozenset(plan.files() | versions | {matrix.basis_digest for matrix in plan.matrices})
 
     def nudge(self) -> None:
         """Look again whether a round can start."""

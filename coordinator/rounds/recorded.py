@@ -54,7 +54,7 @@ class RecordedJobs:
         for job in jobs:
             if job.state not in ENDED_JOBS:
                 plan = decode_plan(job.plan.payload)
-                if digest in {file.sha256 for file in plan.model_files} | {each.basis_digest for each in plan.matrices}:
+                if digest in plan.files() | {each.basis_digest for each in plan.matrices}:
                     return True
         return False
 

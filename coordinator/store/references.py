@@ -15,10 +15,8 @@ def model_blobs(models: Iterable[ModelRecord]) -> frozenset[Digest]:
 
 
 def job_blobs(job: JobRecord) -> frozenset[Digest]:
-    """Return what a job's next round and its export need: base model, bases in files, held-out file, newest version."""
-    plan = decode_plan(job.plan.payload)
-    files = {file.sha256 for file in plan.model_files} | plan.basis_files()
-    return frozenset(files | {job.evaluation_digest, job.state_digest})
+    """Return what a job's next round and its export need: the plan's files, held-out file, newest version."""
+    return frozenset(decode_plan(job.plan.payload).files() | {job.evaluation_digest, job.state_digest})
 
 
 def past_blobs(rounds: Sequence[RoundRecord], versions: int = 0) -> frozenset[Digest]:

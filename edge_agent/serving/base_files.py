@@ -1,12 +1,12 @@
-"""A job's base model, and the bases that are not drawn here, in the agent's cache; found without asking anybody."""
+"""A job's base model and what its bases need, in the agent's cache; found without asking anybody."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.training.model_folder import assemble_model_folder
+from ravan.adapters.planned_bases import BasisFiles
 from ravan.codec.chunks import content_digest
 from ravan.errors import ErrorReason, ModelError
 from ravan.ids import Digest
@@ -19,8 +19,7 @@ class BaseFiles:
 
     folder: Path
     """The base model's files by name."""
-    bases: Mapping[int, Path]
-    """Files of bases that this machine does not draw, or draws differently, by matrix ordinal."""
+    bases: BasisFiles
 
 
 def find_base_files(plan: JobPlan, cache_dir: Path) -> BaseFiles:
@@ -29,13 +28,11 @@ def find_base_files(plan: JobPlan, cache_dir: Path) -> BaseFiles:
     found = {file.path: _checked(blobs / file.sha256.hex(), file.sha256, plan) for file in plan.model_files}
     folder = assemble_model_folder(plan, found, cache_dir / "models")
     wanted = {each.ordinal: each.basis_digest for each in plan.matrices}
-    if plan.adapter.basis.is_drawn:
-        # The agent has fetched those, and only those, that this machine draws otherwise.
-        fetched = {ordinal: digest for ordinal, digest in wanted.items() if (blobs / digest.hex()).exists()}
-    else:
-        fetched = wanted
-    bases = {ordinal: _checked(blobs / digest.hex(), digest, plan) for ordinal, digest in fetched.items()}
-    return BaseFiles(folder=folder, bases=bases)
+    # The agent has fetched those, and only those, that this machine draws otherwise.
+    fetched = {ordinal: digest for ordinal, digest in wanted.items() if (blobs / digest.hex()).exists()}
+    whole = {ordinal: _checked(blobs / digest.hex(), digest, plan) for ordinal, digest in fetched.items()}
+    directions = _checked(blobs / plan.directions.hex(), plan.directions, plan) if plan.directions else None
+    return BaseFiles(folder=folder, bases=BasisFiles(directions=directions, whole=whole))
 
 
 def _checked(path: Path, digest: Digest, plan: JobPlan) -> Path:

@@ -17,6 +17,7 @@ from edge_agent.training.model_folder import assemble_model_folder
 from edge_agent.worker.bench import JobFiles
 from edge_agent.worker.orders import Answer, FindDifferingBases, ForgetJob, MeasureJob, Order, ReadData
 from edge_agent.worker.port import Worker
+from ravan.adapters.planned_bases import BasisFiles
 from ravan.ids import Digest
 from ravan.manifest.phases import AgentActivity
 from ravan.manifest.plan import JobPlan
@@ -159,14 +160,14 @@ class JobDesk:
             done += file.size_bytes
         return paths
 
-    async def _fetch_bases(self, plan: JobPlan) -> dict[int, Path]:
-        differing = await self._ask(FindDifferingBases(plan=plan))
-        if not plan.adapter.basis.is_drawn:
-            log.info("fetching the job's bases", job=plan.job_name, matrices=len(differing))
-        elif differing:
+    async def _fetch_bases(self, plan: JobPlan) -> BasisFiles:
+        directions = await self._downloads.fetch(plan.directions) if plan.directions else None
+        differing = await self._ask(FindDifferingBases(plan=plan, directions=directions))
+        if differing:
             log.warning("this machine draws some bases differently; fetching them", matrices=len(differing))
         digests = {matrix.ordinal: matrix.basis_digest for matrix in plan.matrices}
-        return {ordinal: await self._downloads.fetch(digests[ordinal]) for ordinal in differing}
+        whole = {ordinal: await self._downloads.fetch(digests[ordinal]) for ordinal in differing}
+        return BasisFiles(directions=directions, whole=whole)
 
     async def _measured(self, files: JobFiles) -> JobProfile:
         plan = files.plan

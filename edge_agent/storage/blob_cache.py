@@ -152,7 +152,7 @@ class BlobCache:
 
 def _contents_of(plans: Iterable[JobPlan]) -> Iterable[Digest]:
     for plan in plans:
-        yield from (file.sha256 for file in plan.model_files)
+        yield from plan.files()
         yield from (matrix.basis_digest for matrix in plan.matrices)
 
 

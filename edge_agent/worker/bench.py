@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from edge_agent.data.site_data import SiteExamples, has_changed, read_site_data
 from edge_agent.hardware.limits import LimitReader
 from edge_agent.hardware.memory import release_unused
 from edge_agent.host.gate import TrainingGate
+from ravan.adapters.planned_bases import BasisFiles
 from ravan.data.stamp import Stamp
 from ravan.ids import Digest
 from ravan.manifest.plan import JobPlan
@@ -34,8 +35,7 @@ class JobFiles:
     """Of the plan."""
     folder: Path
     """The base model's files."""
-    bases: Mapping[int, Path]
-    """Files of bases that this machine draws differently, by matrix ordinal."""
+    bases: BasisFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -6,6 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from edge_agent.hardware.memory import resident_bytes
@@ -70,16 +71,18 @@ class ReadData(Order[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindDifferingBases(Order[tuple[int, ...]]):
-    """Draw a job's bases; the answer is the ordinals of matrices whose bases are to be fetched."""
+    """Draw a job's bases; the answer is the ordinals of matrices whose bases come out otherwise here."""
 
     plan: JobPlan
+    directions: Path | None = None
+    """What they lead with, where the plan names such a file."""
 
     def carry_out(self, bench: Bench, call: Call) -> tuple[int, ...]:
         """Draw them one at a time."""
         from ravan.adapters.planned_bases import differing_matrices  # noqa: PLC0415 - not needed before a job comes
 
         del bench, call
-        return tuple(matrix.ordinal for matrix in differing_matrices(self.plan))
+        return tuple(matrix.ordinal for matrix in differing_matrices(self.plan, self.directions))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

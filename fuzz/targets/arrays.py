@@ -1,9 +1,11 @@
-"""Blobs of numbers: model versions, bases and published sums."""
+"""Blobs of numbers: model versions, bases, what leads them, and published sums."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +14,8 @@ from safetensors.numpy import save
 from coordinator.aggregation.sums import PublishedBundle, read_sums
 from fuzz.target import Format, Target, require
 from fuzz.values import DENSE, HEADS, PLAN, RUN, digest
-from ravan.adapters.basis import decode_basis, draw_basis, encode_basis
+from ravan.adapters.basis import Directions, decode_basis, draw_basis, encode_basis
+from ravan.adapters.directions import directions_in, encode_directions
 from ravan.adapters.state import decode_state, encode_state, initial_state
 from ravan.errors import ErrorReason, TransferError
 from ravan.ids import BlockId
@@ -49,6 +52,15 @@ def _read_basis(data: bytes) -> None:
     require(encode_basis(basis) == data, "a basis has two spellings")
 
 
+def _read_directions(data: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        found = directions_in(Path(file.name))(_MATRIX)
+    require(found.left.shape[1] == found.right.shape[0] > 0, "the two sides differ in number")
+    require(bool(np.isfinite(found.left).all() and np.isfinite(found.right).all()), "a direction is not finite")
+
+
 def _read_sums(data: bytes) -> None:
     sums = read_sums(data)
     require((len(sums.run_id), len(sums.assignment_digest)) == (16, 32), "an id is none")
@@ -75,6 +87,11 @@ def _states() -> Iterable[bytes]:
 
 def _bases() -> Iterable[bytes]:
     yield encode_basis(draw_basis(PLAN.adapter, 0, _MATRIX.out_features, _MATRIX.in_features))
+
+
+def _directions() -> Iterable[bytes]:
+    left, right = np.eye(_MATRIX.out_features, 2), np.eye(2, _MATRIX.in_features)
+    yield encode_directions({0: Directions(left=left.astype(np.float32), right=right.astype(np.float32))})
 
 
 def _sums() -> Iterable[bytes]:
@@ -116,6 +133,7 @@ MODEL_STATE: Final = Target(
         Format(name="version", read=_read_state, seeds=_states, words=_WORDS),
         Format(name="basis", read=_read_basis, seeds=_bases),
         Format(name="sums", read=_read_sums, seeds=_sums, words=_WORDS),
+        Format(name="directions", read=_read_directions, seeds=_directions, words=(*_WORDS, "left.0", "right.0")),
     ),
     refusals={TransferError: frozenset({ErrorReason.MALFORMED})},
 )

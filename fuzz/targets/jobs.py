@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from coordinator.evaluation.findings import Inventory
+from coordinator.evaluation.findings import AlignedBases, Inventory
 from coordinator.jobs.jobfile import JobFile, read_job_file
 from coordinator.jobs.sample import write_sample
 from coordinator.jobs.submission import DraftedJob, draft_job
@@ -70,8 +70,8 @@ class _Inspector:
             training=replace(training, image_side=training.image_side or 14, channels=("oil",)),
         )
 
-    async def align(self, plan: JobPlan, held_out: DataSource) -> tuple[Digest, ...]:  # noqa: ARG002
-        return tuple(Digest(bytes(32)) for _ in plan.matrices)
+    async def align(self, plan: JobPlan, held_out: DataSource) -> AlignedBases:  # noqa: ARG002
+        return AlignedBases(directions=digest("directions"), bases=tuple(Digest(bytes(32)) for _ in plan.matrices))
 
 
 def _read(data: bytes) -> None:

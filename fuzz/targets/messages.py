@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from fuzz.target import Format, Refusals, Target, require
 from fuzz.values import (
+    ALIGNED_PLAN,
     ASSIGNMENT,
     CALIBRATED_PLAN,
     ENTRIES,
@@ -143,7 +144,7 @@ def _signed_plan() -> Iterable[bytes]:
 DOCUMENTS: Final = Target(
     name="documents",
     formats=(
-        stored("plan", round_pb2.JobPlan, decode_plan, encode_plan, [PLAN, CALIBRATED_PLAN]),
+        stored("plan", round_pb2.JobPlan, decode_plan, encode_plan, [PLAN, CALIBRATED_PLAN, ALIGNED_PLAN]),
         stored("assignment", round_pb2.Assignment, decode_assignment, encode_assignment, [ASSIGNMENT]),
         stored("roster", round_pb2.Roster, decode_roster, encode_roster, [ROSTER]),
         Format(name="signed plan", read=_open_plan, seeds=_signed_plan, message=common_pb2.SignedDocument),

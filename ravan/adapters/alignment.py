@@ -1,4 +1,4 @@
-"""Bases that lead with the directions in which a loss falls fastest, and are drawn beyond them.
+"""The directions that bases lead with: those in which a loss falls fastest.
 
 A core H_i can follow B_i^T G A_i^T of a gradient G and nothing else. Where the first columns of B are G's leading
 left singular vectors, and the first rows of A its right ones, little of it is lost.
@@ -11,15 +11,15 @@ matrix approximation", SIAM J. Matrix Anal. Appl. 38(4), algorithm 4).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ravan.adapters.basis import Basis, draw_basis, orthonormalise
+from ravan.adapters.basis import Directions
 from ravan.adapters.draws import draw_normals
-from ravan.manifest.plan import AdapterSettings, BasisKind, Matrix
+from ravan.manifest.plan import AdapterSettings, Matrix
 
 Array = NDArray[np.float64]
 
@@ -96,31 +96,9 @@ def leading_directions(sketch: Sketch, probe: Probe, count: int) -> tuple[Array,
     return q @ u[:, :count], vt[:count]
 
 
-def align_basis(settings: AdapterSettings, matrix: Matrix, sketch: Sketch) -> Basis:
-    """Return the bases of a matrix of an `aligned` job, given the sketch of its gradient under `probe_for`'s probe."""
+def find_directions(settings: AdapterSettings, matrix: Matrix, sketch: Sketch) -> Directions:
+    """Return what a matrix's bases are to lead with, given the sketch of its gradient under `probe_for`'s probe."""
     mine = settings.for_matrix(matrix)
-    drawn = draw_basis(
-        replace(mine, basis=BasisKind.GRAM_SCHMIDT), matrix.ordinal, matrix.out_features, matrix.in_features
-    )
     count = min(DIRECTIONS, mine.heads * mine.rank, sketch.range.shape[1])
-    return fill_basis(drawn, *leading_directions(sketch, probe_for(settings, matrix), count))
-
-
-def fill_basis(drawn: Basis, left: Array, right: Array) -> Basis:
-    """Return heads whose first directions are `left` (out, k) and `right` (k, in), spread over the heads in order.
-
-    Head 1 takes the first r of them, head 2 the next, so that leading directions meet in one core. What is left over is
-    the drawn basis, orthonormalised after the given ones.
-    """
-    heads, out_features, rank = drawn.b.shape
-    columns = drawn.b.transpose(1, 0, 2).reshape(out_features, heads * rank)
-    rows = drawn.a.reshape(heads * rank, -1)
-    b = _lead(left, columns).reshape(out_features, heads, rank).transpose(1, 0, 2)
-    a = _lead(right.T, rows.T).T.reshape(heads, rank, -1)
-    return Basis(b=np.ascontiguousarray(b, np.float32), a=np.ascontiguousarray(a, np.float32))
-
-
-def _lead(given: Array, drawn: NDArray[np.float32]) -> Array:
-    """Return an orthonormal matrix of the drawn one's shape; the given columns, which are orthonormal, come first."""
-    count = drawn.shape[1]
-    return orthonormalise(np.concatenate([given[:, :count], drawn.astype(np.float64)], axis=1)[:, :count])
+    left, right = leading_directions(sketch, probe_for(settings, matrix), count)
+    return Directions(left=np.ascontiguousarray(left, np.float32), right=np.ascontiguousarray(right, np.float32))

@@ -1,6 +1,6 @@
 """The fixed bases B_i and A_i of the heads: drawn from the job's seed, the same bits on every machine.
 
-Those of an `aligned` job follow from headquarters' examples as well (`alignment.py`), and travel as files.
+Those of an `aligned` job lead with directions that travel as a file (`directions.py`), and are drawn beyond them.
 
 Matrix products and QR depend in their last bits on instruction set and thread count, so each basis is
 rounded to multiples of 2^-20 before it becomes float32. A machine that still lands on another side of a
@@ -41,29 +41,54 @@ class Basis:
     """Shape (heads, r, in)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Directions:
+    """What the bases of one matrix lead with, orthonormal, float32."""
+
+    left: FloatArray
+    """Shape (out, k)."""
+    right: FloatArray
+    """Shape (k, in)."""
+
+
 BasisSource = Callable[[Matrix], Basis]
 """Where an injection gets the bases of a matrix from: drawn, or downloaded by hash."""
 
-
-def drawn_bases(settings: AdapterSettings) -> BasisSource:
-    """Return a source that draws each matrix's bases from the seed when asked."""
-    return lambda matrix: draw_basis(
-        settings.for_matrix(matrix), matrix.ordinal, matrix.out_features, matrix.in_features
-    )
+DirectionSource = Callable[[Matrix], Directions]
+"""Where the drawing of bases gets a matrix's directions from."""
 
 
-def draw_basis(settings: AdapterSettings, matrix_ordinal: int, out_features: int, in_features: int) -> Basis:
-    """Derive the bases of one matrix from (seed, epoch, matrix ordinal, head).
+def drawn_bases(settings: AdapterSettings, directions: DirectionSource | None = None) -> BasisSource:
+    """Return a source that draws each matrix's bases when asked, behind its directions where the job has them."""
 
-    Columns of each B_i and rows of each A_i have length 1: exactly, up to rounding, for `gram_schmidt`
+    def draw(matrix: Matrix) -> Basis:
+        lead = None if directions is None else directions(matrix)
+        return draw_basis(
+            settings.for_matrix(matrix), matrix.ordinal, matrix.out_features, matrix.in_features, lead=lead
+        )
+
+    return draw
+
+
+def draw_basis(
+    settings: AdapterSettings,
+    matrix_ordinal: int,
+    out_features: int,
+    in_features: int,
+    *,
+    lead: Directions | None = None,
+) -> Basis:
+    """Derive the bases of one matrix from (seed, epoch, matrix ordinal, head), and from `lead` if they are `aligned`.
+
+    Columns of each B_i and rows of each A_i have length 1: exactly, up to rounding, for `gram_schmidt` and `aligned`
     (orthogonal across heads too), about 1 for the kinds drawn with sigma = 1 / sqrt(dimension).
-    Raise ConfigError when the heads do not fit the matrix, ValueError for bases that are not drawn.
+    Raise ConfigError when the heads do not fit the matrix, ValueError for directions that are missing or have no use.
     """
-    if not settings.basis.is_drawn:
-        raise ValueError(f"{settings.basis} bases are files, and not drawn")
+    if settings.basis.is_led != (lead is not None):
+        raise ValueError(f"{settings.basis} bases {'need' if settings.basis.is_led else 'have no'} directions")
     check_fits(settings, [(out_features, in_features, f"matrix {matrix_ordinal}")])
-    columns = _Side(settings, matrix_ordinal, b"B", out_features)
-    rows = _Side(settings, matrix_ordinal, b"A", in_features)
+    columns = _Side(settings, matrix_ordinal, b"B", out_features, None if lead is None else lead.left)
+    rows = _Side(settings, matrix_ordinal, b"A", in_features, None if lead is None else lead.right.T)
     derive = _DERIVATIONS[settings.basis]
     return Basis(b=_round(derive(columns)), a=_round(derive(rows).transpose(0, 2, 1)))
 
@@ -105,13 +130,6 @@ def decode_basis(data: bytes, settings: AdapterSettings, out_features: int, in_f
     )
 
 
-def orthonormalise(columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Q of columns = Q R with R's diagonal positive: the one that Gram-Schmidt gives, whatever the LAPACK."""
-    q, r = np.linalg.qr(columns)
-    oriented: NDArray[np.float64] = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
-    return oriented
-
-
 @dataclass(frozen=True, slots=True)
 class _Side:
     """One side of a matrix: the draws for its B (length out) or its A (length in)."""
@@ -120,6 +138,8 @@ class _Side:
     matrix: int
     name: bytes
     length: int
+    lead: FloatArray | None
+    """(length, k)."""
 
     def normals(self, part: bytes, head: int, shape: tuple[int, int]) -> NDArray[np.float64]:
         """Return the standard normals of one named part of one head."""
@@ -136,8 +156,11 @@ class _Side:
 def _gram_schmidt(side: _Side) -> NDArray[np.float64]:
     heads, rank = side.settings.heads, side.settings.rank
     shape = (side.length, rank)
-    drawn = np.concatenate([side.normals(b"columns", head, shape) for head in range(heads)], axis=1)
-    return orthonormalise(drawn).reshape(side.length, heads, rank).transpose(1, 0, 2)
+    drawn = [side.normals(b"columns", head, shape) for head in range(heads)]
+    # Head 1 gets the first r directions, head 2 the next: those that belong together meet in one core.
+    given = [] if side.lead is None else [side.lead.astype(np.float64)]
+    columns = np.concatenate([*given, *drawn], axis=1)[:, : heads * rank]
+    return _orthonormal(columns).reshape(side.length, heads, rank).transpose(1, 0, 2)
 
 
 def _normal(side: _Side) -> NDArray[np.float64]:
@@ -148,7 +171,7 @@ def _shared(side: _Side) -> NDArray[np.float64]:
     """Return one drawn subspace as each head sees it: turned by an orthogonal, so invertible, R_i of its own."""
     rank = side.settings.rank
     subspace = side.scaled(b"subspace", 0)
-    rotations = (orthonormalise(side.normals(b"rotation", head, (rank, rank))) for head in range(side.settings.heads))
+    rotations = (_orthonormal(side.normals(b"rotation", head, (rank, rank))) for head in range(side.settings.heads))
     return np.stack([subspace @ rotation for rotation in rotations])
 
 
@@ -157,11 +180,19 @@ def _constant(side: _Side) -> NDArray[np.float64]:
 
 
 _DERIVATIONS: Final[dict[BasisKind, Callable[[_Side], NDArray[np.float64]]]] = {
+    BasisKind.ALIGNED: _gram_schmidt,
     BasisKind.GRAM_SCHMIDT: _gram_schmidt,
     BasisKind.NORMAL: _normal,
     BasisKind.SHARED: _shared,
     BasisKind.CONSTANT: _constant,
 }
+
+
+def _orthonormal(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Q of columns = Q R with R's diagonal positive: the one that Gram-Schmidt gives, whatever the LAPACK."""
+    q, r = np.linalg.qr(columns)
+    oriented: NDArray[np.float64] = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
+    return oriented
 
 
 def _round(exact: NDArray[np.float64]) -> FloatArray:

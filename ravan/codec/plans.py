@@ -42,6 +42,7 @@ def encode_plan(plan: JobPlan) -> bytes:
         denominator=enums.DENOMINATOR.to_wire(plan.denominator),
         # Plans from before there was a choice have no such field, and keep their bytes.
         precision=enums.PRECISION.to_wire(None if plan.precision is Precision.FLOAT32 else plan.precision),
+        directions=plan.directions,
     )
     return wire.SerializeToString(deterministic=True)
 
@@ -62,6 +63,7 @@ def decode_plan(payload: bytes) -> JobPlan:
         training=_training_from_wire(wire.training),
         denominator=enums.DENOMINATOR.from_wire(wire.denominator),
         precision=enums.PRECISION.from_wire(wire.precision),
+        directions=fields.optional_digest(wire.directions, "digest of directions"),
     )
     _check_lists(plan)
     return plan
@@ -89,6 +91,8 @@ def _check_lists(plan: JobPlan) -> None:
     fields.unique(tuple(parameter.name for parameter in plan.dense), "names of dense parameters")
     if bool(plan.adapter.heads) != bool(plan.matrices):
         raise fields.malformed("The plan has heads without matrices, or matrices without heads.")
+    if bool(plan.directions) != (plan.adapter.basis.is_led and bool(plan.matrices)):
+        raise fields.malformed("The plan's bases lack the directions that they lead with, or have no use for them.")
 
 
 def _adapter_to_wire(value: AdapterSettings) -> round_pb2.AdapterSettings:

@@ -23,6 +23,9 @@ class Task(StrEnum):
     """Go on after a prompt with the answer; what stands before the answer is not learnt."""
 
 
+NO_DIGEST: Final = Digest(b"")
+"""Stands where there is no file."""
+
 TEXT_SLOT: Final = "{text}"
 """Where a prompt takes in the example's text."""
 
@@ -38,9 +41,9 @@ class BasisKind(StrEnum):
     CONSTANT = "constant"
 
     @property
-    def is_drawn(self) -> bool:
-        """Tell whether they follow from the job's seed alone."""
-        return self is not BasisKind.ALIGNED
+    def is_led(self) -> bool:
+        """Tell whether they lead with directions that travel as a file, beside what follows from the job's seed."""
+        return self is BasisKind.ALIGNED
 
     @property
     def is_orthogonal(self) -> bool:
@@ -126,7 +129,7 @@ class Matrix:
     out_features: int
     in_features: int
     basis_digest: Digest
-    """SHA-256 of all bases of this matrix; an agent that does not draw the same downloads the basis blob."""
+    """SHA-256 of all bases of this matrix; an agent whose own differ downloads the basis blob."""
     rank: int = 0
     """r of this matrix's heads; 0 stands for the adapter's."""
 
@@ -202,10 +205,12 @@ class JobPlan:
     denominator: Denominator
     precision: Precision = Precision.FLOAT32
     """How sites and headquarters hold the base model's weights."""
+    directions: Digest = NO_DIGEST
+    """SHA-256 of the file of directions that the bases lead with; empty where they are drawn from the seed alone."""
 
-    def basis_files(self) -> frozenset[Digest]:
-        """Return the bases that headquarters stores, as they cannot be drawn from the seed."""
-        return frozenset() if self.adapter.basis.is_drawn else frozenset(m.basis_digest for m in self.matrices)
+    def files(self) -> frozenset[Digest]:
+        """Return all that headquarters stores for the whole job: the base model's files, and directions if any."""
+        return frozenset(file.sha256 for file in self.model_files) | ({self.directions} - {NO_DIGEST})
 
     def head_ids(self) -> tuple[BlockId, ...]:
         """Return the id of every head, by matrix, then index."""

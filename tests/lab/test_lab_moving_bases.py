@@ -11,9 +11,29 @@ from numpy.typing import NDArray
 from tiny_lab import MATRICES, cell_of, cohort_of, method_of, same_weights, tiny_task, weights_now
 
 from lab.federation.partition import Split
+from lab.methods.moving_ravan.bases import fill_basis
 from lab.methods.moving_ravan.method import MovingRavan
 from lab.simulation import play_cell
 from ravan.adapters.basis import Basis
+
+
+def test_given_directions_lead_and_the_rest_is_orthonormal_to_them() -> None:
+    generator = np.random.default_rng(1)
+    drawn = Basis(
+        b=generator.standard_normal((3, 20, 4)).astype(np.float32),
+        a=generator.standard_normal((3, 4, 16)).astype(np.float32),
+    )
+    left, _ = np.linalg.qr(generator.standard_normal((20, 6)))
+    right = np.linalg.qr(generator.standard_normal((16, 6)))[0].T
+    basis = fill_basis(drawn, left, right)
+    columns = np.concatenate(list(basis.b), axis=1)
+    rows = np.concatenate(list(basis.a))
+    assert columns.shape == (20, 12)
+    assert np.allclose(columns.T @ columns, np.eye(12), atol=1e-5)
+    assert np.allclose(rows @ rows.T, np.eye(12), atol=1e-5)
+    # Up to signs, which a core makes good.
+    assert np.allclose(np.abs(columns[:, :6].T @ left), np.eye(6), atol=1e-5)
+    assert np.allclose(np.abs(rows[:6] @ right.T), np.eye(6), atol=1e-5)
 
 
 def moving(**options: Any) -> MovingRavan:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from memory_blobs import FolderBlobs
 
-from coordinator.evaluation.findings import Inventory
+from coordinator.evaluation.findings import AlignedBases, Inventory
 from coordinator.evaluation.folders import materialise_model
-from coordinator.evaluation.worker import inspect_model, write_aligned_bases
+from coordinator.evaluation.worker import inspect_model, write_directions
 from coordinator.jobs.jobfile import read_job_file
 from coordinator.jobs.models import record_model
 from coordinator.jobs.submission import DraftedJob, draft_job
@@ -36,10 +36,11 @@ class HereInspector:
     ) -> Inventory:
         return inspect_model(materialise_model(files, self.blobs, self.work_dir), training, targets, precision)
 
-    async def align(self, plan: JobPlan, held_out: DataSource) -> tuple[Digest, ...]:
+    async def align(self, plan: JobPlan, held_out: DataSource) -> AlignedBases:
         folder = materialise_model(plan.model_files, self.blobs, self.work_dir)
-        written = write_aligned_bases(folder, plan, held_out, self.work_dir)
-        return tuple(self.blobs.put(path.read_bytes()) for _, path in written)
+        path, found = write_directions(folder, plan, held_out, self.work_dir)
+        self.blobs.adopt(path, found.directions)
+        return found
 
 
 @dataclass
@@ -54,8 +55,9 @@ class FixedInspector:
         linears = self.linears if targets else ()
         return Inventory(linears=linears, dense=(), parameters=1, model_type="bert", training=training)
 
-    async def align(self, plan: JobPlan, held_out: DataSource) -> tuple[Digest, ...]:
-        return tuple(Digest(bytes([matrix.ordinal % 256]) * 32) for matrix in plan.matrices)
+    async def align(self, plan: JobPlan, held_out: DataSource) -> AlignedBases:
+        bases = tuple(Digest(bytes([matrix.ordinal % 256]) * 32) for matrix in plan.matrices)
+        return AlignedBases(directions=Digest(bytes(range(32))), bases=bases)
 
 
 class Counter:

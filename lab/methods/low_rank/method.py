@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from coordinator.evaluation.alignment import align_bases
+from coordinator.evaluation.alignment import look_for_directions
 from lab.federation.schedule import Purpose, generator_for
 from lab.methods.dense import Dense, count_numbers, first_dense, load_dense, mean_dense, read_dense
 from lab.methods.drafting import adapted_matrices, draft_plan
@@ -21,6 +21,7 @@ from lab.methods.low_rank.factors import DRAWN_NORM, SCALE, Adapter, Factors, dr
 from lab.methods.low_rank.layer import attached, shift, trained
 from lab.methods.method import Bench, Client, Method
 from lab.methods.traffic import SUMMED
+from ravan.adapters.basis import drawn_bases
 from ravan.adapters.model import TrainedParameters
 from ravan.manifest.plan import BasisKind
 
@@ -114,11 +115,13 @@ class LowRankMethod(Method):
     def _lead(self, drawn: Adapter) -> Adapter:
         """Return factors whose A has the first rows of Ravan's aligned bases, as long as drawn rows are."""
         plan = draft_plan(self.bench, heads=4, basis=BasisKind.ALIGNED)
-        found = {matrix.name: basis for matrix, basis in align_bases(self.task, plan, self.bench.lab.validation)}
+        found = look_for_directions(self.task, plan, self.bench.lab.validation)
+        bases = drawn_bases(plan.adapter, lambda matrix: found[matrix.ordinal])
         led = {}
-        for name, factors in drawn.items():
-            rows = torch.from_numpy(np.concatenate(list(found[name].a))[: factors.rank])
-            led[name] = Factors(b=factors.b, a=rows * DRAWN_NORM)
+        for matrix in plan.matrices:
+            factors = drawn[matrix.name]
+            rows = torch.from_numpy(np.concatenate(list(bases(matrix).a))[: factors.rank])
+            led[matrix.name] = Factors(b=factors.b, a=rows * DRAWN_NORM)
         if not self.trains_a:
             self.ledger.download(sum(each.a.numel() for each in led.values()) * self.bench.schedule.clients)
         return led

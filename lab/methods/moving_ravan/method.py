@@ -23,6 +23,7 @@ from edge_agent.data.batches import deal_batches
 from edge_agent.training.trainer import make_optimiser, take_step
 from lab.federation.schedule import Purpose, generator_for
 from lab.methods.method import Bench, Client
+from lab.methods.moving_ravan.bases import fill_basis
 from lab.methods.ravan.method import Ravan, kept_bases
 from ravan.adapters.alignment import (
     Array,
@@ -30,7 +31,6 @@ from ravan.adapters.alignment import (
     Sketch,
     add_sketches,
     draw_probe,
-    fill_basis,
     leading_directions,
     take_sketch,
 )

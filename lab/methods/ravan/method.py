@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import ClassVar, Final
 
 from coordinator.allocation.clips import adapt_clips, initial_clips, specify_blocks
-from coordinator.evaluation.alignment import align_bases
+from coordinator.evaluation.alignment import look_for_directions
 from edge_agent.data.batches import deal_batches
 from edge_agent.training.outcome import TrainingOutcome
 from edge_agent.training.trainer import TrainingOrder, train
@@ -138,15 +138,12 @@ class Ravan(Method):
         )
 
     def _first_bases(self) -> BasisSource:
-        """Return the bases that the run begins with; those that are not drawn are sent to every client."""
-        if self.plan.adapter.basis.is_drawn:
+        """Return the bases that the run begins with; what leads them is sent to every client."""
+        if not self.plan.adapter.basis.is_led:
             return drawn_bases(self.plan.adapter)
-        found = {
-            matrix.ordinal: basis for matrix, basis in align_bases(self.task, self.plan, self.bench.lab.validation)
-        }
-        numbers = sum(basis.a.size + basis.b.size for basis in found.values())
-        self.ledger.download(numbers * self.bench.schedule.clients)
-        return lambda matrix: found[matrix.ordinal]
+        found = look_for_directions(self.task, self.plan, self.bench.lab.validation)
+        self.ledger.download(sum(each.left.size + each.right.size for each in found.values()) * len(self.bench.shards))
+        return drawn_bases(self.plan.adapter, lambda matrix: found[matrix.ordinal])
 
     def _assign(self, round_number: int, cohort: Sequence[Client]) -> Assignment:
         tiles, tiles_of = allot(

@@ -69,7 +69,7 @@ class _BasisKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BasisKind.V
     BASIS_KIND_CONSTANT: _BasisKind.ValueType  # 4
     """All heads of a matrix have the same basis."""
     BASIS_KIND_ALIGNED: _BasisKind.ValueType  # 5
-    """Orthonormal, led by directions in which the held-out examples' loss falls fastest; sites download them."""
+    """Orthonormal, led by directions in which the held-out examples' loss falls fastest."""
 
 class BasisKind(_BasisKind, metaclass=_BasisKindEnumTypeWrapper):
     """Where the fixed bases of a head come from."""
@@ -85,7 +85,7 @@ BASIS_KIND_SHARED: BasisKind.ValueType  # 3
 BASIS_KIND_CONSTANT: BasisKind.ValueType  # 4
 """All heads of a matrix have the same basis."""
 BASIS_KIND_ALIGNED: BasisKind.ValueType  # 5
-"""Orthonormal, led by directions in which the held-out examples' loss falls fastest; sites download them."""
+"""Orthonormal, led by directions in which the held-out examples' loss falls fastest."""
 Global___BasisKind: _TypeAlias = BasisKind  # noqa: Y015
 
 class _Optimiser:
@@ -636,6 +636,7 @@ class JobPlan(_message.Message):
     TRAINING_FIELD_NUMBER: _builtins.int
     DENOMINATOR_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
+    DIRECTIONS_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol. Set by the coordinator; agents refuse another."""
     run_id: _builtins.bytes
@@ -650,6 +651,10 @@ class JobPlan(_message.Message):
     """What sums are divided by. Set by the coordinator."""
     precision: Global___Precision.ValueType
     """How sites and headquarters hold the base model's weights. Absent: float32."""
+    directions: _builtins.bytes
+    """SHA-256 of the file of directions that aligned bases lead with, 32 bytes; may be downloaded under this hash. Absent: they
+    are drawn from the seed alone.
+    """
     @_builtins.property
     def model_files(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FileRef]:
         """Files of the base model, by path. Set by the coordinator."""
@@ -685,10 +690,11 @@ class JobPlan(_message.Message):
         training: Global___TrainingSettings | None = ...,
         denominator: Global___Denominator.ValueType = ...,
         precision: Global___Precision.ValueType = ...,
+        directions: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "denominator", b"denominator", "dense", b"dense", "job_id", b"job_id", "job_name", b"job_name", "matrices", b"matrices", "model_files", b"model_files", "model_name", b"model_name", "precision", b"precision", "protocol_version", b"protocol_version", "run_id", b"run_id", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "denominator", b"denominator", "dense", b"dense", "directions", b"directions", "job_id", b"job_id", "job_name", b"job_name", "matrices", b"matrices", "model_files", b"model_files", "model_name", b"model_name", "precision", b"precision", "protocol_version", b"protocol_version", "run_id", b"run_id", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

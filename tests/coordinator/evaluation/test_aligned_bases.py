@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +20,12 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from coordinator.evaluation import alignment, worker
-from coordinator.evaluation.worker import evaluate_state, inspect_model, write_aligned_bases
-from ravan.adapters.basis import Basis
-from ravan.adapters.planned_bases import differing_matrices, planned_bases
+from coordinator.evaluation.worker import evaluate_state, inspect_model, write_directions
+from ravan.adapters.basis import Basis, encode_basis
+from ravan.adapters.planned_bases import BasisFiles, differing_matrices, planned_bases
 from ravan.adapters.state import decode_state, encode_state, initial_state
 from ravan.data.source import DataSource
-from ravan.errors import ErrorReason, ModelError, TransferError
+from ravan.errors import ErrorReason, ModelError, ResourceError, TransferError
 from ravan.ids import BlockId, BlockKind, Digest
 from ravan.manifest.plan import BasisKind, JobPlan, Precision
 from simulation.tiny_text_model import write_tiny_model
@@ -56,12 +59,12 @@ def plan(folder: Path) -> JobPlan:
     return replace(drawn, adapter=replace(drawn.adapter, basis=BasisKind.ALIGNED))
 
 
-def written(folder: Path, plan: JobPlan, held_out: DataSource, into: Path) -> tuple[JobPlan, dict[int, Path]]:
-    """Return the plan with the digests of its bases, and their files."""
+def written(folder: Path, plan: JobPlan, held_out: DataSource, into: Path) -> tuple[JobPlan, Path]:
+    """Return the plan with what was found, and the file of directions."""
     into.mkdir(exist_ok=True)
-    pairs = write_aligned_bases(folder, plan, held_out, into)
-    matrices = tuple(replace(m, basis_digest=digest) for m, (digest, _) in zip(plan.matrices, pairs, strict=True))
-    return replace(plan, matrices=matrices), {i: path for i, (_, path) in enumerate(pairs)}
+    path, found = write_directions(folder, plan, held_out, into)
+    matrices = tuple(replace(m, basis_digest=digest) for m, digest in zip(plan.matrices, found.bases, strict=True))
+    return replace(plan, matrices=matrices, directions=found.directions), path
 
 
 def gradients_by_hand(folder: Path, plan: JobPlan) -> dict[str, NDArray[np.float64]]:
@@ -89,9 +92,9 @@ def test_bases_lead_with_the_strongest_directions_of_the_held_out_gradient(
     folder: Path, plan: JobPlan, held_out: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alignment, "WARM_STEPS", 0)
-    settled, files = written(folder, plan, held_out, tmp_path / "incoming")
-    source = planned_bases(settled, files)
-    assert differing_matrices(settled) == settled.matrices
+    settled, directions = written(folder, plan, held_out, tmp_path / "incoming")
+    source = planned_bases(settled, BasisFiles(directions=directions))
+    assert differing_matrices(settled, directions) == ()
     for matrix in settled.matrices:
         gradient = gradients_by_hand(folder, plan)[matrix.name]
         strongest = np.square(np.linalg.svd(gradient, compute_uv=False))[:6].sum()
@@ -130,16 +133,16 @@ def test_examples_beyond_the_most_are_left_out_at_random(
 
 
 @pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.INT8])
-def test_a_version_is_scored_on_the_bases_of_the_files(
+def test_a_version_is_scored_on_the_bases_that_were_found(
     folder: Path, plan: JobPlan, held_out: DataSource, tmp_path: Path, precision: Precision
 ) -> None:
-    """By moving a head: on the files' bases it changes the logits as the sum of B H A in the weight does."""
-    settled, files = written(folder, replace(plan, precision=precision), held_out, tmp_path / "incoming")
+    """By moving heads: on these bases that changes the logits as the sum of B H A in the weight does."""
+    settled, directions = written(folder, replace(plan, precision=precision), held_out, tmp_path / "incoming")
     state = random_state(settled, 3)
-    found = evaluate_state(folder, settled, encode_state(settled, state), held_out, files)
+    found = evaluate_state(folder, settled, encode_state(settled, state), held_out, directions)
     merged = load_file(folder / "model.safetensors")
     for matrix in settled.matrices:
-        basis = planned_bases(settled, files)(matrix)
+        basis = planned_bases(settled, BasisFiles(directions=directions))(matrix)
         cores = [state[BlockId(BlockKind.HEAD, 0, matrix.ordinal, head)] for head in range(2)]
         change = sum(b @ core @ a for b, core, a in zip(basis.b, cores, basis.a, strict=True))
         name = next(name for name in merged if name.endswith(matrix.name.removeprefix("bert.") + ".weight"))
@@ -150,20 +153,20 @@ def test_a_version_is_scored_on_the_bases_of_the_files(
         (other / path.name).write_bytes(path.read_bytes())
     save_file(merged, other / "model.safetensors", metadata={"format": "pt"})
     still = {block: np.zeros_like(a) if block.kind is BlockKind.HEAD else a for block, a in state.items()}
-    expected = evaluate_state(other, settled, encode_state(settled, still), held_out, files)
+    expected = evaluate_state(other, settled, encode_state(settled, still), held_out, directions)
     assert found.loss == pytest.approx(expected.loss, rel=1e-4 if precision is Precision.FLOAT32 else 0.05)
 
 
-def test_a_version_cannot_be_scored_without_the_files(
+def test_a_version_cannot_be_scored_without_sound_directions(
     folder: Path, plan: JobPlan, held_out: DataSource, tmp_path: Path
 ) -> None:
-    settled, files = written(folder, plan, held_out, tmp_path / "incoming")
+    settled, directions = written(folder, plan, held_out, tmp_path / "incoming")
     state = encode_state(settled, random_state(settled, 3))
-    with pytest.raises(ValueError, match="not drawn"):
+    with pytest.raises(ValueError, match="need directions"):
         evaluate_state(folder, settled, state, held_out)
-    files[1].write_bytes(files[1].read_bytes()[:-4])
+    directions.write_bytes(directions.read_bytes()[:-4])
     with pytest.raises(TransferError) as caught:
-        evaluate_state(folder, settled, state, held_out, files)
+        evaluate_state(folder, settled, state, held_out, directions)
     assert caught.value.reason is ErrorReason.MALFORMED
 
 
@@ -194,25 +197,35 @@ def test_a_gradient_that_is_not_finite_is_refused_and_leaves_no_file(
     assert list((tmp_path / "incoming").iterdir()) == []
 
 
-def test_files_that_were_written_go_when_the_rest_cannot_be(
+def test_a_full_disk_is_named_and_leaves_no_file(
     folder: Path, plan: JobPlan, held_out: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find = alignment.align_bases
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    def broken_off(*arguments: object) -> Iterator[object]:
-        yield from list(find(*arguments))[:2]  # type: ignore[arg-type]
-        raise MemoryError
+    into = tmp_path / "incoming"
+    into.mkdir()
+    made = tempfile.NamedTemporaryFile
 
-    monkeypatch.setattr(alignment, "align_bases", broken_off)
-    with pytest.raises(MemoryError):
-        written(folder, plan, held_out, tmp_path / "incoming")
-    assert list((tmp_path / "incoming").iterdir()) == []
+    def opened(*arguments: Any, **options: Any) -> Any:
+        file = made(*arguments, **options)
+        monkeypatch.setattr(file, "write", full)
+        return file
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", opened)
+    with pytest.raises(ResourceError) as caught:
+        write_directions(folder, plan, held_out, into)
+    assert caught.value.reason is ErrorReason.DISK_FULL
+    assert list(into.iterdir()) == []
 
 
-def test_a_digest_is_that_of_the_file(folder: Path, plan: JobPlan, held_out: DataSource, tmp_path: Path) -> None:
-    settled, files = written(folder, plan, held_out, tmp_path / "incoming")
-    assert [m.basis_digest for m in settled.matrices] == [
-        Digest(hashlib.sha256(files[m.ordinal].read_bytes()).digest()) for m in settled.matrices
-    ]
-    assert settled.basis_files() == {m.basis_digest for m in settled.matrices}
-    assert replace(settled, adapter=replace(settled.adapter, basis=BasisKind.NORMAL)).basis_files() == frozenset()
+def test_digests_are_those_of_the_file_and_of_the_bases(
+    folder: Path, plan: JobPlan, held_out: DataSource, tmp_path: Path
+) -> None:
+    settled, directions = written(folder, plan, held_out, tmp_path / "incoming")
+    assert settled.directions == Digest(hashlib.sha256(directions.read_bytes()).digest())
+    source = planned_bases(settled, BasisFiles(directions=directions))
+    for matrix in settled.matrices:
+        assert hashlib.sha256(encode_basis(source(matrix))).digest() == matrix.basis_digest
+    assert settled.files() == plan.files() | {settled.directions}
+    assert plan.files() == {file.sha256 for file in plan.model_files}

@@ -22,6 +22,7 @@ from coordinator.evaluation.pool import ModelWorker
 from coordinator.jobs.models import collect_model_folder
 from coordinator.store.blobs.local import LocalBlobs
 from deploy.demo.work_orders import LABELS, installed_model, installed_table, is_held_out, read_work_orders
+from ravan.adapters.planned_bases import differing_matrices
 from ravan.adapters.state import encode_state, initial_state
 from ravan.data.source import DataSource
 from ravan.errors import ErrorReason, ResourceError, TransferError
@@ -74,12 +75,14 @@ async def test_minilms_bases_are_found_stored_and_scored_with(
     )
     adapter = replace(plan.adapter, heads=4, rank=39, basis=BasisKind.ALIGNED)
     held_out = write_held_out(tmp_path / "held-out.csv", 60)
-    digests = await worker.align(replace(plan, adapter=adapter, matrices=matrices), held_out)
-    assert len(set(digests)) == 12
-    assert [blobs.size(digest) for digest in digests] == [24 + 4 * 4 * 39 * 768] * 12
+    found = await worker.align(replace(plan, adapter=adapter, matrices=matrices), held_out)
+    assert len(set(found.bases)) == 12
+    # Of each matrix two sides of 32 directions, in float32, and a header.
+    assert 0 < blobs.size(found.directions) - 12 * 2 * 32 * 384 * 4 < 4096
     assert not list(blobs.incoming.iterdir())
-    settled = tuple(replace(m, basis_digest=digest) for m, digest in zip(matrices, digests, strict=True))
-    plan = replace(plan, adapter=adapter, matrices=settled)
+    settled = tuple(replace(m, basis_digest=digest) for m, digest in zip(matrices, found.bases, strict=True))
+    plan = replace(plan, adapter=adapter, matrices=settled, directions=found.directions)
+    assert differing_matrices(plan, blobs.path(found.directions)) == ()
     still = initial_state(plan)
     moved = {b: np.ones_like(a) if b.kind is BlockKind.HEAD else a for b, a in still.items()}
     first, second = [await worker.evaluate(plan, encode_state(plan, state), held_out) for state in (still, moved)]

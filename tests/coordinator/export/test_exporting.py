@@ -14,7 +14,6 @@ import pytest
 import torch
 from job_plans import plan_of
 from peft import PeftModel
-from safetensors.numpy import load_file
 from tiny_task_models import DINOV2_SIDE, write_tiny_dinov2, write_tiny_llama
 from transformers import (
     AutoModelForCausalLM,
@@ -24,9 +23,9 @@ from transformers import (
 )
 
 from coordinator.export.exporting import LINEAGE_FILE, Beside, ExportFormat, Lineage, export_job
-from ravan.adapters.basis import draw_basis, encode_basis
+from ravan.adapters.basis import Directions, draw_basis
+from ravan.adapters.directions import directions_in, encode_directions
 from ravan.adapters.model import inject
-from ravan.adapters.planned_bases import planned_bases
 from ravan.adapters.state import block_shapes, decode_state, encode_state
 from ravan.codec.documents import model_digest
 from ravan.errors import ConfigError, ErrorReason, StateError, TransferError
@@ -197,25 +196,31 @@ def test_heads_are_the_state_itself_with_a_readable_plan(tmp_path: Path, plan: J
 
 
 @pytest.fixture
-def aligned(plan: JobPlan, tmp_path: Path) -> tuple[JobPlan, dict[int, Path]]:
-    """A plan whose bases are files, and these: other ones than the seed gives."""
-    files = {}
-    for matrix in plan.matrices:
-        drawn = draw_basis(replace(plan.adapter, epoch=7), matrix.ordinal, matrix.out_features, matrix.in_features)
-        files[matrix.ordinal] = tmp_path / f"bases-{matrix.ordinal}"
-        files[matrix.ordinal].write_bytes(encode_basis(drawn))
-    return replace(plan, adapter=replace(plan.adapter, basis=BasisKind.ALIGNED)), files
+def aligned(plan: JobPlan, tmp_path: Path) -> tuple[JobPlan, Path]:
+    """A plan whose bases lead with directions, and the file of these."""
+    generator = np.random.default_rng(6)
+    found = {
+        matrix.ordinal: Directions(
+            left=generator.standard_normal((matrix.out_features, 2)).astype(np.float32),
+            right=generator.standard_normal((2, matrix.in_features)).astype(np.float32),
+        )
+        for matrix in plan.matrices
+    }
+    file = tmp_path / "f00d"
+    file.write_bytes(encode_directions(found))
+    adapter = replace(plan.adapter, basis=BasisKind.ALIGNED)
+    return replace(plan, adapter=adapter, directions=Digest(hashlib.sha256(file.read_bytes()).digest())), file
 
 
 # PEFT still reads a name that transformers 5 is retiring.
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 @pytest.mark.parametrize("layout", [ExportFormat.PEFT, ExportFormat.MERGED])
-def test_bases_that_are_files_are_what_the_export_is_made_with(
-    tmp_path: Path, aligned: tuple[JobPlan, dict[int, Path]], state: bytes, layout: ExportFormat
+def test_directions_lead_the_bases_that_the_export_is_made_with(
+    tmp_path: Path, aligned: tuple[JobPlan, Path], state: bytes, layout: ExportFormat
 ) -> None:
-    base, (plan, bases) = write_tiny_model(tmp_path / "base"), aligned
+    base, (plan, directions) = write_tiny_model(tmp_path / "base"), aligned
     plan = replace(plan, model_files=files_of(base))
-    beside = Beside(base_model=str(base), base_folder=base, bases=bases)
+    beside = Beside(base_model=str(base), base_folder=base, directions=directions)
     export_job(plan, state, tmp_path / "out", layout, LINEAGE, beside)
     model: Any = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
     blocks = decode_state(plan, state)
@@ -223,10 +228,11 @@ def test_bases_that_are_files_are_what_the_export_is_made_with(
         model.get_parameter(dense.name).data.copy_(torch.from_numpy(blocks[block]))
     for matrix in plan.matrices:
         drawn = draw_basis(
-            replace(plan.adapter, basis=BasisKind.GRAM_SCHMIDT, epoch=7),
+            plan.adapter,
             matrix.ordinal,
             matrix.out_features,
             matrix.in_features,
+            lead=directions_in(directions)(matrix),
         )
         cores = [blocks[BlockId(BlockKind.HEAD, 0, matrix.ordinal, i)] for i in range(plan.adapter.heads)]
         change = sum(b @ core @ a for b, core, a in zip(drawn.b, cores, drawn.a, strict=True))
@@ -238,18 +244,14 @@ def test_bases_that_are_files_are_what_the_export_is_made_with(
     torch.testing.assert_close(logits(found.eval()), logits(model.eval()), atol=1e-4, rtol=0)
 
 
-def test_heads_come_with_bases_that_do_not_follow_from_the_seed(
-    tmp_path: Path, aligned: tuple[JobPlan, dict[int, Path]], state: bytes
+def test_heads_come_with_the_directions_that_their_bases_lead_with(
+    tmp_path: Path, aligned: tuple[JobPlan, Path], state: bytes
 ) -> None:
-    plan, bases = aligned
-    files = export_job(plan, state, tmp_path / "out", ExportFormat.HEADS, LINEAGE, Beside(bases=bases))
-    assert [path.name for path in files] == ["bases.safetensors", "heads.safetensors", "plan.json", LINEAGE_FILE]
-    tensors = load_file(tmp_path / "out" / "bases.safetensors")
-    assert len(tensors) == 2 * len(plan.matrices)
-    for matrix in plan.matrices:
-        basis = planned_bases(plan, bases)(matrix)
-        assert np.array_equal(tensors[f"b.{matrix.ordinal}"], basis.b)
-        assert np.array_equal(tensors[f"a.{matrix.ordinal}"], basis.a)
+    plan, directions = aligned
+    files = export_job(plan, state, tmp_path / "out", ExportFormat.HEADS, LINEAGE, Beside(directions=directions))
+    assert [path.name for path in files] == ["directions.safetensors", "heads.safetensors", "plan.json", LINEAGE_FILE]
+    assert files[0].read_bytes() == directions.read_bytes()
+    assert json.loads(files[2].read_text())["directions"] == plan.directions.hex()
 
 
 def test_the_lineage_names_job_version_base_and_files(tmp_path: Path, plan: JobPlan, state: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,12 @@ from tiny_task_models import DINOV2_SIDE, WINDOW, write_tiny_dinov2, write_tiny_
 from coordinator.jobs.jobfile import read_job_file
 from coordinator.jobs.submission import basis_blob, choose_model
 from coordinator.store.records import ModelRecord
-from ravan.adapters.basis import basis_digest, decode_basis
-from ravan.adapters.planned_bases import planned_bases
+from ravan.adapters.basis import decode_basis
 from ravan.adapters.state import block_shapes, decode_state
 from ravan.codec.plans import decode_plan, encode_plan
 from ravan.errors import ConfigError, DataError, ErrorReason, ModelError
 from ravan.ids import BlockKind, Digest
-from ravan.manifest.plan import BasisKind, Denominator, Task
+from ravan.manifest.plan import NO_DIGEST, BasisKind, Denominator, Task
 
 NO_HASH = Digest(bytes(32))
 
@@ -70,10 +70,10 @@ def test_the_first_version_has_silent_heads_and_a_drawn_classifier(desk: Desk) -
 def test_every_drawn_basis_can_be_had_by_its_digest_and_nothing_else(desk: Desk) -> None:
     plan = desk.draft(adapter={"basis": "gram_schmidt"}).plan
     for matrix in plan.matrices:
-        blob = basis_blob(plan, matrix.basis_digest)
+        blob = basis_blob(plan, matrix.basis_digest, desk.blobs)
         assert blob is not None
         assert decode_basis(blob, plan.adapter, 16, 16).b.shape == (2, 16, 3)
-    assert basis_blob(plan, NO_HASH) is None
+    assert basis_blob(plan, NO_HASH, desk.blobs) is None
 
 
 def test_notes_tell_what_is_trained_and_what_is_odd_about_the_data(desk: Desk) -> None:
@@ -102,19 +102,20 @@ def test_the_plan_says_how_frequent_the_model_is_to_expect_each_label(
     assert decode_plan(encode_plan(plan)) == plan
 
 
-def test_bases_follow_the_held_out_examples_and_are_stored_unless_they_are_drawn(desk: Desk) -> None:
+def test_bases_follow_the_held_out_examples_and_can_be_had_anew_from_what_is_stored(desk: Desk) -> None:
     aligned = desk.draft().plan
-    assert [basis_blob(aligned, matrix.basis_digest) for matrix in aligned.matrices] == [None] * 4
-    files = {matrix.ordinal: desk.blobs.path(matrix.basis_digest) for matrix in aligned.matrices}
+    assert desk.blobs.exists(aligned.directions)
     for matrix in aligned.matrices:
-        assert basis_digest(planned_bases(aligned, files)(matrix)) == matrix.basis_digest
+        blob = basis_blob(aligned, matrix.basis_digest, desk.blobs)
+        assert hashlib.sha256(blob or b"").digest() == matrix.basis_digest
     desk.write_held_out("text,label\nthe cab,pump\nengine,cab\n")
     others = desk.draft().plan
     assert aligned.adapter.seed == others.adapter.seed
+    assert aligned.directions != others.directions
     assert not {m.basis_digest for m in aligned.matrices} & {m.basis_digest for m in others.matrices}
     drawn = desk.draft(adapter={"basis": "gram_schmidt"}).plan
-    assert all(basis_blob(drawn, matrix.basis_digest) is not None for matrix in drawn.matrices)
-    assert not any(desk.blobs.exists(matrix.basis_digest) for matrix in drawn.matrices)
+    assert drawn.directions == NO_DIGEST
+    assert desk.draft(adapter={"heads": 0}).plan.directions == NO_DIGEST
 
 
 def test_no_heads_trains_the_classifier_alone(desk: Desk) -> None:
@@ -145,7 +146,7 @@ def test_automatic_ranks(
     heads_of = {block: shape for block, shape in block_shapes(plan).items() if block.index == 0}
     assert list(heads_of.values()) == [(rank, rank) for rank in ranks]
     assert decode_plan(encode_plan(plan)) == plan
-    blobs = [basis_blob(plan, matrix.basis_digest) for matrix in plan.matrices]
+    blobs = [basis_blob(plan, matrix.basis_digest, desk.blobs) for matrix in plan.matrices]
     assert [len(blob or b"") for blob in blobs] == [
         # header, then all B and all A in float32
         24 + 4 * heads * rank * (out + inputs)

@@ -64,8 +64,7 @@ async def test_a_job_is_planned_and_its_first_version_scored(blobs: LocalBlobs, 
     finally:
         await worker.close()
     assert evaluation.accuracy in {0.0, 0.5, 1.0}
-    assert planned.plan.basis_files()
-    assert all(map(blobs.exists, planned.plan.basis_files()))
+    assert blobs.exists(planned.plan.directions)
     assert not list(blobs.incoming.iterdir())
     assert 0 < evaluation.loss < 20
     assert len(planned.notes) == 3

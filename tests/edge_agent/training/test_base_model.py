@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from tiny_jobs import TinyJob, tiny_job
 
 from edge_agent.training.base_model import ModelSlot
 from edge_agent.training.model_folder import assemble_model_folder, least_loaded_bytes
-from ravan.adapters.basis import Basis, draw_basis, encode_basis
-from ravan.adapters.planned_bases import differing_matrices, planned_bases
+from ravan.adapters.basis import Basis, Directions, basis_digest, draw_basis, drawn_bases, encode_basis
+from ravan.adapters.directions import directions_in, encode_directions
+from ravan.adapters.planned_bases import BasisFiles, differing_matrices, planned_bases
 from ravan.codec.documents import model_digest
 from ravan.errors import TransferError
 from ravan.ids import Digest
-from ravan.manifest.plan import Precision
+from ravan.manifest.plan import BasisKind, JobPlan, Precision
 
 
 def blobs_of(job: TinyJob, cache: Path) -> dict[str, Path]:
@@ -121,10 +123,47 @@ def test_a_differing_basis_comes_from_its_file(tmp_path: Path, rank: int) -> Non
     theirs = Basis(b=drawn.b + np.float32(2**-20), a=drawn.a)
     file = tmp_path / "basis"
     file.write_bytes(encode_basis(theirs))
-    source = planned_bases(plan, {2: file})
+    source = planned_bases(plan, BasisFiles(whole={2: file}))
     assert np.array_equal(source(odd).b, theirs.b)
     same = draw_basis(plan.adapter, 1, odd.out_features, odd.in_features)
     assert np.array_equal(source(plan.matrices[1]).b, same.b)
     file.write_bytes(b"short")
     with pytest.raises(TransferError):
         source(odd)
+
+
+def led(plan: JobPlan, file: Path, seed: int) -> JobPlan:
+    """Return the plan with bases that lead with some directions, which are written into a file."""
+    generator = np.random.default_rng(seed)
+    plan = dataclasses.replace(plan, adapter=dataclasses.replace(plan.adapter, basis=BasisKind.ALIGNED))
+    found = {
+        matrix.ordinal: Directions(
+            left=np.linalg.qr(generator.standard_normal((matrix.out_features, 2)))[0].astype(np.float32),
+            right=np.linalg.qr(generator.standard_normal((matrix.in_features, 2)))[0].T.astype(np.float32),
+        )
+        for matrix in plan.matrices
+    }
+    content = encode_directions(found)
+    file.write_bytes(content)
+    source = directions_in(file)
+    settled = [
+        dataclasses.replace(m, basis_digest=basis_digest(drawn_bases(plan.adapter, source)(m))) for m in plan.matrices
+    ]
+    return dataclasses.replace(plan, matrices=tuple(settled), directions=Digest(hashlib.sha256(content).digest()))
+
+
+def test_bases_that_lead_with_directions_are_drawn_from_their_file(tmp_path: Path) -> None:
+    file = tmp_path / "directions"
+    plan = led(tiny_job(tmp_path).plan, file, 1)
+    assert differing_matrices(plan, file) == ()
+    first = plan.matrices[0]
+    basis = planned_bases(plan, BasisFiles(directions=file))(first)
+    lead = directions_in(file)(first)
+    columns, rows = np.concatenate(list(basis.b), axis=1), np.concatenate(list(basis.a))
+    assert np.allclose(np.abs(columns[:, :2].T @ lead.left), np.eye(2), atol=1e-5)
+    assert np.allclose(np.abs(rows[:2] @ lead.right.T), np.eye(2), atol=1e-5)
+    other = tmp_path / "other"
+    led(tiny_job(tmp_path / "again").plan, other, 2)
+    assert differing_matrices(plan, other) == plan.matrices
+    with pytest.raises(ValueError, match="need directions"):
+        planned_bases(plan, BasisFiles())(first)

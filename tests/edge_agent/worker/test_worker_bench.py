@@ -24,6 +24,7 @@ from edge_agent.worker.orders import Answer, Call, ForgetJob, MeasureJob, Order,
 from edge_agent.worker.port import untold
 from edge_agent.worker.training import RefreshData, TrainRound
 from ravan.adapters.basis import drawn_bases
+from ravan.adapters.planned_bases import BasisFiles
 from ravan.adapters.state import encode_state, initial_state
 from ravan.data.examples import read_examples
 from ravan.data.source import DataSource
@@ -45,7 +46,7 @@ class Site:
     bench: Bench
 
     def files(self, digest: Digest) -> JobFiles:
-        return JobFiles(plan=self.job.plan, digest=digest, folder=self.job.folder, bases={})
+        return JobFiles(plan=self.job.plan, digest=digest, folder=self.job.folder, bases=BasisFiles())
 
     def do(self, order: Order[Answer]) -> Answer:
         return order.carry_out(self.bench, Call(tell=untold, cancelled=threading.Event()))

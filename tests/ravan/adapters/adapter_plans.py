@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ravan.adapters.basis import basis_digest, draw_basis
+from ravan.adapters.basis import Directions, basis_digest, draw_basis
+from ravan.adapters.draws import draw_normals
 from ravan.adapters.state import FloatArray, block_shapes
 from ravan.ids import BlockId, Digest, JobId, RunId
 from ravan.manifest.plan import (
@@ -24,6 +25,17 @@ from ravan.manifest.plan import (
 )
 
 SEED = bytes(range(32))
+
+
+DRAWN_KINDS = [kind for kind in BasisKind if not kind.is_led]
+
+
+def lead_for(kind: BasisKind, out: int, inputs: int, count: int = 3) -> Directions | None:
+    """Return directions for a kind that leads with some; nearly orthonormal, and the same bits on every machine."""
+    if not kind.is_led:
+        return None
+    left, right = (draw_normals(SEED, b"test/lead", bytes([n]), (n, count)) / n**0.5 for n in (out, inputs))
+    return Directions(left=left.astype(np.float32), right=np.ascontiguousarray(right.T, np.float32))
 
 
 def settings_for(

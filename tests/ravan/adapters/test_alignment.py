@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from ravan.adapters.alignment import (
     DIRECTIONS,
     add_sketches,
-    align_basis,
     draw_probe,
-    fill_basis,
+    find_directions,
     leading_directions,
     probe_for,
     take_sketch,
 )
-from ravan.adapters.basis import Basis, draw_basis, drawn_bases
+from ravan.adapters.basis import Basis, Directions, draw_basis, drawn_bases
 from ravan.ids import Digest
 from ravan.manifest.plan import AdapterSettings, BasisKind, Matrix
 
@@ -59,25 +58,6 @@ def test_the_strongest_directions_come_first_and_hold_nearly_all_that_any_could(
     assert np.abs(v[:, 0] @ right[0]) > 0.999
 
 
-def test_given_directions_lead_and_the_rest_is_orthonormal_to_them() -> None:
-    generator = np.random.default_rng(1)
-    drawn = Basis(
-        b=generator.standard_normal((3, 20, 4)).astype(np.float32),
-        a=generator.standard_normal((3, 4, 16)).astype(np.float32),
-    )
-    left, _ = np.linalg.qr(generator.standard_normal((20, 6)))
-    right = np.linalg.qr(generator.standard_normal((16, 6)))[0].T
-    basis = fill_basis(drawn, left, right)
-    columns = np.concatenate(list(basis.b), axis=1)
-    rows = np.concatenate(list(basis.a))
-    assert columns.shape == (20, 12)
-    assert np.allclose(columns.T @ columns, np.eye(12), atol=1e-5)
-    assert np.allclose(rows @ rows.T, np.eye(12), atol=1e-5)
-    # Up to signs, which a core makes good.
-    assert np.allclose(np.abs(columns[:, :6].T @ left), np.eye(6), atol=1e-5)
-    assert np.allclose(np.abs(rows[:6] @ right.T), np.eye(6), atol=1e-5)
-
-
 SETTINGS = AdapterSettings(heads=3, rank=16, basis=BasisKind.ALIGNED, seed=bytes(range(32)))
 
 
@@ -101,7 +81,7 @@ def test_the_bases_of_an_aligned_job_hold_the_gradients_strongest_directions_and
     parts = generator.standard_normal((2, 72, 60))
     probe = probe_for(SETTINGS, matrix)
     sketch = add_sketches([take_sketch(part, probe) for part in (*parts, gradient - parts.sum(axis=0))])
-    basis = align_basis(SETTINGS, matrix, sketch)
+    basis = drawn_bases(SETTINGS, lambda each: find_directions(SETTINGS, each, sketch))(matrix)
     room = 3 * (rank or 16)
     columns, rows = side_by_side(basis)
     assert columns.shape == (72, room)
@@ -119,9 +99,10 @@ def test_the_bases_of_an_aligned_job_hold_the_gradients_strongest_directions_and
 
 def test_a_matrix_without_a_gradient_gets_bases_all_the_same() -> None:
     matrix = matrix_of(64, 64)
-    basis = align_basis(SETTINGS, matrix, take_sketch(np.zeros((64, 64)), probe_for(SETTINGS, matrix)))
-    for basis_side in side_by_side(basis):
-        assert np.isfinite(basis_side).all()
+    sketch = take_sketch(np.zeros((64, 64)), probe_for(SETTINGS, matrix))
+    columns, rows = side_by_side(drawn_bases(SETTINGS, lambda each: find_directions(SETTINGS, each, sketch))(matrix))
+    assert np.allclose(columns.T @ columns, np.eye(48), atol=1e-5)
+    assert np.allclose(rows @ rows.T, np.eye(48), atol=1e-5)
 
 
 def test_probes_follow_from_seed_epoch_matrix_and_shape() -> None:
@@ -135,6 +116,10 @@ def test_probes_follow_from_seed_epoch_matrix_and_shape() -> None:
     assert not np.array_equal(first.omega, probe_for(SETTINGS, other).omega)
 
 
-def test_bases_of_an_aligned_job_are_never_drawn_by_mistake() -> None:
-    with pytest.raises(ValueError, match="aligned bases are files, and not drawn"):
+def test_directions_are_neither_forgotten_nor_given_in_vain() -> None:
+    with pytest.raises(ValueError, match="aligned bases need directions"):
         drawn_bases(SETTINGS)(matrix_of(64, 64))
+    drawn = dataclasses.replace(SETTINGS, basis=BasisKind.GRAM_SCHMIDT)
+    lead = Directions(left=np.eye(64, 2, dtype=np.float32), right=np.eye(2, 64, dtype=np.float32))
+    with pytest.raises(ValueError, match="gram_schmidt bases have no directions"):
+        drawn_bases(drawn, lambda _: lead)(matrix_of(64, 64))

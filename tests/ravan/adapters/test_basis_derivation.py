@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adapter_plans import settings_for
+from adapter_plans import lead_for, settings_for
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,12 +27,15 @@ OUT, IN, HEADS, RANK = 40, 24, 3, 7
 DERIVE = """
 import hashlib, json
 import numpy as np
-from ravan.adapters.basis import basis_digest, draw_basis
+from ravan.adapters.basis import Directions, basis_digest, draw_basis
+from ravan.adapters.draws import draw_normals
 from ravan.manifest.plan import AdapterSettings, BasisKind
 digests = {}
+left, right = (draw_normals(bytes(32), b"lead", b"", shape).astype(np.float32) for shape in ((384, 32), (32, 512)))
+lead = Directions(left=left, right=right)
 for kind in BasisKind:
     settings = AdapterSettings(heads=4, rank=39, basis=kind, seed=bytes(range(32)))
-    digests[kind] = basis_digest(draw_basis(settings, 5, 384, 512)).hex()
+    digests[kind] = basis_digest(draw_basis(settings, 5, 384, 512, lead=lead if kind.is_led else None)).hex()
 raw = np.linalg.qr(np.sin(np.arange(384.0 * 156)).reshape(384, 156))[0]
 print(json.dumps({"digests": digests, "raw": hashlib.sha256(raw.tobytes()).hexdigest()}))
 """
@@ -77,7 +80,7 @@ def test_programs_draw_on_one_thread_unless_told_otherwise(package: str, asked: 
 
 @pytest.mark.parametrize("kind", list(BasisKind))
 def test_every_kind_is_float32_on_the_grid(kind: BasisKind) -> None:
-    basis = draw_basis(settings_for(HEADS, RANK, kind), 0, OUT, IN)
+    basis = draw_basis(settings_for(HEADS, RANK, kind), 0, OUT, IN, lead=lead_for(kind, OUT, IN))
     assert basis.b.shape == (HEADS, OUT, RANK)
     assert basis.a.shape == (HEADS, RANK, IN)
     for side in (basis.b, basis.a):
@@ -94,8 +97,9 @@ def test_zero_has_no_sign() -> None:
     assert not np.signbit(side[side == 0]).any()
 
 
-def test_gram_schmidt_is_orthonormal_across_heads() -> None:
-    basis = draw_basis(settings_for(HEADS, RANK), 0, OUT, IN)
+@pytest.mark.parametrize("kind", [BasisKind.GRAM_SCHMIDT, BasisKind.ALIGNED])
+def test_orthogonal_kinds_are_orthonormal_across_heads(kind: BasisKind) -> None:
+    basis = draw_basis(settings_for(HEADS, RANK, kind), 0, OUT, IN, lead=lead_for(kind, OUT, IN))
     columns = np.concatenate(list(basis.b), axis=1).astype(np.float64)
     rows = np.concatenate(list(basis.a), axis=0).astype(np.float64)
     eye = np.eye(HEADS * RANK)
@@ -157,12 +161,12 @@ def test_constant_heads_are_equal() -> None:
 
 @pytest.mark.parametrize("kind", list(BasisKind))
 def test_seed_epoch_and_matrix_name_the_basis(kind: BasisKind) -> None:
-    settings = settings_for(2, 5, kind)
+    settings, lead = settings_for(2, 5, kind), lead_for(kind, 20, 20)
     digests = {
-        basis_digest(draw_basis(settings, 0, 20, 20)),
-        basis_digest(draw_basis(settings, 1, 20, 20)),
-        basis_digest(draw_basis(replace(settings, epoch=1), 0, 20, 20)),
-        basis_digest(draw_basis(replace(settings, seed=bytes(32)), 0, 20, 20)),
+        basis_digest(draw_basis(settings, 0, 20, 20, lead=lead)),
+        basis_digest(draw_basis(settings, 1, 20, 20, lead=lead)),
+        basis_digest(draw_basis(replace(settings, epoch=1), 0, 20, 20, lead=lead)),
+        basis_digest(draw_basis(replace(settings, seed=bytes(32)), 0, 20, 20, lead=lead)),
     }
     assert len(digests) == 4
 

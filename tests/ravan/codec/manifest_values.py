@@ -21,6 +21,7 @@ from ravan.manifest.instructions import (
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.phases import AgentActivity, JobState, RoundOutcome
 from ravan.manifest.plan import (
+    NO_DIGEST,
     TEXT_SLOT,
     AdapterSettings,
     BasisKind,
@@ -107,6 +108,7 @@ def trainings(draw: st.DrawFn) -> TrainingSettings:
 @st.composite
 def plans(draw: st.DrawFn) -> JobPlan:
     heads = draw(st.integers(0, 4))
+    basis = draw(st.sampled_from(BasisKind))
     paths = sorted(draw(st.sets(st.from_regex(r"[a-z]{1,8}\.json", fullmatch=True), min_size=1, max_size=3)))
     matrix_names = draw(st.lists(texts, unique=True, min_size=1, max_size=4)) if heads else []
     dense_names = draw(st.lists(texts, unique=True, max_size=3))
@@ -120,7 +122,7 @@ def plans(draw: st.DrawFn) -> JobPlan:
         adapter=AdapterSettings(
             heads=heads,
             rank=draw(st.integers(1, 64)),
-            basis=draw(st.sampled_from(BasisKind)),
+            basis=basis,
             seed=draw(keys),
             epoch=draw(indices),
             train_scales=draw(st.booleans()),
@@ -143,6 +145,7 @@ def plans(draw: st.DrawFn) -> JobPlan:
         training=draw(trainings()),
         denominator=draw(st.sampled_from(Denominator)),
         precision=draw(st.sampled_from(Precision)),
+        directions=draw(digests) if heads and basis.is_led else NO_DIGEST,
     )
 
 

@@ -27,7 +27,7 @@ from ravan.codec.secagg_messages import submission_to_wire as to_wire
 from ravan.errors import ErrorReason, ProtocolError
 from ravan.ids import BlockId, BlockKind, Digest
 from ravan.manifest.assignment import Assignment, BlockSpec, Tile
-from ravan.manifest.plan import JobPlan, ModelFile, Task
+from ravan.manifest.plan import NO_DIGEST, BasisKind, JobPlan, ModelFile, Task
 from ravan.wire.v1 import hardware_pb2, round_pb2, secagg_pb2, site_service_pb2
 
 Read = Callable[[bytes], object]
@@ -110,6 +110,7 @@ def refuse(read: Read, raw: bytes, match: str) -> None:
 
 PLAN = find(plans(), lambda plan: len(plan.matrices) > 1 and len(plan.dense) > 1 and len(plan.model_files) > 1)
 ROUND = find(assignments(), lambda each: len(each.tiles) > 1 and len(each.members) > 1 and len(each.blocks) > 2)
+DRAWN, LED = (replace(PLAN.adapter, basis=kind) for kind in (BasisKind.NORMAL, BasisKind.ALIGNED))
 
 
 @pytest.mark.parametrize(
@@ -128,6 +129,9 @@ ROUND = find(assignments(), lambda each: len(each.tiles) > 1 and len(each.member
         (replace(PLAN, training=replace(PLAN.training, labels=("a", "a"))), "labels are not all different"),
         (replace(PLAN, adapter=replace(PLAN.adapter, seed=bytes(31))), "31 bytes instead of 32"),
         (replace(PLAN, adapter=replace(PLAN.adapter, rank=0)), "rank is 0"),
+        (replace(PLAN, directions=Digest(bytes(31))), "digest of directions has 31 bytes instead of 32"),
+        (replace(PLAN, directions=Digest(bytes(32)), adapter=DRAWN), "lack the directions .* or have no use"),
+        (replace(PLAN, directions=NO_DIGEST, adapter=LED), "lack the directions"),
         (replace(PLAN, matrices=(replace(PLAN.matrices[0], rank=1 << 31), *PLAN.matrices[1:])), "rank of a matrix is"),
     ],
 )
