@@ -24,6 +24,7 @@ def contrast(one: Sequence[float], other: Sequence[float]) -> Difference:
     variance = sum(part for part, _ in parts)
     if not variance:
         return Difference(mean=mean, half_width=0.0, pairs=fewer)
-    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    # By shares of the variance: its square is nothing where it is small.
+    freedom = 1.0 / sum((part / variance) ** 2 / degrees for part, degrees in parts)
     # Rounded down, which errs on the careful side.
     return Difference(mean=mean, half_width=quantile(max(1, int(freedom))) * math.sqrt(variance), pairs=fewer)

@@ -50,7 +50,9 @@ def test_a_round_is_recorded_and_witnessed(tmp_path: Path) -> None:
     assert by_kind["round_committed"]["facts"]["state"] == job["rounds"][0]["state_digest"]
     assert sorted(by_kind["round_committed"]["facts"]["summed"]) == list(SITES)
     assert by_kind["roster_signed"]["facts"]["threshold"] == 3
-    assert by_kind["exported"]["subject"] == job["rounds"][0]["state_digest"]
+    plan = json.loads((tmp_path / "heads" / "plan.json").read_text())
+    subjects = [record["subject"] for record in records if record["kind"] == "exported"]
+    assert subjects == [job["rounds"][0]["state_digest"], plan["directions"]]
     assert by_kind["revoked"]["actor"].startswith("operator:admin:")
     assert (head["sequence"], head["head"]) == (
         by_kind["round_committed"]["sequence"],

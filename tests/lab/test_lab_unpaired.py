@@ -46,6 +46,12 @@ def test_of_equal_means_19_intervals_in_20_hold_zero() -> None:
     assert 0.03 < misses < 0.05 + 5 * 0.0034
 
 
+def test_a_variance_whose_square_is_nothing_has_an_interval_like_any_other() -> None:
+    """The case by hand, made so small that squares of its variances are 0 in floating point."""
+    found = contrast([x * 1e-100 for x in (2, 4, 6, 8)], [x * 1e-100 for x in (1, 2, 3)])
+    assert found.half_width == pytest.approx(2.776 * math.sqrt(2) * 1e-100)
+
+
 def test_one_run_tells_no_interval_and_equal_runs_one_of_0() -> None:
     assert math.isinf(contrast([0.7], [0.6, 0.8]).half_width)
     assert contrast([0.7, 0.7], [0.5, 0.5, 0.5]).half_width == 0.0

@@ -50,7 +50,7 @@ from ravan.manifest.instructions import (
 )
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.phases import AgentActivity, DropReason, RoundOutcome, RoundPhase
-from ravan.manifest.plan import AdapterSettings, DenseParameter, JobPlan, Matrix, ModelFile, TrainingSettings
+from ravan.manifest.plan import AdapterSettings, BasisKind, DenseParameter, JobPlan, Matrix, ModelFile, TrainingSettings
 from ravan.manifest.profile import HardwareProfile, JobProfile, LimitSource
 from ravan.manifest.roster import Roster
 from ravan.secagg import effects as agent_effects
@@ -116,7 +116,7 @@ def draw_plan(file: JobFile) -> JobPlan:
         job_name=name,
         model_name=file.model.name,
         model_files=(ModelFile(path="config.json", sha256=digest_of("config"), size_bytes=2),),
-        adapter=AdapterSettings(heads=HEADS, rank=2, basis=file.adapter.basis, seed=bytes(32)),
+        adapter=AdapterSettings(heads=HEADS, rank=2, basis=BasisKind.GRAM_SCHMIDT, seed=bytes(32)),
         matrices=tuple(
             Matrix(ordinal=i, name=f"layer.{i}.query", out_features=4, in_features=4, basis_digest=digest_of(f"b{i}"))
             for i in range(MATRICES)
