@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coordinator.jobs.jobfile import ExpectedLabels
 from deploy.demo.work_orders import LABELS
-from ravan.manifest.plan import Precision
+from ravan.manifest.plan import BasisKind, Precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class JobSettings:
     learning_rate_decay: float = 0.95
     lora_rank: int = 8
     expected_labels: ExpectedLabels = ExpectedLabels.HELD_OUT
+    basis: BasisKind = BasisKind.ALIGNED
     minimum_sites: int = 4
     precision: Precision = Precision.FLOAT32
     share: float = 1.0
@@ -47,6 +48,7 @@ precision = "{settings.precision}"
 heads = {settings.heads}
 lora_rank = {settings.lora_rank}
 targets = ["query", "value"]
+basis = "{settings.basis}"
 
 [training]
 data = "work-orders"

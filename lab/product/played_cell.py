@@ -1,7 +1,7 @@
 """Play a cell with the product: one daemon and five agents over mTLS, on the files that the simulator trains on.
 
 What the product draws by itself, bases and the order of examples, differs from run to run. Headquarters holds the
-test examples, so the frequencies that a calibrated loss expects are theirs, and not the validation examples'.
+validation examples, as the simulator does; its versions are fetched and scored on the test examples here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from coordinator.config import load_config
-from coordinator.jobs.jobfile import ExpectedLabels
+from coordinator.evaluation.worker import evaluate_state
+from coordinator.jobs.jobfile import ExpectedLabels, held_out_source, read_job_file
 from coordinator.operator_client import OperatorClient, local_endpoint
 from deploy.demo.job import JobSettings
 from deploy.demo.plant import Plant, SiteSettings
@@ -23,14 +24,16 @@ from lab.federation.capacity import Capacities
 from lab.federation.partition import Split
 from lab.study.cell import Cell
 from lab.tasks.work_orders import split_work_orders
+from ravan.codec.plans import decode_plan
 from ravan.errors import ConfigError, ErrorReason, StateError
+from ravan.manifest.plan import BasisKind
 from ravan.wire.v1.operator_service_pb2 import Job
 
 HEADS: Final = 4
 _MATRICES: Final = 12
 _ROOM_MB: Final = 1200
 """Enough for every head."""
-_KNOWN: Final = frozenset({"threshold", "expected_labels"})
+_KNOWN: Final = frozenset({"threshold", "expected_labels", "basis"})
 """Options that the job file is given; the others stay as the product has them."""
 
 
@@ -81,15 +84,17 @@ def job_settings(cell: Cell, number: int) -> JobSettings:
         learning_rate_decay=training.learning_rate_decay,
         lora_rank=training.lora_rank,
         expected_labels=ExpectedLabels(str(cell.option("expected_labels", ExpectedLabels.LOCAL))),
+        basis=BasisKind(str(cell.option("basis", BasisKind.GRAM_SCHMIDT))),
         minimum_sites=len(SITES),
     )
 
 
 def write_files(folder: Path) -> None:
-    """Write each site's training examples, and the test examples as headquarters' held-out file."""
-    pool, _, test = split_work_orders()
+    """Write each site's training examples, the validation examples as headquarters' file, and the test examples."""
+    pool, validation, test = split_work_orders()
     folder.mkdir(parents=True, exist_ok=True)
-    write_table(folder / "held-out.csv", test)
+    write_table(folder / "held-out.csv", validation)
+    write_table(folder / "test.csv", test)
     for site in SITES:
         write_table(folder / f"site-{site}.csv", [order for order in pool if order.site == site])
 
@@ -103,7 +108,9 @@ async def _play(cell: Cell, runs: int, folder: Path, narrator: Narrator, done: D
             for number in range(1, runs + 1):
                 job = await run_job(job_settings(cell, number), plant, client, (narrator.observe,), narrator)
                 narrator.forget_job()
-                done(accuracies_of(job))
+                check_rounds(job)
+                judging = judge_versions(client, job, plant.folder / "data" / "test.csv")
+                done(await narrator.during(judging, "scoring its versions on the test examples"))
     finally:
         plant.stop()
 
@@ -117,8 +124,8 @@ def _start(plant: Plant) -> None:
         plant.start_site(settings)
 
 
-def accuracies_of(job: Job) -> tuple[float, ...]:
-    """Return the accuracy after each round; raise StateError unless every site trained every head in all of them."""
+def check_rounds(job: Job) -> None:
+    """Raise StateError unless every site trained every head in all rounds."""
     for done in job.rounds:
         trained = [site.heads for site in done.sites if site.site in done.completed]
         if trained != [HEADS * _MATRICES] * len(SITES):
@@ -127,4 +134,21 @@ def accuracies_of(job: Job) -> tuple[float, ...]:
                 reason=ErrorReason.WRONG_STATE,
                 next_step="Run it again on a machine that does nothing else and has 8 GB of memory free.",
             )
-    return tuple(done.accuracy for done in job.rounds)
+
+
+async def judge_versions(client: OperatorClient, job: Job, test: Path) -> tuple[float, ...]:
+    """Fetch the version of each round, and return their accuracies on the test examples."""
+    plan = decode_plan(job.plan.payload)
+    source = held_out_source(read_job_file(job.job_toml, source=job.name), test)
+    fetched = test.parent / job.name
+    fetched.mkdir()
+    directions = fetched / "directions" if plan.directions else None
+    if directions is not None:
+        await client.download_blob(plan.directions, directions)
+    accuracies = []
+    for done in job.rounds:
+        path = fetched / f"{done.number}.safetensors"
+        await client.download_blob(done.state_digest, path)
+        found = await asyncio.to_thread(evaluate_state, installed_model(), plan, path.read_bytes(), source, directions)
+        accuracies.append(found.accuracy)
+    return tuple(accuracies)

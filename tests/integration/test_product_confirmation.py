@@ -35,7 +35,7 @@ per_round = 5
 name = "ravan"
 kind = "ravan"
 learning_rate = 0.01
-options = { threshold = 3, expected_labels = "held_out" }
+options = { threshold = 3, expected_labels = "held_out", basis = "aligned" }
 """
 
 

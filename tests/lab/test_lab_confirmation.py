@@ -14,10 +14,11 @@ from deploy.demo.job import write_job
 from lab.federation.capacity import Capacities
 from lab.federation.partition import Split
 from lab.product.confirmation import ProductFile, final_accuracies, say_confirmation
-from lab.product.played_cell import accuracies_of, check_playable, job_settings, write_files
+from lab.product.played_cell import check_playable, check_rounds, job_settings, write_files
 from lab.study.cell import Cell, Federation, Part, Training
 from lab.tasks.work_orders import load_work_orders
 from ravan.errors import ConfigError, DataError, StateError
+from ravan.manifest.plan import BasisKind
 from ravan.wire.v1.operator_service_pb2 import Job, Round, SiteRound
 
 CELL = Cell(
@@ -45,7 +46,7 @@ CELL = Cell(
     [
         ({"task": "images"}, "task = 'work_orders'"),
         ({"method": "fedit"}, "kind = 'ravan'"),
-        ({"options": (("threshold", 3), ("heads", 1))}, "options among expected_labels, threshold"),
+        ({"options": (("threshold", 3), ("heads", 1))}, "options among basis, expected_labels, threshold"),
         ({"options": ()}, "threshold = 3"),
         ({"federation": replace(CELL.federation, split=Split.IID)}, "split = 'natural'"),
         ({"federation": replace(CELL.federation, per_round=4)}, "per_round = 5"),
@@ -75,13 +76,18 @@ def test_a_job_trains_as_its_cell_says(tmp_path: Path) -> None:
     assert (job.adapter.heads, job.adapter.lora_rank, job.secure_aggregation.bundle_threshold) == (4, 8, 3)
     plain = write_job(job_settings(replace(CELL, options=(("threshold", 3),)), 2), held_out, tmp_path / "plain.toml")
     assert read(plain).training.expected_labels is ExpectedLabels.LOCAL
+    assert read(plain).adapter.basis is BasisKind.GRAM_SCHMIDT
+    options = (("basis", "aligned"), ("threshold", 3))
+    aligned = write_job(job_settings(replace(CELL, options=options), 3), held_out, tmp_path / "aligned.toml")
+    assert read(aligned).adapter.basis is BasisKind.ALIGNED
 
 
 def test_its_files_hold_the_examples_that_the_simulator_trains_and_tests_on(tmp_path: Path) -> None:
     write_files(tmp_path)
     lab = load_work_orders()
     rows = {path.stem: list(csv.DictReader(StringIO(path.read_text(encoding="utf-8")))) for path in tmp_path.iterdir()}
-    assert len(rows.pop("held-out")) == len(lab.test)
+    assert len(rows.pop("held-out")) == len(lab.validation)
+    assert len(rows.pop("test")) == len(lab.test)
     assert [len(rows[f"site-{site}"]) for site in "abcde"] == [int((lab.owners == i).sum()) for i in range(5)]
     labels = lab.task.training.labels
     for index, site in enumerate("abcde"):
@@ -96,10 +102,10 @@ def job_with(heads: list[int], completed: int = 5) -> Job:
 
 
 def test_a_round_without_a_site_or_with_fewer_heads_is_not_what_the_simulator_plays() -> None:
-    assert accuracies_of(job_with([48] * 5)) == (0.5, 0.75)
+    check_rounds(job_with([48] * 5))
     for other in (job_with([48, 48, 36, 48, 48]), job_with([48] * 5, completed=4)):
         with pytest.raises(StateError, match="In round 1 of run-1"):
-            accuracies_of(other)
+            check_rounds(other)
 
 
 def test_runs_are_kept_by_plan_whatever_the_seed(tmp_path: Path) -> None:
