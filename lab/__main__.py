@@ -101,6 +101,8 @@ def confirm(plan_path: Path, out: Path, method_name: str, runs: int) -> None:
             play_with_product(cell, runs, Path(folder), Narrator(), product.add)
     except (CommandFailedError, DemoFailedError) as error:
         raise click.ClickException(str(error)) from error
+    # Read anew: the study may have gone on meanwhile.
+    outcomes = OutcomeFile(_outcome_path(out, plan.study.name))
     found = [outcome.accuracy for each in cells if (outcome := outcomes.find(each)) is not None]
     click.echo(say_confirmation(final_accuracies(product.runs, cell.training.average_last), found))
 
