@@ -25,7 +25,7 @@ from ravan.codec.plans import encode_plan
 from ravan.ids import Digest, JobId, RunId, SiteId
 from ravan.manifest.documents import SignedDocument
 from ravan.manifest.phases import JobState, RoundOutcome, RoundPhase
-from ravan.manifest.plan import ModelFile
+from ravan.manifest.plan import BasisKind, ModelFile
 
 NOTHING = Cleaned(blobs=0, blob_bytes=0, runs=0)
 
@@ -56,6 +56,8 @@ class World:
         file = ModelFile(path="config.json", sha256=self.put(f"{name} model"), size_bytes=1)
         run = RunId(hashlib.sha256(name.encode()).digest()[:16])
         plan = replace(plan_of(1), run_id=run, job_id=JobId(name), job_name=name, model_files=(file,))
+        adapter = replace(plan.adapter, basis=BasisKind.ALIGNED)
+        plan = replace(plan, adapter=adapter, directions=self.put(f"{name} directions"))
         rounds = [self._round(name, number, accuracy) for number, accuracy in enumerate(accuracies, start=1)]
         newest = next((each.state_digest for each in reversed(rounds) if each.state_digest), None)
         job = JobRecord(
@@ -119,6 +121,7 @@ async def test_old_versions_go_and_the_newest_and_the_best_stay(world: World, st
     assert kept == [2, 5, 6]
     assert [number for number in range(1, 7) if world.has(f"job sums {number}")] == [5, 6]
     assert world.has("job model")
+    assert world.has("job directions")
     assert world.has("job data")
     assert await world.clean(versions=2) == NOTHING
 
