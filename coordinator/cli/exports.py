@@ -70,10 +70,9 @@ def export(
         base_folder = Path(scratch) / "base" if needs_base else None
         if base_folder is not None:
             base_folder.mkdir()
-        found, plan, states = connection.call(
+        found, plan, states, directions = connection.call(
             lambda client: _fetch(client, job, number, average, Path(scratch), base_folder)
         )
-        directions = connection.call(lambda client: _fetch_directions(client, plan, Path(scratch)))
         state, lineage = states[-1], _lineage(found, number)
         if base_folder is not None and average > 1:
             click.echo(f"Measuring the mean of {average} versions on the held-out data ...")
@@ -190,8 +189,11 @@ def _last_versions(found: wire.Job, number: int | None, count: int) -> list[byte
 
 async def _fetch(
     client: OperatorClient, name: str, number: int | None, count: int, scratch: Path, base_folder: Path | None
-) -> tuple[wire.Job, JobPlan, list[bytes]]:
-    """Return a job, its plan and the content of versions; put the base model's files into `base_folder`."""
+) -> tuple[wire.Job, JobPlan, list[bytes], Path | None]:
+    """Return a job, its plan, the content of versions and the file of what its bases lead with, if it has one.
+
+    Put the base model's files into `base_folder`.
+    """
     from coordinator.cli.progress import transfer_progress
     from ravan.codec.plans import decode_plan
 
@@ -202,17 +204,11 @@ async def _fetch(
         states.append(path.read_bytes())
         path.unlink()
     plan = decode_plan(job.plan.payload)
+    directions = scratch / "directions.safetensors" if plan.directions else None
+    if directions is not None:
+        await client.download_blob(plan.directions, directions)
     if base_folder is not None:
         with transfer_progress() as progress:
             for file in plan.model_files:
                 await client.download_blob(file.sha256, base_folder / file.path, progress)
-    return job, plan, states
-
-
-async def _fetch_directions(client: OperatorClient, plan: JobPlan, scratch: Path) -> Path | None:
-    """Return the file of what the plan's bases lead with, if it names one."""
-    if not plan.directions:
-        return None
-    path = scratch / "directions.safetensors"
-    await client.download_blob(plan.directions, path)
-    return path
+    return job, plan, states, directions

@@ -44,8 +44,12 @@ def look_for_directions(task: TaskModel[Any], plan: JobPlan, data: EncodedExampl
     """
     rows = _choose_rows(plan, len(data))
     _train_classifier(task, plan, data, rows)
-    sketches = _sketch_gradients(task, plan, data, rows)
-    return {matrix.ordinal: find_directions(plan.adapter, matrix, sketches[matrix.name]) for matrix in plan.matrices}
+    probes = {matrix.name: probe_for(plan.adapter, matrix) for matrix in plan.matrices}
+    sketches = _sketch_gradients(task, plan, data, rows, probes)
+    return {
+        matrix.ordinal: find_directions(plan.adapter, matrix, sketches[matrix.name], probes[matrix.name])
+        for matrix in plan.matrices
+    }
 
 
 def _choose_rows(plan: JobPlan, count: int) -> list[int]:
@@ -77,10 +81,9 @@ def _train_classifier(task: TaskModel[Any], plan: JobPlan, data: EncodedExamples
 
 
 def _sketch_gradients(
-    task: TaskModel[Any], plan: JobPlan, data: EncodedExamples, rows: Sequence[int]
+    task: TaskModel[Any], plan: JobPlan, data: EncodedExamples, rows: Sequence[int], probes: Mapping[str, Probe]
 ) -> Mapping[str, Sketch]:
     """Return a sketch of each matrix's gradient of the summed loss; no gradient is kept for longer than a batch."""
-    probes = {matrix.name: probe_for(plan.adapter, matrix) for matrix in plan.matrices}
     with _sketched(task.model, probes) as sketches:
         # Neighbours in length together, so that little is padding.
         by_length = sorted(rows, key=data.lengths.tolist().__getitem__)

@@ -104,6 +104,7 @@ def write_directions(folder: Path, plan: JobPlan, held_out: DataSource, into: Pa
     with room_in(into), tempfile.NamedTemporaryFile(dir=into, delete=False) as file:
         try:
             file.write(content)
+            file.flush()
         except OSError:
             os.unlink(file.name)
             raise

@@ -96,9 +96,9 @@ def leading_directions(sketch: Sketch, probe: Probe, count: int) -> tuple[Array,
     return q @ u[:, :count], vt[:count]
 
 
-def find_directions(settings: AdapterSettings, matrix: Matrix, sketch: Sketch) -> Directions:
-    """Return what a matrix's bases are to lead with, given the sketch of its gradient under `probe_for`'s probe."""
+def find_directions(settings: AdapterSettings, matrix: Matrix, sketch: Sketch, probe: Probe) -> Directions:
+    """Return what a matrix's bases are to lead with, given the sketch of its gradient under a probe."""
     mine = settings.for_matrix(matrix)
     count = min(DIRECTIONS, mine.heads * mine.rank, sketch.range.shape[1])
-    left, right = leading_directions(sketch, probe_for(settings, matrix), count)
+    left, right = leading_directions(sketch, probe, count)
     return Directions(left=np.ascontiguousarray(left, np.float32), right=np.ascontiguousarray(right, np.float32))

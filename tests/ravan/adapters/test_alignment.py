@@ -81,7 +81,9 @@ def test_the_bases_of_an_aligned_job_hold_the_gradients_strongest_directions_and
     parts = generator.standard_normal((2, 72, 60))
     probe = probe_for(SETTINGS, matrix)
     sketch = add_sketches([take_sketch(part, probe) for part in (*parts, gradient - parts.sum(axis=0))])
-    basis = drawn_bases(SETTINGS, lambda each: find_directions(SETTINGS, each, sketch))(matrix)
+    basis = drawn_bases(SETTINGS, lambda each: find_directions(SETTINGS, each, sketch, probe_for(SETTINGS, each)))(
+        matrix
+    )
     room = 3 * (rank or 16)
     columns, rows = side_by_side(basis)
     assert columns.shape == (72, room)
@@ -100,7 +102,9 @@ def test_the_bases_of_an_aligned_job_hold_the_gradients_strongest_directions_and
 def test_a_matrix_without_a_gradient_gets_bases_all_the_same() -> None:
     matrix = matrix_of(64, 64)
     sketch = take_sketch(np.zeros((64, 64)), probe_for(SETTINGS, matrix))
-    columns, rows = side_by_side(drawn_bases(SETTINGS, lambda each: find_directions(SETTINGS, each, sketch))(matrix))
+    columns, rows = side_by_side(
+        drawn_bases(SETTINGS, lambda each: find_directions(SETTINGS, each, sketch, probe_for(SETTINGS, each)))(matrix)
+    )
     assert np.allclose(columns.T @ columns, np.eye(48), atol=1e-5)
     assert np.allclose(rows @ rows.T, np.eye(48), atol=1e-5)
 
