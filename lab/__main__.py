@@ -7,10 +7,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ravan.errors import RavanError
+
+if TYPE_CHECKING:
+    from lab.report.overview import Study
 
 
 @click.group()
@@ -18,7 +22,8 @@ def main() -> None:
     """Run studies of accuracy, and tell what came of them."""
 
 
-_PLAN = click.argument("plan_path", metavar="PLAN", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+_PLAN_PATH = click.Path(exists=True, dir_okay=False, path_type=Path)
+_PLAN = click.argument("plan_path", metavar="PLAN", type=_PLAN_PATH)
 _OUT = click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -65,11 +70,18 @@ def run(plan_path: Path, out: Path, workers: int, ray_address: str, dry_run: boo
 
 
 @main.command()
-@_PLAN
+@click.argument("plan_paths", metavar="PLAN...", type=_PLAN_PATH, nargs=-1, required=True)
 @_OUT
-def report(plan_path: Path, out: Path) -> None:
-    """Print the tables of what has been run so far, and draw the plots beside the outcomes."""
-    _report(plan_path, out)
+def report(plan_paths: tuple[Path, ...], out: Path) -> None:
+    """Print the tables of what has been run so far, and draw the plots beside the outcomes.
+
+    Several plans are also set side by side, methods by tasks and federations.
+    """
+    from lab.report.overview import write_overview  # noqa: PLC0415 - slow to import
+
+    studies = [_report(path, out) for path in plan_paths]
+    if len(studies) > 1:
+        click.echo(f"# side by side\n\n{write_overview(studies)}")
 
 
 @main.command()
@@ -107,8 +119,9 @@ def confirm(plan_path: Path, out: Path, method_name: str, runs: int) -> None:
     click.echo(say_confirmation(final_accuracies(product.runs, cell.training.average_last), found))
 
 
-def _report(plan_path: Path, out: Path) -> None:
+def _report(plan_path: Path, out: Path) -> Study:
     from lab.report.comparison import compare_methods  # noqa: PLC0415 - slow to import
+    from lab.report.overview import Study  # noqa: PLC0415
     from lab.report.plots import draw_differences  # noqa: PLC0415
     from lab.report.tables import write_tables  # noqa: PLC0415
     from lab.study.outcomes import OutcomeFile  # noqa: PLC0415
@@ -117,10 +130,11 @@ def _report(plan_path: Path, out: Path) -> None:
 
     plan = load_plan(plan_path)
     outcomes = OutcomeFile(_outcome_path(out, plan.study.name))
-    rows = list(compare_methods(plan, rates_found(plan, outcomes), outcomes))
+    rows = tuple(compare_methods(plan, rates_found(plan, outcomes), outcomes))
     click.echo(write_tables(plan, rows))
     for path in draw_differences(plan, rows, out / plan.study.name):
         click.echo(f"drew {path}", err=True)
+    return Study(plan=plan, rows=rows)
 
 
 def _outcome_path(out: Path, name: str) -> Path:

@@ -142,6 +142,16 @@ def test_a_report_before_anything_was_run(call: Call, tmp_path: Path) -> None:
     assert rows_in(output) == []
 
 
+def test_several_plans_are_reported_one_by_one_and_side_by_side(call: Call, tmp_path: Path) -> None:
+    plan = written(tmp_path, PLAN)
+    code, output, _ = call("report", plan, plan)
+    assert code == 0
+    assert output.count("# tiny\n") == 2
+    assert output.endswith(
+        "# side by side\n\n| method | tiny: iid, 2 of 2, equal | tiny: iid, 2 of 2, equal |\n|---|---|---|\n\n"
+    )
+
+
 def test_a_plan_that_is_not_there(call: Call) -> None:
     code, _, error = call("run", "nowhere.toml")
     assert code == 2
