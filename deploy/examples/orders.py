@@ -17,6 +17,9 @@ _MORE_PLANTS: Final = ("east", "centre")
 """For a federation of five, as docker-compose.yml has it."""
 
 _EXCAVATOR: Final = dict(zip((*PLANTS, *_MORE_PLANTS), ("b", "c", "e", "a", "d"), strict=True))
+PROMPT: Final = "Work order: {text}\nSubsystem:"
+"""What SmolLM2 is asked."""
+
 _SMOLLM2: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -43,7 +46,7 @@ def lay_out_answers(folder: Path, most: int) -> Example:
         adapter={"heads": 4, "targets": ["q_proj", "v_proj"]},
         training={
             "task": "causal_lm",
-            "prompt": "Work order: {text}\nSubsystem:",
+            "prompt": PROMPT,
             "max_length": 48,
             "batch_size": 8,
             "learning_rate": 0.005,

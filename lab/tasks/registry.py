@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final
 
+from lab.tasks.answers import load_answers
 from lab.tasks.engines import load_engines
 from lab.tasks.images import load_images
 from lab.tasks.task import LabTask
@@ -15,6 +16,7 @@ TASKS: Final[Mapping[str, Callable[[], LabTask]]] = {
     "work_orders": load_work_orders,
     "images": load_images,
     "engines": load_engines,
+    "answers": load_answers,
 }
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from coordinator.jobs.jobfile import JobFile, read_job_file
+from coordinator.jobs.rates import USUAL_RATES
 from ravan.adapters.targets import FAMILIES_WITH_ROLES
 
 PAGE = read_page("job-file.md")
@@ -63,6 +64,13 @@ def test_smallest_job_of_the_page_is_accepted_and_has_only_what_is_required() ->
         # Which keys a task needs beside these, the page says of each task; classes have labels.
         wanted = required | {"labels"} if table == "training" else required
         assert getattr(job, table).model_fields_set == wanted
+
+
+def test_page_has_the_usual_rates_of_every_task() -> None:
+    rows = read_rows(read_section(PAGE, "## Learning rates by task"))
+    assert {row[0]: (float(row[1]), float(row[2])) for row in rows} == {
+        f'"{task}"': (rates.heads, rates.dense) for task, rates in USUAL_RATES.items()
+    }
 
 
 def test_page_lists_the_model_types_whose_layers_have_roles() -> None:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from coordinator.jobs.jobfile import JobFile, evaluation_path, read_job_file
+from coordinator.jobs.rates import USUAL_RATES
 from coordinator.jobs.sample import write_sample
 from ravan.errors import ConfigError, ErrorReason
 from ravan.manifest.assignment import Suite
-from ravan.manifest.plan import BasisKind, Denominator
+from ravan.manifest.plan import BasisKind, Denominator, Task
 
 MINIMAL = """
 [job]
@@ -59,6 +60,23 @@ def test_the_sample_loads_and_states_the_true_defaults() -> None:
         assert default_of(stated[1]) == (tuple(value) if isinstance(value, list) else value), line
 
 
+def test_the_sample_has_the_usual_rates_of_texts() -> None:
+    training = read_job_file(write_sample(), source="sample").training
+    assert (training.learning_rate, training.dense_learning_rate) == (0.01, 0.02)
+    rates = USUAL_RATES[training.task]
+    assert (rates.heads, rates.dense) == (0.01, 0.02)
+
+
+@pytest.mark.parametrize("task", Task)
+def test_a_rate_that_is_left_out_is_the_tasks_and_one_that_is_given_stays(task: Task) -> None:
+    lines = f'task = "{task}"\nprompt = "{{text}}"\nlabels ='
+    left_out = read_job_file(MINIMAL.replace("labels =", lines), source="job.toml").training.settled()
+    assert (left_out.learning_rate, left_out.dense_learning_rate) == (USUAL_RATES[task].heads, USUAL_RATES[task].dense)
+    lines = f"learning_rate = 0.5\ndense_learning_rate = 0.25\n{lines}"
+    named = read_job_file(MINIMAL.replace("labels =", lines), source="job.toml").training.settled()
+    assert (named.learning_rate, named.dense_learning_rate) == (0.5, 0.25)
+
+
 def default_of(key: str) -> Any:
     fields = [t.annotation.model_fields for t in JobFile.model_fields.values() if t.annotation is not None]
     return next(table[key].default for table in fields if key in table)
@@ -71,7 +89,8 @@ def test_defaults_of_a_minimal_file() -> None:
     assert job.secure_aggregation.suite.choose(aes_everywhere=True) is Suite.AES_128_CTR
     assert job.secure_aggregation.suite.choose(aes_everywhere=False) is Suite.CHACHA20
     assert job.secure_aggregation.weighting() is None
-    assert (job.training.learning_rate, job.training.dense_learning_rate) == (0.005, 0.02)
+    rates = job.training.settled()
+    assert (rates.learning_rate, rates.dense_learning_rate) == (0.01, 0.02)
     assert job.round.denominator is Denominator.TRAINERS
     assert evaluation_path(job, Path("/plants/jobs/job.toml")) == Path("/plants/jobs/held-out.csv")
 
