@@ -15,6 +15,7 @@ from lab.methods.flex_lora.method import FlexLora
 from lab.methods.flora.method import FLora
 from lab.methods.full.method import FullFineTuning
 from lab.methods.head_only.method import HeadOnly
+from lab.methods.headquarters.method import Headquarters
 from lab.methods.het_lora.method import HetLora
 from lab.methods.method import Method
 from lab.methods.moving_ravan.method import MovingRavan
@@ -36,4 +37,5 @@ METHODS: Final[Mapping[str, type[Method]]] = {
     "full": FullFineTuning,
     "head_only": HeadOnly,
     "single_site": SingleSite,
+    "headquarters": Headquarters,
 }

@@ -37,6 +37,11 @@ class LabTask:
         """The task for whoever trains the whole model: without outputs of layers that are kept as long as they rest."""
         return self.task.inner if isinstance(self.task, KeptLayersTask) else self.task
 
+    @property
+    def held_out(self) -> Shard:
+        """Headquarters' examples, as a client would hold them."""
+        return Shard(whole=self.validation, rows=np.arange(len(self.validation)))
+
     def shard(self, rows: NDArray[np.int64]) -> Shard:
         """Return a client's part of the pool."""
         return Shard(whole=self.pool, rows=rows)

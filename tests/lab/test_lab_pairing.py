@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -16,7 +16,9 @@ from edge_agent.data.batches import deal_batches
 from lab.federation.capacity import Capacities
 from lab.federation.partition import Split
 from lab.federation.schedule import Schedule
+from lab.federation.shard import Shard
 from lab.methods.dense import first_dense
+from lab.methods.method import Client
 from lab.methods.registry import METHODS
 from lab.simulation import play_cell
 from ravan.adapters.draws import draw_normals
@@ -52,17 +54,22 @@ def test_all_methods_meet_the_same_clients_with_the_same_batches_in_the_same_ord
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = bench_of(seed=1, federation=SKEWED)
-    expected = [
-        batch.inputs["input_ids"].tolist()
-        for client in cohort_of(bench)
-        for batch in islice(deal_batches(client.shard, 4, client.batch_seed), 2)
-    ]
+
+    def dealt(shard_of: Callable[[Client], Shard]) -> list[list[list[int]]]:
+        return [
+            batch.inputs["input_ids"].tolist()
+            for client in cohort_of(bench)
+            for batch in islice(deal_batches(shard_of(client), 4, client.batch_seed), 2)
+        ]
+
+    expected = dealt(lambda client: client.shard)
     seen = {name: batches_seen(name, 1, monkeypatch) for name in METHODS}
     # It looks at gradients first, over batches of which nothing is learnt.
     looked_at = seen.pop("moving_ravan")
     assert looked_at[-len(expected) :] == expected
     assert len(looked_at) == len(expected) + 4 * len(cohort_of(bench))
-    assert seen == dict.fromkeys(METHODS.keys() - {"moving_ravan"}, expected)
+    assert seen.pop("headquarters") == dealt(lambda _: tiny_task().held_out)
+    assert seen == dict.fromkeys(METHODS.keys() - {"moving_ravan", "headquarters"}, expected)
     assert batches_seen("fedit", 2, monkeypatch) != expected
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +15,9 @@ from edge_agent.training.outcome import TrainingOutcome
 from lab.federation.capacity import Capacities
 from lab.federation.partition import Split
 from lab.federation.schedule import Purpose, generator_for
+from lab.federation.shard import Shard
 from lab.methods.head_only.method import HeadOnly
+from lab.methods.headquarters.method import Headquarters
 from lab.methods.method import Client
 from lab.methods.ravan.method import Ravan
 from lab.methods.single_site.method import SingleSite
@@ -250,6 +253,26 @@ def test_a_site_on_its_own_goes_on_from_where_it_was() -> None:
     for method in (one, other):
         method.play(2, cohort_of(method.bench, 2))
     assert one.evaluate(tiny_task().test).loss != other.evaluate(tiny_task().test).loss
+
+
+def test_headquarters_learns_from_its_own_examples_whatever_the_clients_have() -> None:
+    federation: dict[str, Any] = {"clients": 3, "per_round": 2}
+    first, second = (
+        cast(Headquarters, method_of("headquarters", federation={**federation, "split": split}))
+        for split in (Split.IID, Split.DIRICHLET)
+    )
+    cohorts = [cohort_of(method.bench) for method in (first, second)]
+    assert not np.array_equal(cohorts[0][0].shard.rows, cohorts[1][0].shard.rows)
+    for method, cohort in zip((first, second), cohorts, strict=True):
+        method.play(1, cohort)
+    assert all(np.array_equal(value, second.state[block]) for block, value in first.state.items())
+    # One client that holds the same examples and takes the same turns comes to the same.
+    alone = method_of("single_site", federation=federation)
+    held_out = Shard(whole=tiny_task().validation, rows=np.arange(12))
+    for turn in cohort_of(alone.bench, 1):
+        alone.play(1, [replace(turn, index=0, shard=held_out)])
+    assert first.evaluate(tiny_task().test).loss == alone.evaluate(tiny_task().test).loss
+    assert first.ledger.uploaded == 0
 
 
 def test_a_site_on_its_own_trains_all_heads_whatever_its_capacity() -> None:

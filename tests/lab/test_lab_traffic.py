@@ -44,6 +44,7 @@ ONE_CLIENT_TWO_ROUNDS = {
     ),
     "head_only": (2 * 3 * DENSE, 2 * 4 * DENSE),
     "single_site": (0, 0),
+    "headquarters": (0, 0),
     "fedit": (2 * 3 * (4 * 64 + DENSE), 2 * 4 * (4 * 64 + DENSE)),
     # B of rank 4; A follows from the seed.
     "ffa_lora": (2 * 3 * (4 * 64 + DENSE), 2 * 4 * (4 * 64 + DENSE)),

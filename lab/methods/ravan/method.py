@@ -121,6 +121,12 @@ class Ravan(Method):
             cancelled=threading.Event(),
         )
 
+    def train_alone(self, client: Client, round_number: int) -> ModelState:
+        """Train all blocks on one client's examples and return the state that comes of it, added to nobody's."""
+        everything = frozenset((*self.plan.head_ids(), *self.plan.dense_ids()))
+        deltas = self.train_one(client, round_number, everything).deltas
+        return apply_mean(self.state, {block: delta.astype("float64") for block, delta in deltas.items()})
+
     def reset_clips(self) -> None:
         """Let every block's clip begin again where a job file has it begin."""
         self._clips = initial_clips(self.plan, float(self.bench.cell.option("clip", _CLIP)))

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from lab.methods.method import Bench, Client
 from lab.methods.ravan.method import Ravan
-from ravan.adapters.state import ModelState, apply_mean
-from ravan.ids import BlockId
+from ravan.adapters.state import ModelState
 from ravan.tasks.passes import Score
 from ravan.tasks.task_model import EncodedExamples
 
@@ -27,12 +26,9 @@ class SingleSite(Ravan):
 
     def play(self, round_number: int, cohort: Sequence[Client]) -> None:
         """Let each client go on with its own model."""
-        everything: frozenset[BlockId] = frozenset((*self.plan.head_ids(), *self.plan.dense_ids()))
         for client in cohort:
             self.state = self._own.get(client.index, self._first)
-            outcome = self.train_one(client, round_number, everything)
-            deltas = {block: delta.astype("float64") for block, delta in outcome.deltas.items()}
-            self._own[client.index] = apply_mean(self.state, deltas)
+            self._own[client.index] = self.train_alone(client, round_number)
 
     def evaluate(self, data: EncodedExamples) -> Score:
         """Return the mean over the clients' models."""
