@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_
 from coordinator.allocation.cells import least_cell
 from coordinator.allocation.policy import AllocationPolicy
 from coordinator.jobs.measure import Gate, Measure
+from coordinator.jobs.rates import USUAL_RATES
 from coordinator.jobs.values import (
     Count,
     Deadline,
@@ -170,10 +171,10 @@ class TrainingTable(_Table):
     """Steps per round, the same for every site."""
     optimiser: Optimiser = Optimiser.ADAMW
     """Local optimiser; it starts afresh in every round."""
-    learning_rate: Positive = 5e-3
-    """For the heads."""
-    dense_learning_rate: Positive = 2e-2
-    """For the new classifier."""
+    learning_rate: Positive | None = None
+    """For the heads; when left out, what suits the task (`rates.py`)."""
+    dense_learning_rate: Positive | None = None
+    """For the new classifier; when left out, what suits the task."""
     weight_decay: NotNegative = 0.0
     """Decoupled weight decay."""
     learning_rate_decay: Share = 1.0
@@ -181,7 +182,12 @@ class TrainingTable(_Table):
 
     def settled(self) -> TrainingSettings:
         """Return it as a plan has it, but for what model and held-out examples decide."""
-        return TrainingSettings(**{name: value for name, value in self if name != "expected_labels"})
+        usual = USUAL_RATES[self.task]
+        rates = {
+            "learning_rate": self.learning_rate or usual.heads,
+            "dense_learning_rate": self.dense_learning_rate or usual.dense,
+        }
+        return TrainingSettings(**{name: value for name, value in self if name != "expected_labels"} | rates)
 
     @model_validator(mode="after")
     def _check_task(self) -> TrainingTable:

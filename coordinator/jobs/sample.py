@@ -48,8 +48,8 @@ expected_labels = "held_out" # how frequent labels are to be: as held out, all "
 batch_size = 32             # examples per step; default 32
 steps = 40                  # steps per round, the same for every site; default 40
 optimiser = "adamw"         # starts afresh in every round; default "adamw"
-learning_rate = 0.005       # for the heads; default 0.005
-dense_learning_rate = 0.02  # for the new classifier; default 0.02
+learning_rate = 0.01        # for the heads; default: by task, this one for texts
+dense_learning_rate = 0.02  # for the new classifier; default: by task, this one for texts
 weight_decay = 0.0          # default 0.0
 learning_rate_decay = 1.0   # factor on both rates from one round to the next; default 1.0
 
