@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_
 from coordinator.allocation.cells import least_cell
 from coordinator.allocation.policy import AllocationPolicy
 from coordinator.jobs.measure import Gate, Measure
-from coordinator.jobs.rates import USUAL_RATES
+from coordinator.jobs.task_defaults import TASK_DEFAULTS
 from coordinator.jobs.values import (
     Count,
     Deadline,
@@ -135,8 +135,9 @@ class AdapterTable(_Table):
     """Budget for `rank = "auto"`: in no matrix more numbers than plain LoRA of this rank would train."""
     targets: Targets = ("query", "value")
     """Linear layers to adapt, by the last parts of their names or by role: `attention`, `mlp`, `all`."""
-    basis: BasisKind = BasisKind.ALIGNED
-    """Where the fixed bases come from: found with the held-out examples, or drawn in one of the paper's ways."""
+    basis: BasisKind | None = None
+    """Where the fixed bases come from: found with the held-out examples, or drawn in one of the paper's ways. When left
+    out, what suits the task (`task_defaults.py`)."""
     seed: Seed = ""
     """64 hexadecimal digits from which all bases follow; drawn at random when left out."""
     train_scales: Annotated[bool, Field(strict=True)] = True
@@ -172,7 +173,7 @@ class TrainingTable(_Table):
     optimiser: Optimiser = Optimiser.ADAMW
     """Local optimiser; it starts afresh in every round."""
     learning_rate: Positive | None = None
-    """For the heads; when left out, what suits the task (`rates.py`)."""
+    """For the heads; when left out, what suits the task."""
     dense_learning_rate: Positive | None = None
     """For the new classifier; when left out, what suits the task."""
     weight_decay: NotNegative = 0.0
@@ -182,10 +183,10 @@ class TrainingTable(_Table):
 
     def settled(self) -> TrainingSettings:
         """Return it as a plan has it, but for what model and held-out examples decide."""
-        usual = USUAL_RATES[self.task]
+        usual = TASK_DEFAULTS[self.task]
         rates = {
-            "learning_rate": self.learning_rate or usual.heads,
-            "dense_learning_rate": self.dense_learning_rate or usual.dense,
+            "learning_rate": self.learning_rate or usual.learning_rate,
+            "dense_learning_rate": self.dense_learning_rate or usual.dense_learning_rate,
         }
         return TrainingSettings(**{name: value for name, value in self if name != "expected_labels"} | rates)
 
@@ -356,6 +357,11 @@ class JobFile(_Table):
                 f"raise it to {2 * weighting.cell_minimum}, or lower cell_minimum"
             )
         return self
+
+    @property
+    def basis(self) -> BasisKind:
+        """Return where the bases come from."""
+        return self.adapter.basis or TASK_DEFAULTS[self.training.task].basis
 
     @property
     def minimum_sites(self) -> int:

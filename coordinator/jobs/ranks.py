@@ -7,14 +7,14 @@ from itertools import groupby
 
 from coordinator.jobs.jobfile import AdapterTable
 from ravan.adapters.budget import largest_rank, rank_for_budget
-from ravan.manifest.plan import JobPlan, Matrix
+from ravan.manifest.plan import BasisKind, JobPlan, Matrix
 
 
-def choose_ranks(table: AdapterTable, sizes: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+def choose_ranks(table: AdapterTable, basis: BasisKind, sizes: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     """Return r for each matrix of (out, in); `auto`: the largest within its budget that its bases fit, at least 1."""
     if table.rank != "auto":
         return (table.rank,) * len(sizes)
-    crowded = table.heads if table.basis.is_orthogonal else 1
+    crowded = table.heads if basis.is_orthogonal else 1
     return tuple(
         max(1, min(rank_for_budget(*size, table.lora_rank, table.heads), largest_rank(*size, crowded)))
         for size in sizes

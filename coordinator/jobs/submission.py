@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from coordinator.evaluation.findings import AlignedBases, Inventory
 from coordinator.jobs.cohort import check_cohort, describe_cohort
 from coordinator.jobs.expectation import expected_frequencies
-from coordinator.jobs.jobfile import AdapterTable, JobFile
+from coordinator.jobs.jobfile import JobFile
 from coordinator.jobs.ranks import choose_ranks, describe_ranks
 from coordinator.store.blobs.base import BlobStore
 from coordinator.store.records import ModelRecord
@@ -142,8 +142,8 @@ def basis_blob(plan: JobPlan, digest: Digest, blobs: BlobStore) -> bytes | None:
 
 
 def _draw_up(job: JobFile, model: ModelRecord, inventory: Inventory, entropy: Entropy) -> JobPlan:
-    ranks = choose_ranks(job.adapter, [(out, inputs) for _, out, inputs in inventory.linears])
-    adapter = _settle_adapter(job.adapter, max(ranks, default=0), entropy)
+    ranks = choose_ranks(job.adapter, job.basis, [(out, inputs) for _, out, inputs in inventory.linears])
+    adapter = _settle_adapter(job, max(ranks, default=0), entropy)
     for rank, (name, out, inputs) in zip(ranks, inventory.linears, strict=True):
         check_fits(replace(adapter, rank=rank), [(out, inputs, name)])
     return JobPlan(
@@ -164,11 +164,12 @@ def _draw_up(job: JobFile, model: ModelRecord, inventory: Inventory, entropy: En
     )
 
 
-def _settle_adapter(table: AdapterTable, rank: int, entropy: Entropy) -> AdapterSettings:
+def _settle_adapter(job: JobFile, rank: int, entropy: Entropy) -> AdapterSettings:
+    table = job.adapter
     return AdapterSettings(
         heads=table.heads,
         rank=rank,
-        basis=table.basis,
+        basis=job.basis,
         seed=bytes.fromhex(table.seed) or entropy(32),
         train_scales=table.train_scales,
     )

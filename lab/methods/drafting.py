@@ -30,8 +30,8 @@ def draft_plan(
     """
     task = bench.lab.task
     sizes = adapted_matrices(bench) if heads else []
-    table = AdapterTable(heads=heads, lora_rank=bench.cell.training.lora_rank, basis=basis, targets=bench.targets)
-    ranks = choose_ranks(table, [(out, inputs) for _, out, inputs in sizes])
+    table = AdapterTable(heads=heads, lora_rank=bench.cell.training.lora_rank, targets=bench.targets)
+    ranks = choose_ranks(table, basis, [(out, inputs) for _, out, inputs in sizes])
     if share < 1:
         numbers = [int(share * bench.cell.training.lora_rank * (out + inputs)) for _, out, inputs in sizes]
         ranks = tuple(min(rank, max(1, math.isqrt(n // heads))) for rank, n in zip(ranks, numbers, strict=True))

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from coordinator.jobs.jobfile import JobFile, read_job_file
-from coordinator.jobs.rates import USUAL_RATES
+from coordinator.jobs.task_defaults import TASK_DEFAULTS
 from ravan.adapters.targets import FAMILIES_WITH_ROLES
 
 PAGE = read_page("job-file.md")
@@ -66,10 +66,11 @@ def test_smallest_job_of_the_page_is_accepted_and_has_only_what_is_required() ->
         assert getattr(job, table).model_fields_set == wanted
 
 
-def test_page_has_the_usual_rates_of_every_task() -> None:
-    rows = read_rows(read_section(PAGE, "## Learning rates by task"))
-    assert {row[0]: (float(row[1]), float(row[2])) for row in rows} == {
-        f'"{task}"': (rates.heads, rates.dense) for task, rates in USUAL_RATES.items()
+def test_page_has_the_defaults_of_every_task() -> None:
+    rows = read_rows(read_section(PAGE, "## Defaults by task"))
+    assert {row[0]: (float(row[1]), float(row[2]), row[3]) for row in rows} == {
+        f'"{task}"': (usual.learning_rate, usual.dense_learning_rate, f'`"{usual.basis}"`')
+        for task, usual in TASK_DEFAULTS.items()
     }
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from coordinator.jobs.jobfile import JobFile, evaluation_path, read_job_file
-from coordinator.jobs.rates import USUAL_RATES
 from coordinator.jobs.sample import write_sample
+from coordinator.jobs.task_defaults import TASK_DEFAULTS
 from ravan.errors import ConfigError, ErrorReason
 from ravan.manifest.assignment import Suite
 from ravan.manifest.plan import BasisKind, Denominator, Task
@@ -60,21 +60,26 @@ def test_the_sample_loads_and_states_the_true_defaults() -> None:
         assert default_of(stated[1]) == (tuple(value) if isinstance(value, list) else value), line
 
 
-def test_the_sample_has_the_usual_rates_of_texts() -> None:
-    training = read_job_file(write_sample(), source="sample").training
-    assert (training.learning_rate, training.dense_learning_rate) == (0.01, 0.02)
-    rates = USUAL_RATES[training.task]
-    assert (rates.heads, rates.dense) == (0.01, 0.02)
+def test_the_sample_has_what_texts_get_by_default() -> None:
+    sample = read_job_file(write_sample(), source="sample")
+    usual = TASK_DEFAULTS[sample.training.task]
+    stated = (sample.training.learning_rate, sample.training.dense_learning_rate, sample.adapter.basis)
+    assert stated == (0.01, 0.02, BasisKind.ALIGNED)
+    assert stated == (usual.learning_rate, usual.dense_learning_rate, usual.basis)
 
 
 @pytest.mark.parametrize("task", Task)
-def test_a_rate_that_is_left_out_is_the_tasks_and_one_that_is_given_stays(task: Task) -> None:
+def test_what_is_left_out_is_the_tasks_and_what_is_given_stays(task: Task) -> None:
     lines = f'task = "{task}"\nprompt = "{{text}}"\nlabels ='
-    left_out = read_job_file(MINIMAL.replace("labels =", lines), source="job.toml").training.settled()
-    assert (left_out.learning_rate, left_out.dense_learning_rate) == (USUAL_RATES[task].heads, USUAL_RATES[task].dense)
+    job = read_job_file(MINIMAL.replace("labels =", lines), source="job.toml")
+    left_out, usual = job.training.settled(), TASK_DEFAULTS[task]
+    assert (left_out.learning_rate, left_out.dense_learning_rate) == (usual.learning_rate, usual.dense_learning_rate)
+    assert job.basis is usual.basis
     lines = f"learning_rate = 0.5\ndense_learning_rate = 0.25\n{lines}"
-    named = read_job_file(MINIMAL.replace("labels =", lines), source="job.toml").training.settled()
-    assert (named.learning_rate, named.dense_learning_rate) == (0.5, 0.25)
+    text = MINIMAL.replace("labels =", lines).replace("[training]", '[adapter]\nbasis = "shared"\n[training]')
+    job = read_job_file(text, source="job.toml")
+    assert (job.training.settled().learning_rate, job.training.settled().dense_learning_rate) == (0.5, 0.25)
+    assert job.basis is BasisKind.SHARED
 
 
 def default_of(key: str) -> Any:
@@ -84,7 +89,7 @@ def default_of(key: str) -> Any:
 
 def test_defaults_of_a_minimal_file() -> None:
     job = read_job_file(MINIMAL, source="job.toml")
-    assert (job.adapter.heads, job.adapter.rank, job.adapter.basis) == (4, "auto", BasisKind.ALIGNED)
+    assert (job.adapter.heads, job.adapter.rank, job.basis) == (4, "auto", BasisKind.ALIGNED)
     assert job.minimum_sites == job.secure_aggregation.bundle_threshold == 8
     assert job.secure_aggregation.suite.choose(aes_everywhere=True) is Suite.AES_128_CTR
     assert job.secure_aggregation.suite.choose(aes_everywhere=False) is Suite.CHACHA20
