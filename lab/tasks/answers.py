@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
-from deploy.demo.work_orders import LABELS, SITES, WorkOrder
+from deploy.demo.work_orders import WorkOrder
 from deploy.examples.orders import PROMPT, write_smollm2
 from lab.tasks.made_folder import made_once
 from lab.tasks.settings import answering
 from lab.tasks.task import LabTask
-from lab.tasks.work_orders import split_work_orders
+from lab.tasks.work_orders import machines_of, split_work_orders, subsystems_of
 from ravan.data.texts import AnswerExamples
 from ravan.tasks.loading import load_task_model
 
@@ -31,8 +29,8 @@ def load_answers() -> LabTask:
         name="answers",
         task=task,
         pool=task.encode(_examples(pool)),
-        owners=np.asarray([SITES.index(order.site) for order in pool], np.int64),
-        labels=np.asarray([LABELS.index(order.subsystem) for order in pool], np.int64),
+        owners=machines_of(pool),
+        labels=subsystems_of(pool),
         validation=task.encode(_examples(validation[:_VALIDATION])),
         test=task.encode(_examples(test[:_TEST])),
         targets=("q_proj", "v_proj"),

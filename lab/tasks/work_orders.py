@@ -10,6 +10,7 @@ import hashlib
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deploy.demo.work_orders import (
     LABELS,
@@ -38,8 +39,8 @@ def load_work_orders() -> LabTask:
         name="work_orders",
         task=task,
         pool=task.encode(_examples(pool)),
-        owners=np.asarray([SITES.index(order.site) for order in pool], np.int64),
-        labels=np.asarray([LABELS.index(order.subsystem) for order in pool], np.int64),
+        owners=machines_of(pool),
+        labels=subsystems_of(pool),
         validation=task.encode(_examples(validation)),
         test=task.encode(_examples(test)),
         targets=("query", "value"),
@@ -57,6 +58,16 @@ def split_work_orders() -> tuple[list[WorkOrder], list[WorkOrder], list[WorkOrde
     )
 
 
+def machines_of(orders: list[WorkOrder]) -> NDArray[np.int64]:
+    """Return the number of each one's machine."""
+    return np.asarray([SITES.index(order.site) for order in orders], np.int64)
+
+
+def subsystems_of(orders: list[WorkOrder]) -> NDArray[np.int64]:
+    """Return the number of each one's label."""
+    return np.asarray([LABELS.index(order.subsystem) for order in orders], np.int64)
+
+
 def _is_validation(text: str) -> bool:
     digest = hashlib.sha256(text.lower().encode()).digest()
     return int.from_bytes(digest[8:16]) < VALIDATION_SHARE * 2**64
@@ -65,6 +76,6 @@ def _is_validation(text: str) -> bool:
 def _examples(orders: list[WorkOrder]) -> TextExamples:
     return TextExamples(
         texts=tuple(order.text for order in orders),
-        label_ids=tuple(LABELS.index(order.subsystem) for order in orders),
+        label_ids=tuple(subsystems_of(orders).tolist()),
         left_out=0,
     )
