@@ -50,7 +50,7 @@ from ravan.manifest.instructions import (
 )
 from ravan.manifest.liveness import Heartbeat
 from ravan.manifest.phases import AgentActivity, DropReason, RoundOutcome, RoundPhase
-from ravan.manifest.plan import AdapterSettings, BasisKind, DenseParameter, JobPlan, Matrix, ModelFile, TrainingSettings
+from ravan.manifest.plan import AdapterSettings, BasisKind, DenseParameter, JobPlan, Matrix, ModelFile
 from ravan.manifest.profile import HardwareProfile, JobProfile, LimitSource
 from ravan.manifest.roster import Roster
 from ravan.secagg import effects as agent_effects
@@ -122,19 +122,7 @@ def draw_plan(file: JobFile) -> JobPlan:
             for i in range(MATRICES)
         ),
         dense=(DenseParameter(ordinal=0, name="classifier.weight", shape=(2, 4)),),
-        training=TrainingSettings(
-            task=file.training.task,
-            data=file.training.data,
-            labels=file.training.labels,
-            max_length=file.training.max_length,
-            batch_size=file.training.batch_size,
-            steps=file.training.steps,
-            optimiser=file.training.optimiser,
-            learning_rate=file.training.learning_rate,
-            dense_learning_rate=file.training.dense_learning_rate,
-            weight_decay=file.training.weight_decay,
-            learning_rate_decay=file.training.learning_rate_decay,
-        ),
+        training=file.training.settled(),
         denominator=file.round.denominator,
     )
 
