@@ -31,7 +31,7 @@ heads = 4                   # heads per adapted matrix; 0 trains the new classif
 rank = "auto"               # a head has rank x rank numbers; default "auto": in each matrix the most for lora_rank
 lora_rank = 8               # budget: train no more numbers than LoRA of this rank would; default 8
 targets = ["query", "value"] # layers to adapt, by the last parts of their names or "attention", "mlp", "all"; default
-basis = "aligned"           # or drawn: "gram_schmidt", "normal", "shared", "constant"; default: by task, as above
+basis = "aligned"           # or drawn: "gram_schmidt", "normal", "shared", "constant"; default: by task
 # seed = "64 hexadecimal digits"  # all bases follow from it; default: drawn at random
 train_scales = true         # train each head's scale beside its core; default true
 

@@ -13,13 +13,13 @@ from deploy.demo.work_orders import LABELS, installed_model, prepare_files
 from deploy.examples.layout import MODEL_FOLDER, PLANTS, Example
 from deploy.examples.packages import package_folder
 
+PROMPT: Final = "Work order: {text}\nSubsystem:"
+"""What SmolLM2 is asked."""
+
 _MORE_PLANTS: Final = ("east", "centre")
 """For a federation of five, as docker-compose.yml has it."""
 
 _EXCAVATOR: Final = dict(zip((*PLANTS, *_MORE_PLANTS), ("b", "c", "e", "a", "d"), strict=True))
-PROMPT: Final = "Work order: {text}\nSubsystem:"
-"""What SmolLM2 is asked."""
-
 _SMOLLM2: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -49,7 +49,6 @@ def lay_out_answers(folder: Path, most: int) -> Example:
             "prompt": PROMPT,
             "max_length": 48,
             "batch_size": 8,
-            "learning_rate": 0.005,
         },
         evaluation={"data": "held-out.csv", "label": "subsystem"},
     )
