@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 import select
+import shlex
 import socket
 import ssl
 import subprocess
