@@ -17,6 +17,7 @@ from edge_agent.data.batches import deal_batches
 from edge_agent.training.trainer import make_optimiser, take_step
 from lab.federation.schedule import Purpose, Schedule, generator_for
 from lab.federation.shard import Shard
+from lab.methods.proximal import ProximalTask
 from lab.methods.traffic import Ledger
 from lab.study.cell import Cell
 from lab.tasks.task import LabTask
@@ -76,13 +77,15 @@ class Bench:
         )
 
     def task_of(self, task: TaskModel[Any], client: Client) -> TaskModel[Any]:
-        """Return the task with the loss that the client trains by: its own, unless the run says otherwise."""
+        """Return the task with the loss that a client trains by in a round: its own, unless the run says otherwise."""
         expected = expected_frequencies(
             ExpectedLabels(str(self.cell.option("expected_labels", ExpectedLabels.LOCAL))),
             self.lab.validation.label_ids,
             len(self.settings.labels),
         )
-        return calibrate(task, client.shard, expected)
+        calibrated = calibrate(task, client.shard, expected)
+        mu = float(self.cell.option("proximal", 0.0))
+        return ProximalTask(calibrated, mu) if mu else calibrated
 
     def train_locally(
         self, task: TaskModel[Any], parameters: TrainedParameters, client: Client, round_number: int
@@ -99,7 +102,7 @@ class Bench:
 class Method(ABC):
     """One way to train together."""
 
-    options: ClassVar[frozenset[str]] = frozenset({"targets", "expected_labels", "averaged"})
+    options: ClassVar[frozenset[str]] = frozenset({"targets", "expected_labels", "proximal", "averaged"})
     """What a plan may tell this method; anything else is refused, lest a misspelt option goes unnoticed."""
 
     def __init__(self, bench: Bench) -> None:

@@ -71,6 +71,11 @@ def test_one_client_in_two_rounds(name: str) -> None:
     assert (outcome.uploaded, outcome.downloaded) == ONE_CLIENT_TWO_ROUNDS[name]
 
 
+def test_bases_that_headquarters_alone_trains_on_are_sent_to_nobody() -> None:
+    outcome = play_cell(cell_of("headquarters", basis="aligned"), tiny_task())
+    assert (outcome.uploaded, outcome.downloaded) == (0, 0)
+
+
 @pytest.mark.parametrize("name", ["ravan", "alternating", "fedit", "ffa_lora", "fed_svd"])
 def test_methods_whose_sums_are_enough_send_the_same_bytes_up(name: str) -> None:
     three = play_cell(cell_of(name), tiny_task())

@@ -9,14 +9,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from lab.methods.method import Client
+from lab.methods.method import Bench, Client
 from lab.methods.ravan.method import Ravan
+from lab.methods.traffic import Ledger
 
 
 class Headquarters(Ravan):
     """Ravan's heads in one place, by the plain loss."""
 
     options: ClassVar[frozenset[str]] = frozenset({"targets", "averaged", "heads", "share", "basis", "train_scales"})
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        self.ledger = Ledger()  # directions that lead aligned bases go nowhere
 
     def play(self, round_number: int, cohort: Sequence[Client]) -> None:
         """Train in each client's turn, in the order of its batches, on the held-out examples."""
