@@ -15,12 +15,16 @@ from grpc import StatusCode, aio
 
 from coordinator.api.peer import not_leading
 from coordinator.api.switchboard import Handler, Handlers, Switchboard
+from coordinator.enrolment.pki import Keys, Pki, issue_peer
+from ravan.clock import Clock
 from ravan.codec.secagg_messages import header_to_wire
 from ravan.errors import StateError
+from ravan.identity.certificates import describe_authority
 from ravan.ids import SiteId
 from ravan.manifest.instructions import RoundRef
 from ravan.rpc.channel import open_channel
 from ravan.rpc.status import error_from_rpc
+from ravan.rpc.tls import enrolled_client
 from ravan.secagg.messages import MaskedHeader
 from ravan.wire.v1 import peer_service_pb2 as wire
 from ravan.wire.v1.peer_service_pb2_grpc import PeerServiceStub
@@ -44,23 +48,26 @@ _Context = aio.ServicerContext[Any, Any]
 class LeaderLink:
     """The line to the process that leads, as far as it is known."""
 
-    def __init__(self, credentials: grpc.ChannelCredentials, authority: str) -> None:
-        """Lead nowhere yet; `authority` names the CA in sentences."""
+    def __init__(self, keys: Keys, clock: Clock) -> None:
+        """Lead nowhere yet."""
         self.turned = asyncio.Event()
         """Set once another process leads, this one included; replaced by a new one then."""
-        self._credentials = credentials
-        self._authority = authority
+        self._keys = keys
+        self._clock = clock
         self._leader = ("", 0)
+        self._trusted = b""
         self._channel: aio.Channel | None = None
 
     async def turn_to(self, address: str, fence: int) -> None:
-        """Call the process at this address from now on, or nobody; calls to another one end."""
-        if (address, fence) == self._leader:
+        """Call the process at this address from now on, or nobody; calls to another one, or by keys of before, end."""
+        pki = self._keys.current()
+        if (address, fence, pki.trusted_by_sites) == (*self._leader, self._trusted):
             return
         channel, self._channel, self._leader = self._channel, None, (address, fence)
+        self._trusted = pki.trusted_by_sites
         if address:
             host, _, port = address.rpartition(":")
-            self._channel = open_channel(host.strip("[]"), int(port), self._credentials)
+            self._channel = open_channel(host.strip("[]"), int(port), self._credentials(pki))
         turned, self.turned = self.turned, asyncio.Event()
         turned.set()
         if channel is not None:
@@ -81,13 +88,18 @@ class LeaderLink:
         """Tell of a whole, verified payload."""
         await self._tell("ReportUpload", wire.ReportUploadRequest, site, round_ref, header)
 
+    def _credentials(self, pki: Pki) -> grpc.ChannelCredentials:
+        key, certificate = issue_peer(pki, now=self._clock.now())
+        return enrolled_client(key=key, certificate=certificate, ca_certificate=pki.trusted_by_sites)
+
     async def _tell(self, name: str, kind: Any, site: SiteId, round_ref: RoundRef, header: MaskedHeader) -> None:
         request = kind(site=site, header=header_to_wire(round_ref, header))
         try:
             with hung_up():
                 await getattr(self.stub, name)(request, timeout=_CALL_S)
         except aio.AioRpcError as error:
-            raise error_from_rpc(error, address=self._leader[0], authority=self._authority) from error
+            authority = describe_authority(self._trusted)
+            raise error_from_rpc(error, address=self._leader[0], authority=authority) from error
 
 
 class Relay:

@@ -60,7 +60,9 @@ def renew(config_file: Path | None) -> None:
     loaded, folder = _load(config_file)
     authority = read_authority(folder / CA_KEY, folder / CA_CERTIFICATE)
     write_leaves(folder, authority, loaded.server.hosts, time.time())
-    click.echo("Server and administrator have new certificates. Other machines need the new pki/admin.* files.")
+    click.echo(
+        f"Server and administrator have new certificates. A copy of {folder}/admin.* elsewhere is good until it ends."
+    )
 
 
 @ca.command()
@@ -84,13 +86,15 @@ def roll(config_file: Path | None, ca_certificate: Path | None, ca_key: Path | N
 @config_option
 def switch(config_file: Path | None) -> None:
     """Let the next authority sign from now on, and delete the key of the old one."""
+    from coordinator.config import server_files
     from coordinator.enrolment.rollover import switch as switch_authority
 
     loaded, folder = _load(config_file)
-    switch_authority(folder, loaded.server.hosts, now=time.time())
+    switch_authority(folder, loaded.server.hosts, now=time.time(), server=server_files(loaded))
     days = loaded.enrolment.certificate_days
     click.echo("The next authority signs from now on; the old key is deleted. Join strings from before are void.")
-    click.echo(f"Next, in {days} days, when no certificate of the old one is left: ravan-coordinator ca retire")
+    click.echo("Operators elsewhere, browsers and Prometheus need a new folder now: ravan-coordinator operator create")
+    click.echo(f"Next, in {days} days, when every site has renewed: ravan-coordinator ca retire")
 
 
 @ca.command()

@@ -58,7 +58,7 @@ def create_operator(config_file: Path | None, name: str, role: str, out: Path, l
 def list_operators(config_file: Path | None, as_json: bool) -> None:
     """Show the certificates that were issued."""
     from coordinator.cli.tables import show_operators
-    from coordinator.enrolment.operators import read_operators
+    from coordinator.enrolment.operator_book import read_operators
 
     records = read_operators(_pki_of(_load(config_file)))
     if as_json:

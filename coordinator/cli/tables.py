@@ -16,7 +16,7 @@ from ravan.manifest.phases import AgentActivity, JobState
 from ravan.wire.v1 import operator_service_pb2 as wire
 
 if TYPE_CHECKING:
-    from coordinator.enrolment.operators import OperatorRecord
+    from coordinator.enrolment.operator_book import OperatorRecord
 
 MIB = 1 << 20
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 import structlog
 
 from coordinator.api.relaying import LeaderLink
@@ -30,8 +29,7 @@ from coordinator.daemon.open_files import allow_open_files
 from coordinator.daemon.switching import connect_services
 from coordinator.daemon.term import Household, Term
 from coordinator.enrolment.live_keys import LiveKeys
-from coordinator.enrolment.operators import RevokedOperators
-from coordinator.enrolment.pki import issue_peer
+from coordinator.enrolment.operator_book import RevokedOperators
 from coordinator.enrolment.registry import Registry
 from coordinator.evaluation.pool import ModelWorker
 from coordinator.jobs.workshop import LocalWorkshop
@@ -51,7 +49,7 @@ from coordinator.store.sql.store import SqlStore, open_store
 from coordinator.store.staging import Staging
 from ravan.clock import SystemClock
 from ravan.heap import give_back_at_once, share_arenas
-from ravan.identity.certificates import Caller, Role, describe_authority
+from ravan.identity.certificates import Caller, Role
 from ravan.identity.join import CoordinatorAddress
 from ravan.ids import Digest, SiteId
 from ravan.logs import set_up_logs
@@ -60,7 +58,6 @@ from ravan.rpc.addresses import target_of
 from ravan.rpc.guard import ENROLMENT_PORT, SITE_PORT
 from ravan.rpc.otlp import open_exporter
 from ravan.rpc.server import Health
-from ravan.rpc.tls import enrolled_client
 from ravan.secagg.messages import MaskedHeader
 from ravan.tracing.recording import Tracer
 from ravan.version import VERSION
@@ -171,7 +168,7 @@ class Daemon:
         self._census = self._count()
         self._status = StatusReader(self._store, self._presence, self._clock)
         self._switchboard = Switchboard()
-        self._link = LeaderLink(self._peer_credentials(), describe_authority(self._keys.current().ca_pem))
+        self._link = LeaderLink(self._keys, self._clock)
         self._listeners = Listeners(
             config,
             self._keys,
@@ -317,11 +314,6 @@ class Daemon:
             clock=self._clock,
             tracer=Tracer(self._traces, self._clock),
         )
-
-    def _peer_credentials(self) -> grpc.ChannelCredentials:
-        pki = self._keys.current()
-        key, certificate = issue_peer(pki, now=self._clock.now())
-        return enrolled_client(key=key, certificate=certificate, ca_certificate=pki.trusted_by_sites)
 
     def _count(self) -> Census:
         return Census(

@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from coordinator.enrolment.ca import Authority, create_authority, issue_client, issue_server
+from coordinator.enrolment.operator_book import enter_operator
 from ravan.errors import ErrorReason, IdentityError, StateError
-from ravan.identity.certificates import Role, is_issued_by, load_certificate
+from ravan.identity.certificates import Rank, Role, is_issued_by, load_certificate
 from ravan.identity.keyfiles import make_private_folder, read_private, read_secret, write_private
 from ravan.identity.keys import (
     new_tls_key,
@@ -157,7 +158,7 @@ def load_pki(folder: Path, server: ServerFiles | None = None) -> Pki:
     certificate = load_certificate(pki.server_certificate)
     _require_pair(files.key, read_tls_key(pki.server_key).public_key(), certificate)
     if not is_issued_by(certificate, authority.certificate):
-        raise _inconsistent(files.certificate)
+        raise _inconsistent(files.certificate) if server is None else _foreign(files.certificate, folder)
     return pki
 
 
@@ -198,13 +199,14 @@ def load_operator(folder: Path) -> OperatorIdentity:
 
 
 def write_leaves(folder: Path, authority: Authority, hosts: Sequence[str], now: float) -> None:
-    """Issue certificates of server and administrator with new keys, and write them.
+    """Issue certificates of server and administrator with new keys, and write them; the latter is in operators' book.
 
-    Raises ConfigError for a bad host name.
+    Raises ConfigError for a bad host name, IdentityError (MALFORMED) for a book that cannot be read.
     """
     server, admin = new_tls_key(), new_tls_key()
     server_certificate = issue_server(authority, server.public_key(), hosts=hosts, now=now)
     admin_certificate = issue_client(authority, admin.public_key(), role=Role.OPERATOR, name=ADMIN, now=now)
+    enter_operator(folder, ADMIN, Rank.ADMIN, admin_certificate, now=now)
     for name, content in (
         (SERVER_KEY, private_pem(server)),
         (SERVER_CERTIFICATE, server_certificate.public_bytes(Encoding.PEM)),
@@ -228,6 +230,15 @@ def _read_if_there(path: Path) -> bytes:
 def _require_pair(path: Path, key: ec.EllipticCurvePublicKey, certificate: x509.Certificate) -> None:
     if public_info(key) != public_info(certificate.public_key()):
         raise _inconsistent(path)
+
+
+def _foreign(own: Path, folder: Path) -> IdentityError:
+    return IdentityError(
+        f"{own} is not by the authority that acts.",
+        reason=ErrorReason.IDENTITY_MISMATCH,
+        next_step=f"Have the authority of {folder / CA_CERTIFICATE} issue it. While another authority is brought in,"
+        " it has to be by the next one before `ravan-coordinator ca switch`.",
+    )
 
 
 def _inconsistent(path: Path) -> IdentityError:

@@ -286,6 +286,8 @@ class Registry:
             certificate_expires_at=issued.expires_at,
             enrolled_at=self._clock.now(),
             last_seen=before.last_seen if before else 0.0,
+            # an owner's word is for the identity, which a PC keeps that enrols again in its folder
+            endorsement=before.endorsement if before and before.identity_key == application.identity_key else b"",
         )
 
     def _issue(self, site: SiteId, key: ec.EllipticCurvePublicKey) -> Issued:

@@ -22,10 +22,12 @@ from coordinator.enrolment.pki import (
     NEXT_CA_CERTIFICATE,
     NEXT_CA_KEY,
     OLD_CA_CERTIFICATE,
+    ServerFiles,
     read_authority,
     write_leaves,
 )
-from ravan.errors import ErrorReason, StateError
+from ravan.errors import ErrorReason, IdentityError, StateError
+from ravan.identity.certificates import is_issued_by, load_certificate
 from ravan.identity.handover import encode_hand_over, sign_hand_over
 from ravan.identity.keyfiles import read_private, read_secret, write_private
 from ravan.identity.keys import private_pem, raw_public, read_identity_key
@@ -55,14 +57,17 @@ def make_hand_over(folder: Path, following: x509.Certificate, manifest_key: byte
     return encode_hand_over(sign_hand_over(acting.key, acting.certificate, following, manifest_key))
 
 
-def switch(folder: Path, hosts: Sequence[str], *, now: float) -> None:
+def switch(folder: Path, hosts: Sequence[str], *, now: float, server: ServerFiles | None = None) -> None:
     """Let the next authority act: it signs server and administrator anew, and the old key is deleted.
 
-    Raises StateError (WRONG_STATE) when there is none.
+    `server` is the operator's own server certificate where there is one. Raises StateError (WRONG_STATE) when there is
+    no next authority, IdentityError (IDENTITY_MISMATCH) when that certificate is not by it; then nothing has changed.
     """
     if not (folder / NEXT_CA_KEY).exists():
         raise _in_the_way("No next authority was introduced.", "ca roll")
     following = read_authority(folder / NEXT_CA_KEY, folder / NEXT_CA_CERTIFICATE)
+    if server is not None:
+        _require_issued(server.certificate, following, folder / NEXT_CA_CERTIFICATE)
     if not (folder / OLD_CA_CERTIFICATE).exists():  # it is there when this was cut off, and ca.crt may be the next
         write_private(folder / OLD_CA_CERTIFICATE, read_private(folder / CA_CERTIFICATE))
     write_private(folder / CA_KEY, private_pem(following.key))
@@ -78,6 +83,16 @@ def retire(folder: Path) -> None:
         raise _in_the_way("There is no old authority to retire.", "ca switch")
     (folder / HAND_OVER).unlink(missing_ok=True)
     (folder / OLD_CA_CERTIFICATE).unlink()
+
+
+def _require_issued(own: Path, following: Authority, named: Path) -> None:
+    if not is_issued_by(load_certificate(read_private(own)), following.certificate):
+        raise IdentityError(
+            f"{own} is not by the next authority, so no site would trust this coordinator.",
+            reason=ErrorReason.IDENTITY_MISMATCH,
+            next_step=f"Have the authority of {named} issue it, put it in place with its key, and repeat this;"
+            " a running coordinator shows the old one until then.",
+        )
 
 
 def _in_the_way(sentence: str, command: str) -> StateError:

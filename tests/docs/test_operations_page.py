@@ -7,7 +7,7 @@ from pathlib import Path
 from pages import read_codes, read_page, read_rows, read_section
 
 from coordinator.config import DataFolder, ServerTable
-from coordinator.enrolment import operators, pki
+from coordinator.enrolment import pki
 from coordinator.founding import found_coordinator
 from edge_agent.config import AgentTable
 from edge_agent.identity import keystore
@@ -36,10 +36,10 @@ def test_every_file_of_a_new_coordinator_is_listed(tmp_path: Path) -> None:
     folder = DataFolder(root)
     runtime = {folder.lock.name, folder.workers_lock.name, folder.ports.name, f"{folder.cache.name}/", "-wal", "-shm"}
     rolling = {pki.NEXT_CA_KEY, pki.NEXT_CA_CERTIFICATE, pki.OLD_CA_CERTIFICATE, pki.HAND_OVER}
-    runtime |= {f"pki/{name}" for name in (*rolling, operators.BOOK)}
+    runtime |= {f"pki/{name}" for name in rolling}
     assert made <= listed
     assert listed <= made | runtime
-    assert {f"pki/{name}" for name in (*rolling, operators.BOOK)} <= listed
+    assert {f"pki/{name}" for name in rolling} <= listed
 
 
 def test_every_file_of_an_agent_is_listed() -> None:

@@ -22,7 +22,14 @@ from coordinator.enrolment import rollover
 from coordinator.enrolment.ca import Authority, create_authority, issue_server
 from coordinator.enrolment.live_keys import LiveKeys
 from coordinator.enrolment.own_ca import read_own_authority
-from coordinator.enrolment.pki import ServerFiles, create_pki, write_leaves
+from coordinator.enrolment.pki import (
+    NEXT_CA_CERTIFICATE,
+    NEXT_CA_KEY,
+    ServerFiles,
+    create_pki,
+    read_authority,
+    write_leaves,
+)
 from coordinator.enrolment.rollover import introduce, make_hand_over, retire, switch
 from edge_agent.identity.enrol import enrol
 from edge_agent.identity.grants import follow_hand_over
@@ -204,6 +211,38 @@ async def test_a_server_certificate_of_the_operators_own_is_used(pki: Path, tmp_
     write_private(files.certificate, foreign.public_bytes(Encoding.PEM))
     with pytest.raises(IdentityError):
         LiveKeys(pki, files)
+
+
+async def test_a_server_certificate_of_the_operators_own_is_by_the_next_authority_before_that_acts(
+    pki: Path, tmp_path: Path
+) -> None:
+    files = ServerFiles(certificate=tmp_path / "own.crt", key=tmp_path / "own.key")
+
+    def put_up(authority: Authority) -> None:
+        key = new_tls_key()
+        certificate = issue_server(authority, key.public_key(), hosts=HOSTS, now=NOW)
+        write_private(files.key, private_pem(key))
+        write_private(files.certificate, certificate.public_bytes(Encoding.PEM))
+
+    put_up(LiveKeys(pki).current().authority)
+    keys = LiveKeys(pki, files)
+    acting = (pki / "ca.crt", pki / "ca.key", pki / "server.crt", pki / "admin.crt")
+    before = [path.read_bytes() for path in acting]
+    async with headquarters(keys) as hq:
+        await hq.enrol(tmp_path / "pc")
+        introduce(pki, now=NOW)
+        await connect(tmp_path / "pc")
+        with pytest.raises(IdentityError, match="is not by the next authority") as caught:
+            switch(pki, HOSTS, now=NOW, server=files)
+        assert caught.value.reason is ErrorReason.IDENTITY_MISMATCH
+        assert [path.read_bytes() for path in acting] == before
+        put_up(read_authority(pki / NEXT_CA_KEY, pki / NEXT_CA_CERTIFICATE))
+        await connect(tmp_path / "pc")  # the old one is shown until the switch
+        with pytest.raises(IdentityError, match="not by the authority that acts"):
+            LiveKeys(pki, files)
+        switch(pki, HOSTS, now=NOW, server=files)
+        assert keys.current().server_certificate == files.certificate.read_bytes()
+        await connect(tmp_path / "pc")
 
 
 async def test_leaving_revokes_the_certificate_and_deletes_the_keys(pki: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from test_operator_calls import CALL_S, FIRST, MACHINE
 from coordinator.config import DataFolder
 from coordinator.daemon.app import Daemon, Stores
 from coordinator.enrolment.pki import Pki, create_pki, issue_peer, load_operator
+from coordinator.enrolment.rollover import introduce, retire, switch
 from coordinator.leases.lease import ROUNDS
 from coordinator.metrics.catalog import Catalog
 from coordinator.operator_client import Endpoint, OperatorClient
@@ -216,6 +217,27 @@ async def test_a_connection_that_outlived_its_certificate_is_refused_at_the_othe
         with pytest.raises(aio.AioRpcError) as caught:
             await site.Heartbeat(wire.HeartbeatRequest(process_id=FIRST), timeout=CALL_S)
         assert reason_of(caught.value) is ErrorReason.IDENTITY_EXPIRED
+
+
+async def test_calls_are_passed_on_through_every_step_to_another_authority(pair: Pair) -> None:
+    link, folder = pair.two.daemon._link, pair.two.folder.pki
+
+    async def until_turned(step: Callable[[], object]) -> None:
+        turned = link.turned
+        step()
+        await asyncio.wait_for(turned.wait(), CALL_S)
+
+    async def ask_both() -> None:
+        for each in (pair.one, pair.two):
+            async with each.operator() as operator:
+                await operator.list_sites()
+
+    await until_turned(lambda: introduce(folder, now=SystemClock().now()))
+    await ask_both()
+    await until_turned(lambda: switch(folder, ["localhost"], now=SystemClock().now()))
+    await ask_both()
+    retire(folder)
+    await ask_both()
 
 
 async def test_who_follows_knows_both_certificates_of_a_site_and_their_ends(pair: Pair) -> None:

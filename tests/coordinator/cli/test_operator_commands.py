@@ -22,7 +22,7 @@ def test_what_a_viewer_may_do_until_it_is_revoked(tmp_path: Path) -> None:
         refused = run("token", "create", "--site", "north", *place)
         assert refused.returncode == 1
         assert "mia is a viewer and may not call CreateToken" in refused.stderr
-        assert [each["name"] for each in json.loads(hq.run("operator", "list", "--json").stdout)] == ["mia"]
+        assert [each["name"] for each in json.loads(hq.run("operator", "list", "--json").stdout)] == ["admin", "mia"]
         assert hq.run("operator", "revoke", "mia").returncode == 0
         gone = run("job", "list", *place)
         assert gone.returncode == 1

@@ -44,9 +44,9 @@ class LateAnswers:
         await self.store.close()
 
 
-async def application(registry: Registry, site: str) -> Application:
+async def application(registry: Registry, site: str, identity: Ed25519PrivateKey | None = None) -> Application:
     invitation = decode_invitation((await registry.create_token(site))[0])
-    identity, request = Ed25519PrivateKey.generate(), certificate_request(new_tls_key())
+    identity, request = identity or Ed25519PrivateKey.generate(), certificate_request(new_tls_key())
     return Application(
         token_id=invitation.token_id,
         token_secret=invitation.token_secret,

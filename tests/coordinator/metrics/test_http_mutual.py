@@ -20,7 +20,8 @@ from prometheus_server import prometheus_server
 
 from coordinator.enrolment.ca import create_authority
 from coordinator.enrolment.live_keys import LiveKeys
-from coordinator.enrolment.operators import RevokedOperators, revoke_operator
+from coordinator.enrolment.operator_book import RevokedOperators
+from coordinator.enrolment.operators import revoke_operator
 from coordinator.enrolment.pki import SERVER_CERTIFICATE, SERVER_KEY, create_pki, server_pair, write_leaves
 from coordinator.enrolment.rollover import introduce, retire, switch
 from coordinator.metrics.catalog import Catalog
