@@ -74,10 +74,10 @@ def play_cell(cell: Cell, lab: LabTask) -> Outcome:
 
 
 def _play_rounds(cell: Cell, method: Method) -> tuple[Point, ...]:
-    bench, training, curve = method.bench, cell.training, []
-    examples = bench.lab.test if cell.part is Part.TEST else bench.lab.validation
+    lab, training, curve = method.bench.lab, cell.training, []
+    examples = lab.test if cell.part is Part.TEST else lab.validation
     for number in range(1, training.rounds + 1):
-        method.play(number, [bench.client(index, number) for index in bench.schedule.cohort(number)])
+        method.play(number, method.cohort(number))
         if number > training.rounds - training.average_last:
             score = method.evaluate(examples)
             curve.append(Point(round_number=number, accuracy=score.accuracy, loss=score.loss))

@@ -50,19 +50,19 @@ def draft_plan(
         model_files=(),
         adapter=adapter,
         matrices=tuple(
-            Matrix(
-                ordinal=ordinal,
-                name=name,
-                out_features=out,
-                in_features=inputs,
-                basis_digest=_NO_DIGEST,
-                rank=0 if rank == adapter.rank else rank,
-            )
-            for ordinal, ((name, out, inputs), rank) in enumerate(zip(sizes, ranks, strict=True))
+            _matrix(ordinal, size, 0 if rank == adapter.rank else rank)
+            for ordinal, (size, rank) in enumerate(zip(sizes, ranks, strict=True))
         ),
         dense=tuple(DenseParameter(ordinal=i, name=name, shape=s) for i, (name, s) in enumerate(task.new_parameters)),
         training=bench.settings,
         denominator=denominator,
+    )
+
+
+def _matrix(ordinal: int, size: tuple[str, int, int], own_rank: int) -> Matrix:
+    name, out, inputs = size
+    return Matrix(
+        ordinal=ordinal, name=name, out_features=out, in_features=inputs, basis_digest=_NO_DIGEST, rank=own_rank
     )
 
 

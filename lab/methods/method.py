@@ -20,6 +20,7 @@ from lab.federation.shard import Shard
 from lab.methods.proximal import ProximalTask
 from lab.methods.traffic import Ledger
 from lab.study.cell import Cell
+from lab.tasks.kept_layers import KeptLayersTask
 from lab.tasks.task import LabTask
 from ravan.adapters.model import TrainedParameters
 from ravan.manifest.plan import TrainingSettings
@@ -53,8 +54,13 @@ class Bench:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Which layers are adapted: the task's own, unless the run says otherwise."""
+        """Which layers are adapted: the task's own, unless the run says otherwise.
+
+        Raise ValueError where it does and outputs of layers are kept, which nothing may train.
+        """
         named = str(self.cell.option("targets", ""))
+        if named and isinstance(self.lab.task, KeptLayersTask):
+            raise ValueError(f"the targets of {self.lab.name} are fixed")
         return tuple(named.split(",")) if named else self.lab.targets
 
     @property
@@ -115,6 +121,10 @@ class Method(ABC):
     def task(self) -> TaskModel[Any]:
         """What is trained and scored."""
         return self.bench.lab.task
+
+    def cohort(self, round_number: int) -> list[Client]:
+        """Return who takes part in a round: those whom the schedule draws."""
+        return [self.bench.client(index, round_number) for index in self.bench.schedule.cohort(round_number)]
 
     @abstractmethod
     def play(self, round_number: int, cohort: Sequence[Client]) -> None:

@@ -47,7 +47,7 @@ def _say(row: Row) -> str:
     if row.difference is None:
         return f"{100 * row.mean:.2f} ({len(row.accuracies)})"
     said = say_difference(row.difference)
-    return f"{said} ({row.difference.pairs})" if row.difference.pairs > 1 else said
+    return f"{said} ({row.difference.count})" if row.difference.count > 1 else said
 
 
 def _line(first: str, others: Sequence[str]) -> str:

@@ -26,16 +26,20 @@ def draw_differences(plan: Plan, rows: Sequence[Row], folder: Path) -> list[Path
 
 
 def _draw(plan: Plan, federation: str, rows: Sequence[Row], path: Path) -> Path:
-    ordered = sorted(rows, key=lambda row: row.mean)
+    compared = [(row.method, row.difference) for row in rows if row.difference is not None]
+    ordered = sorted(compared, key=lambda each: each[1].mean)
     figure, axes = _new_figure(_WIDTH, 1.2 + _ROW_HEIGHT * len(ordered))
-    for place, row in enumerate(ordered):
-        difference = row.difference
-        if difference is not None:
-            width = 0.0 if math.isinf(difference.half_width) else 100 * difference.half_width
-            colour = "tab:blue" if difference.is_clear else "tab:gray"
-            axes.errorbar(100 * difference.mean, place, xerr=width, fmt="o", color=colour, capsize=3)
+    for place, (_, difference) in enumerate(ordered):
+        colour = "tab:blue" if difference.is_clear else "tab:gray"
+        if math.isinf(difference.half_width):
+            axes.plot(100 * difference.mean, place, "x", color=colour)
+        else:
+            axes.errorbar(
+                100 * difference.mean, place, xerr=100 * difference.half_width, fmt="o", color=colour, capsize=3
+            )
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(ordered)), [row.method for row in ordered])
+    labels = [name if math.isfinite(found.half_width) else f"{name} (one seed)" for name, found in ordered]
+    axes.set_yticks(range(len(ordered)), labels)
     axes.set(title=f"{plan.study.task}, {federation}", xlabel=f"accuracy minus {plan.study.baseline}, points; 95 %")
     axes.grid(axis="x", alpha=0.3)
     return _save(figure, path)

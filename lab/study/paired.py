@@ -21,7 +21,8 @@ class Difference:
     mean: float
     half_width: float
     """Of the 95 % interval; infinite for a single pair, of which no spread is known."""
-    pairs: int
+    count: int
+    """Of pairs, or of the runs in the smaller of two sets."""
 
     @property
     def is_clear(self) -> bool:
@@ -37,9 +38,9 @@ def compare(one: Sequence[float], other: Sequence[float]) -> Difference:
         raise ValueError("nothing to compare")
     mean = math.fsum(differences) / count
     if count == 1:
-        return Difference(mean=mean, half_width=math.inf, pairs=1)
+        return Difference(mean=mean, half_width=math.inf, count=1)
     deviation = spread(differences)
-    return Difference(mean=mean, half_width=quantile(count - 1) * deviation / math.sqrt(count), pairs=count)
+    return Difference(mean=mean, half_width=quantile(count - 1) * deviation / math.sqrt(count), count=count)
 
 
 def spread(values: Sequence[float]) -> float:

@@ -147,6 +147,8 @@ class Plan(_Table):
             raise ValueError(
                 f"[tuning] is missing, and these methods have no learning_rate: {', '.join(sorted(tuned))}"
             )
+        if self.tuning is not None and not tuned:
+            raise ValueError("[tuning] is there, and every method has a learning_rate; leave one of them out")
         for method in self.method:
             if method.rates_of is not None and method.rates_of not in tuned:
                 raise ValueError(f"rates_of = '{method.rates_of}' names no method that is tuned")

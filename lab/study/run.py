@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
@@ -65,13 +66,8 @@ def rates_found(plan: Plan, outcomes: OutcomeFile) -> Chosen:
     """Return the rate of every method in every federation whose tuning is done, or that needs none."""
     chosen: dict[tuple[str, str], float] = {}
     if plan.tuning is not None and len(rungs := list(_climb(plan, outcomes))) == len(plan.tuning.rungs):
-        unfinished = {pair for (pair, _, _), cell in rungs[-1].items() if outcomes.find(cell) is None}
-        accuracies = _accuracies(rungs[-1], outcomes)
-        chosen = {
-            pair: min(mine, key=lambda rate: (-mine[rate], rate))
-            for pair, mine in accuracies.items()
-            if pair not in unfinished
-        }
+        played = _accuracies(rungs[-1], outcomes)
+        chosen = {pair: min(mine, key=lambda rate: (-mine[rate], rate)) for pair, mine in played.items()}
     for federation in plan.federation:
         for method in plan.method:
             if method.learning_rate is not None:
@@ -86,7 +82,7 @@ _Rung = Mapping[tuple[tuple[str, str], float, int], Cell]
 
 
 def _climb(plan: Plan, outcomes: OutcomeFile) -> Iterator[_Rung]:
-    """Yield the cells of each rung, up to the first that is not done."""
+    """Yield the cells of each rung: those of the methods and federations whose rung before is done."""
     if plan.tuning is None:
         return
     rates = {(f.name, m.name): plan.tuning.rates for f in plan.federation for m in plan.tuned_methods()}
@@ -97,18 +93,23 @@ def _climb(plan: Plan, outcomes: OutcomeFile) -> Iterator[_Rung]:
             for pair, mine in rates.items()
             for rate in mine
         }
-        yield rung
-        if any(outcomes.find(cell) is None for cell in rung.values()):
+        if not rung:
             return
+        yield rung
         rates = {pair: halve(mine) for pair, mine in _accuracies(rung, outcomes).items()}
 
 
 def _accuracies(rung: _Rung, outcomes: OutcomeFile) -> dict[tuple[str, str], dict[float, float]]:
-    """Return the mean validation accuracy of each rate that was played, by federation and method."""
+    """Return the mean validation accuracy of each rate, for every federation and method that has played all of them."""
     found: dict[tuple[str, str], dict[float, list[float]]] = {}
+    unfinished = set()
     for (pair, rate, _), cell in rung.items():
-        if (outcome := outcomes.find(cell)) is not None:
+        if (outcome := outcomes.find(cell)) is None:
+            unfinished.add(pair)
+        else:
             found.setdefault(pair, {}).setdefault(rate, []).append(outcome.accuracy)
+    for pair in unfinished:
+        found.pop(pair, None)
     return {pair: {rate: fmean(each) for rate, each in mine.items()} for pair, mine in found.items()}
 
 
@@ -158,7 +159,7 @@ def look_ahead(plan: Plan, outcomes: OutcomeFile) -> Ahead:
     rungs = list(_climb(plan, outcomes))
     chosen = rates_found(plan, outcomes)
     known = [cell for rung in rungs for cell in rung.values()]
-    later = _later_rungs(plan, len(rungs))
+    later = _later_rungs(plan, rungs)
     for federation in plan.federation:
         for method in plan.method:
             rate = chosen.get((federation.name, method.name))
@@ -171,16 +172,17 @@ def look_ahead(plan: Plan, outcomes: OutcomeFile) -> Ahead:
     return Ahead(cells=(*left, *later), kept=len(missing) - len(left))
 
 
-def _later_rungs(plan: Plan, reached: int) -> list[Cell]:
+def _later_rungs(plan: Plan, rungs: Sequence[_Rung]) -> list[Cell]:
     """Return as many cells of each kind as there will be in the rungs of which the rates are not known yet."""
     tuning = plan.tuning
     if tuning is None:
         return []
+    reached = Counter(pair for rung in rungs for pair in {pair for pair, _, _ in rung})
+    pairs = [(federation.name, method.name) for federation in plan.federation for method in plan.tuned_methods()]
     return [
-        _tuning_cell(plan, tuning, (federation.name, method.name), tuning.rates[0], seed, rounds)
-        for count, rounds in count_runs(len(tuning.rates), tuning.rungs)[reached:]
-        for federation in plan.federation
-        for method in plan.tuned_methods()
+        _tuning_cell(plan, tuning, pair, tuning.rates[0], seed, rounds)
+        for pair in pairs
+        for count, rounds in count_runs(len(tuning.rates), tuning.rungs)[reached[pair] :]
         for seed in tuning.seeds
         for _ in range(count)
     ]

@@ -21,6 +21,7 @@ from lab.tasks.made_folder import made_once
 from lab.tasks.settings import classification
 from lab.tasks.task import LabTask
 from ravan.data.images import ImageExamples
+from ravan.errors import DataError, ErrorReason
 from ravan.manifest.plan import Task
 from ravan.tasks.loading import load_task_model
 
@@ -69,7 +70,11 @@ def read_part(folder: Path, name: str) -> tuple[NDArray[np.uint8], NDArray[np.ui
         pixels = gzip.decompress((folder / f"{name}-images-idx3-ubyte.gz").read_bytes())
         labels = gzip.decompress((folder / f"{name}-labels-idx1-ubyte.gz").read_bytes())
     except FileNotFoundError:
-        raise FileNotFoundError(f"{folder} has no images; on Debian: apt-get install dataset-fashion-mnist") from None
+        raise DataError(
+            f"{folder} has no images.",
+            reason=ErrorReason.DATA_MISSING,
+            next_step="On Debian: apt-get install dataset-fashion-mnist",
+        ) from None
     return (
         np.frombuffer(pixels, np.uint8, offset=_PIXELS_AT).reshape(-1, 28, 28),
         np.frombuffer(labels, np.uint8, offset=_LABELS_AT),

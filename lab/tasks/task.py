@@ -28,7 +28,7 @@ class LabTask:
     validation: EncodedExamples
     """Examples that learning rates are chosen by."""
     test: EncodedExamples
-    """Examples that nothing is chosen by."""
+    """Examples that no rate is chosen by, and that no run learns from."""
     targets: tuple[str, ...]
     """Which layers are adapted."""
 

@@ -160,7 +160,7 @@ def _gram_schmidt(side: _Side) -> NDArray[np.float64]:
     # Head 1 gets the first r directions, head 2 the next: those that belong together meet in one core.
     given = [] if side.lead is None else [side.lead.astype(np.float64)]
     columns = np.concatenate([*given, *drawn], axis=1)[:, : heads * rank]
-    return _orthonormal(columns).reshape(side.length, heads, rank).transpose(1, 0, 2)
+    return orthonormalise(columns).reshape(side.length, heads, rank).transpose(1, 0, 2)
 
 
 def _normal(side: _Side) -> NDArray[np.float64]:
@@ -171,7 +171,7 @@ def _shared(side: _Side) -> NDArray[np.float64]:
     """Return one drawn subspace as each head sees it: turned by an orthogonal, so invertible, R_i of its own."""
     rank = side.settings.rank
     subspace = side.scaled(b"subspace", 0)
-    rotations = (_orthonormal(side.normals(b"rotation", head, (rank, rank))) for head in range(side.settings.heads))
+    rotations = (orthonormalise(side.normals(b"rotation", head, (rank, rank))) for head in range(side.settings.heads))
     return np.stack([subspace @ rotation for rotation in rotations])
 
 
@@ -188,7 +188,7 @@ _DERIVATIONS: Final[dict[BasisKind, Callable[[_Side], NDArray[np.float64]]]] = {
 }
 
 
-def _orthonormal(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+def orthonormalise(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return Q of columns = Q R with R's diagonal positive: the one that Gram-Schmidt gives, whatever the LAPACK."""
     q, r = np.linalg.qr(columns)
     oriented: NDArray[np.float64] = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)

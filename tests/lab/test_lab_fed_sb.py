@@ -79,3 +79,15 @@ def test_after_it_bases_stay_and_cores_alone_move() -> None:
         assert method.bases(matrix) is first[matrix.ordinal]
     assert all(not np.array_equal(method.state[block], core) for block, core in cores.items())
     assert not method.plan.adapter.train_scales
+
+
+def test_the_preparation_may_have_a_rate_of_its_own() -> None:
+    plain = cast(FedSb, method_of("fed_sb"))
+    rate = plain.bench.settings.learning_rate
+    other = cast(FedSb, method_of("fed_sb", learning_rate=4 * rate, preparation_rate=rate))
+    for method in (plain, other):
+        method.play(1, cohort_of(method.bench, 1))
+    assert all(np.array_equal(value, other.state[block]) for block, value in plain.state.items())
+    for method in (plain, other):
+        method.play(2, cohort_of(method.bench, 2))
+    assert any(not np.array_equal(plain.state[block], other.state[block]) for block in plain.plan.head_ids())

@@ -199,13 +199,10 @@ def test_what_lies_ahead_is_what_will_be_played_wherever_a_study_was_broken_off(
 
 def test_a_method_that_joins_a_study_leaves_the_rates_and_runs_of_the_others(tmp_path: Path) -> None:
     plan = PLANS["tuned"]
+    assert plan.tuning is not None
+    assert len(plan.tuning.rungs) == 3
     (tuned, *_) = plan.tuned_methods()
-    one = plan.model_copy(
-        update={
-            "method": [each for each in plan.method if each.name == tuned.name],
-            "tuning": plan.tuning and plan.tuning.model_copy(update={"rungs": plan.tuning.rungs[:1]}),
-        }
-    )
+    one = plan.model_copy(update={"method": [each for each in plan.method if each.name == tuned.name]})
     joined = one.model_copy(
         update={"method": [*one.method, tuned.model_copy(update={"name": "joined", "kind": "fedit"})]}
     )
@@ -217,6 +214,12 @@ def test_a_method_that_joins_a_study_leaves_the_rates_and_runs_of_the_others(tmp
     ahead = look_ahead(joined, outcomes)
     assert {cell.method for cell in ahead.cells} == {"fedit"}
     assert ahead.kept == look_ahead(one, outcomes).kept
+    # and then climbs all rungs by itself
+    played = list[Cell]()
+    course = Course(plan=joined, outcomes=outcomes, submit=scripted(noise, played))
+    course.judge(course.tune())
+    assert len(played) == len(ahead.cells)
+    assert rates_found(joined, outcomes).keys() == {(f, m) for f in ("iid", "skewed") for m in (tuned.name, "joined")}
 
 
 def test_variants_that_are_the_same_run_are_played_once(tmp_path: Path) -> None:

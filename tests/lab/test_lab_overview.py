@@ -34,7 +34,7 @@ def row_of(federation: str, method: str, accuracies: tuple[float, ...], differen
 
 
 def clear(mean: float, half_width: float, pairs: int) -> Difference:
-    return Difference(mean=mean, half_width=half_width, pairs=pairs)
+    return Difference(mean=mean, half_width=half_width, count=pairs)
 
 
 def test_methods_stand_by_federations_with_their_seeds() -> None:

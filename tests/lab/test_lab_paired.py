@@ -40,7 +40,7 @@ def test_a_case_by_hand() -> None:
     found = compare([11, 12, 13, 16], [10, 10, 10, 10])
     assert found.mean == 3
     assert found.half_width == pytest.approx(3.182 * math.sqrt(14 / 3) / 2)
-    assert found.pairs == 4
+    assert found.count == 4
     assert not found.is_clear
 
 
@@ -78,7 +78,7 @@ def test_95_of_100_intervals_hold_the_truth() -> None:
 
 def test_a_single_pair_says_nothing_for_sure() -> None:
     found = compare([0.9], [0.1])
-    assert found == Difference(mean=0.8, half_width=math.inf, pairs=1)
+    assert found == Difference(mean=0.8, half_width=math.inf, count=1)
     assert not found.is_clear
     assert spread([0.4]) == 0.0
 

@@ -114,6 +114,11 @@ def test_each_mistake_has_a_sentence(was: str, is_now: str, sentence: str, next_
         ('rates_of = "ravan"', 'rates_of = "floor"', "rates_of = 'floor' names no method that is tuned"),
         ('rates_of = "ravan"', 'rates_of = "normal"', "rates_of = 'normal' names no method that is tuned"),
         ("alpha = 0.5", "alpha = 0", "greater than 0"),
+        (
+            TUNED[TUNED.index('name = "ravan"\nkind') :],
+            'name = "ravan"\nkind = "ravan"\nlearning_rate = 0.1\n',
+            r"\[tuning\] is there, and every method has a learning_rate",
+        ),
     ],
 )
 def test_so_has_each_mistake_about_tuning(was: str, is_now: str, sentence: str) -> None:

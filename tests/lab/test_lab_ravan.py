@@ -246,6 +246,15 @@ def test_sites_on_their_own_never_learn_from_each_other() -> None:
     assert both.accuracy == pytest.approx((scores[0].accuracy + scores[1].accuracy) / 2, rel=1e-12)
 
 
+def test_sites_on_their_own_wait_for_no_turn() -> None:
+    method = method_of("single_site", federation={"clients": 3, "per_round": 1})
+    assert [client.index for client in method.cohort(1)] == [0, 1, 2]
+    # with the batches of the round
+    assert method.cohort(2)[0].batch_seed == method.bench.client(0, 2).batch_seed != method.cohort(1)[0].batch_seed
+    drawn = method_of("head_only", federation={"clients": 3, "per_round": 1})
+    assert [client.index for client in drawn.cohort(1)] == list(drawn.bench.schedule.cohort(1))
+
+
 def test_a_site_on_its_own_goes_on_from_where_it_was() -> None:
     federation = {"clients": 1, "per_round": 1}
     one, other = (cast(SingleSite, method_of("single_site", federation=federation)) for _ in range(2))

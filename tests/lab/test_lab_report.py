@@ -34,6 +34,17 @@ EMPTY_TABLE = (
     "| method | rate | accuracy | sd | minus ravan | seeds | MB up | MB down | core minutes |",
     "|---|---|---|---|---|---|---|---|---|",
 )
+EMPTY_ROW = Row(
+    federation="iid",
+    method="ravan",
+    learning_rate=0.01,
+    accuracies=(0.5,),
+    difference=None,
+    uploaded=0,
+    downloaded=0,
+    minutes=0,
+    diverged=0,
+)
 CHOSEN: Chosen = {("iid", "ravan"): 0.01, ("iid", "fedit"): 0.003}
 TABLE = {"ravan": {1: 0.50, 2: 0.60, 3: 0.70}, "fedit": {1: 0.52, 2: 0.61, 3: 0.75}}
 
@@ -72,7 +83,7 @@ def test_seeds_that_only_one_has_are_left_out_of_the_pairs(plan: Plan, tmp_path:
     assert rows["ravan"].accuracies == (0.5, 0.7)
     assert rows["fedit"].accuracies == (0.4,)
     assert rows["fedit"].difference is not None
-    assert rows["fedit"].difference.pairs == 1
+    assert rows["fedit"].difference.count == 1
 
 
 def test_a_method_without_outcomes_or_without_a_rate_has_no_row(plan: Plan, tmp_path: Path) -> None:
@@ -101,6 +112,32 @@ def test_the_table_has_the_best_first_in_per_cent_and_megabytes(plan: Plan, tmp_
     assert "## iid: iid, 2 of 2, equal" in text
 
 
+def test_the_best_comes_first_by_its_difference_and_not_by_seeds_that_the_others_lack(
+    plan: Plan, tmp_path: Path
+) -> None:
+    # Better than the baseline where both were played, and below its mean over all seeds.
+    table = {"ravan": {1: 0.40, 2: 0.80, 3: 0.80}, "fedit": {1: 0.45}}
+    rows = list(rows_of(plan, filled(plan, tmp_path, table)).values())
+    lines = [line for line in write_tables(plan, rows).splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[0] for line in lines[1:]] == ["| fedit", "| ravan"]
+
+
+def test_a_rate_at_an_end_of_its_grid_is_named(tmp_path: Path) -> None:
+    plan = read_text(Plan, TUNED, source="tuned")
+
+    def table(rates: Chosen) -> str:
+        rows = [
+            dataclasses.replace(EMPTY_ROW, federation=f, method=m, learning_rate=rate) for (f, m), rate in rates.items()
+        ]
+        return write_tables(plan, rows)
+
+    # `normal` has ravan's rate, and `floor` a given one.
+    text = table({("iid", "ravan"): 0.001, ("iid", "normal"): 0.001, ("iid", "fedit"): 0.1, ("iid", "floor"): 0.1})
+    assert text.count("at an end of the grid") == 1
+    assert "The best rate is at an end of the grid: ravan (lowest), fedit (highest)." in text
+    assert "end of the grid" not in table({("iid", "ravan"): 0.003, ("iid", "fedit"): 0.03})
+
+
 def test_runs_that_blew_up_are_told(plan: Plan, tmp_path: Path) -> None:
     outcomes = filled(plan, tmp_path, {"ravan": TABLE["ravan"]})
     for seed in (1, 2):
@@ -115,7 +152,9 @@ def test_a_report_before_anything_was_run_has_the_heading_alone(tmp_path: Path) 
     plan = read_text(Plan, TUNED, source="tuned")
     outcomes = OutcomeFile(tmp_path / "o.jsonl")
     text = write_tables(plan, list(compare_methods(plan, rates_found(plan, outcomes), outcomes)))
-    assert "successive halving over 0.001, 0.003, 0.01, 0.03, 0.1 on 1 / 2 / 4 rounds, by validation, seeds 99." in text
+    tuned = "Learning rates of ravan, fedit: successive halving over 0.001, 0.003, 0.01, 0.03, 0.1"
+    assert f"{tuned} on 1 / 2 / 4 rounds, by validation, seeds 99." in text
+    assert text.count("the baseline, ravan, has no outcome on the test examples yet") == 2
     assert "## skewed: dirichlet(0.5), 2 of 3, equal" in text
     assert [
         line for line in text.splitlines() if line.startswith("|") and "method" not in line and "---" not in line
@@ -126,10 +165,10 @@ def test_a_report_before_anything_was_run_has_the_heading_alone(tmp_path: Path) 
     ("difference", "words"),
     [
         (None, ""),
-        (Difference(mean=0.021, half_width=0.02, pairs=3), "**+2.10 ± 2.00**"),
-        (Difference(mean=-0.021, half_width=0.02, pairs=3), "**-2.10 ± 2.00**"),
-        (Difference(mean=0.019, half_width=0.02, pairs=3), "+1.90 ± 2.00"),
-        (Difference(mean=0.5, half_width=float("inf"), pairs=1), "+50.00 (one seed)"),
+        (Difference(mean=0.021, half_width=0.02, count=3), "**+2.10 ± 2.00**"),
+        (Difference(mean=-0.021, half_width=0.02, count=3), "**-2.10 ± 2.00**"),
+        (Difference(mean=0.019, half_width=0.02, count=3), "+1.90 ± 2.00"),
+        (Difference(mean=0.5, half_width=float("inf"), count=1), "+50.00 (one seed)"),
     ],
 )
 def test_only_what_is_clear_of_zero_is_bold(difference: Difference | None, words: str) -> None:

@@ -13,6 +13,7 @@ from lab.tasks.engines import cut_windows
 from lab.tasks.images import read_part
 from lab.tasks.kept_layers import KeptLayersTask
 from lab.tasks.made_folder import made_once
+from ravan.errors import DataError
 
 
 def test_windows_hold_their_engine_s_cycles_and_the_label_of_the_last_one() -> None:
@@ -61,9 +62,15 @@ def test_kept_layers_give_the_same_bits() -> None:
         plain = lab.task.logits(batch)
         assert torch.equal(kept.logits(batch), plain)
         assert kept.kept == len(rows) > 1
+        asked = list[object]()
+        next(layers[0].children()).register_forward_pre_hook(lambda _, inputs: asked.append(inputs))
         assert torch.equal(kept.logits(batch), plain)
+        assert not asked
+        lab.task.logits(batch)
+        assert asked
 
 
 def test_missing_images_are_named_with_the_package_that_brings_them(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="apt-get install dataset-fashion-mnist"):
+    with pytest.raises(DataError, match="has no images") as caught:
         read_part(tmp_path, "train")
+    assert "apt-get install dataset-fashion-mnist" in caught.value.next_step

@@ -22,7 +22,7 @@ def test_a_case_by_hand() -> None:
     found = contrast([2, 4, 6, 8], [1, 2, 3])
     assert found.mean == 3
     assert found.half_width == pytest.approx(2.776 * math.sqrt(2))
-    assert found.pairs == 3
+    assert found.count == 3
     assert not found.is_clear
 
 

@@ -6,6 +6,7 @@ This is Ravan with one head whose bases come from data, so all but the preparati
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from lab.methods.dense import first_dense, load_dense, mean_of
 from lab.methods.drafting import draft_plan
-from lab.methods.method import Client
+from lab.methods.method import Bench, Client
 from lab.methods.ravan.method import Ravan
 from ravan.adapters.basis import Basis
 from ravan.adapters.model import TrainedParameters
@@ -23,9 +24,14 @@ from ravan.manifest.plan import JobPlan, Matrix
 
 
 class FedSb(Ravan):
-    """The first round is the preparation: its bytes and steps count like those of any round."""
+    """The first round is the preparation: its bytes and steps count like those of any round.
 
-    options: ClassVar[frozenset[str]] = Ravan.options - {"heads", "share", "basis", "train_scales", "denominator"}
+    Whole matrices bear lower rates than cores do, so the preparation has its own with `preparation_rate`.
+    """
+
+    options: ClassVar[frozenset[str]] = (Ravan.options - {"heads", "share", "basis", "train_scales", "denominator"}) | {
+        "preparation_rate"
+    }
 
     def draft(self) -> JobPlan:
         """Return a plan with one head of the whole budget, with its scale at 1."""
@@ -59,6 +65,11 @@ class FedSb(Ravan):
     def _prepared(self, matrix: Matrix) -> Basis:
         return self._kept_bases[matrix.ordinal]
 
+    @property
+    def _preparing(self) -> Bench:
+        rate = float(self.bench.cell.option("preparation_rate", self.bench.settings.learning_rate))
+        return replace(self.bench, settings=replace(self.bench.settings, learning_rate=rate))
+
     def _train_matrices(self, client: Client) -> dict[str, Tensor]:
         """Return what a round changes in the adapted weights, and the dense parameters after it."""
         model = self.task.model
@@ -71,7 +82,7 @@ class FedSb(Ravan):
                 layer.weight.requires_grad_(True)
             weights = tuple(model.get_parameter(f"{name}.weight") for name in layers)
             parameters = TrainedParameters(heads=weights, dense=tuple(load_dense(model, dense)))
-            self.bench.train_locally(self.task, parameters, client, 1)
+            self._preparing.train_locally(self.task, parameters, client, 1)
             update = {name: layer.weight.detach() - before[name] for name, layer in layers.items()}
             update |= {name: model.get_parameter(name).detach().clone() for name in dense}
         finally:

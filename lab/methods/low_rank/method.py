@@ -9,21 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from coordinator.evaluation.alignment import look_for_directions
 from lab.federation.schedule import Purpose, generator_for
 from lab.methods.dense import Dense, count_numbers, first_dense, load_dense, mean_dense, read_dense
-from lab.methods.drafting import adapted_matrices, draft_plan
-from lab.methods.low_rank.factors import DRAWN_NORM, SCALE, Adapter, Factors, draw_factors
+from lab.methods.drafting import adapted_matrices
+from lab.methods.low_rank.factors import SCALE, Adapter, draw_factors
 from lab.methods.low_rank.layer import attached, shift, trained
 from lab.methods.method import Bench, Client, Method
 from lab.methods.traffic import SUMMED
-from ravan.adapters.basis import drawn_bases
 from ravan.adapters.model import TrainedParameters
-from ravan.manifest.plan import BasisKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,10 +41,10 @@ class LowRankMethod(Method):
     """A method whose clients train B and A, or B alone, of every adapted matrix.
 
     Where clients' capacities differ and the method knows one rank alone, that is the weakest client's; the option
-    `rank_share` sets another part of the budget. With `led` A begins with what leads Ravan's aligned bases.
+    `rank_share` sets another part of the budget.
     """
 
-    options: ClassVar[frozenset[str]] = Method.options | {"rank_share", "led"}
+    options: ClassVar[frozenset[str]] = Method.options | {"rank_share"}
     trains_a: ClassVar[bool] = True
     ranks_differ: ClassVar[bool] = False
     """Whether each client may have a rank of its own."""
@@ -106,25 +101,10 @@ class LowRankMethod(Method):
         """Return first factors of the rank that all clients share, or of the largest one."""
         share = float(self.bench.cell.option("rank_share", 1.0 if self.ranks_differ else self.bench.weakest))
         generator = generator_for(self.bench.cell.seed, Purpose.ADAPTER, generation)
-        drawn = {
+        return {
             name: draw_factors(out, inputs, self.rank_of(out, inputs, share), generator)
             for name, (out, inputs) in self.sizes.items()
         }
-        return self._lead(drawn) if self.bench.cell.option("led", False) else drawn
-
-    def _lead(self, drawn: Adapter) -> Adapter:
-        """Return factors whose A has the first rows of Ravan's aligned bases, as long as drawn rows are."""
-        plan = draft_plan(self.bench, heads=4, basis=BasisKind.ALIGNED)
-        found = look_for_directions(self.task, plan, self.bench.lab.validation)
-        bases = drawn_bases(plan.adapter, lambda matrix: found[matrix.ordinal])
-        led = {}
-        for matrix in plan.matrices:
-            factors = drawn[matrix.name]
-            rows = torch.from_numpy(np.concatenate(list(bases(matrix).a))[: factors.rank])
-            led[matrix.name] = Factors(b=factors.b, a=rows * DRAWN_NORM)
-        if not self.trains_a:
-            self.ledger.download(sum(each.a.numel() for each in led.values()) * self.bench.schedule.clients)
-        return led
 
     def adapter_for(self, client: Client) -> Adapter:
         """Return what a client begins with."""

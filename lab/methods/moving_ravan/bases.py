@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ravan.adapters.basis import Basis
+from ravan.adapters.basis import Basis, orthonormalise
 
 Array = NDArray[np.float64]
 
@@ -28,6 +28,4 @@ def _lead(given: Array, drawn: NDArray[np.float32]) -> Array:
     """Return an orthonormal matrix of the drawn one's shape that begins with the given columns."""
     count = drawn.shape[1]
     joined = np.concatenate([given[:, :count], drawn.astype(np.float64)], axis=1)[:, :count]
-    q, r = np.linalg.qr(joined)
-    oriented: Array = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
-    return oriented
+    return orthonormalise(joined)

@@ -24,6 +24,10 @@ class SingleSite(Ravan):
         self._first = self.state
         self._own: dict[int, ModelState] = {}
 
+    def cohort(self, round_number: int) -> list[Client]:
+        """Return everybody: without a federation nobody waits for a turn."""
+        return [self.bench.client(index, round_number) for index in range(self.bench.schedule.clients)]
+
     def play(self, round_number: int, cohort: Sequence[Client]) -> None:
         """Let each client go on with its own model."""
         for client in cohort:
