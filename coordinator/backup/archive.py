@@ -4,7 +4,7 @@
     ravan.db       the snapshot, always an SQLite file
     blobs/HASH     each blob, named by its SHA-256
 
-Keys and configuration are not in it: they do not change, and lie apart from it.
+Keys and configuration are not in it: they are copied apart from it, and kept elsewhere.
 """
 
 from __future__ import annotations
