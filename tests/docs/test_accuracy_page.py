@@ -8,11 +8,13 @@ from functools import lru_cache
 from itertools import takewhile
 
 import pytest
-from pages import DOCS, ROOT, read_page
+from pages import DOCS, ROOT, read_page, read_section
 
 from lab.report.comparison import Row, compare_methods
 from lab.report.tables import say_difference
+from lab.study.cell import Part
 from lab.study.outcomes import OutcomeFile
+from lab.study.paired import compare
 from lab.study.plan import load_plan
 from lab.study.run import rates_found
 
@@ -72,6 +74,70 @@ def test_a_table_says_what_the_outcomes_say(plan: str, head: list[str], rows: li
         told.add(key)
         assert row == {column: expected(known[key], column) for column in row}, key
     assert told == known.keys()
+
+
+TASKS = {"work orders": "headline-skewed", "images": "images-skewed", "sensor windows": "engines-skewed"}
+"""Task names of the page, and the study that each summary is of."""
+SHIPS = {"sensor windows": "drawn-ravan"}
+"""What the product runs a task with, where that is not the study's `ravan`."""
+
+
+def difference_of(study: str, one: str, other: str) -> str:
+    """Return a paired difference to a digit, as the summary has it."""
+    rows = rows_of(study)
+    first, second = (rows["", name].accuracies for name in (one, other))
+    assert len(first) == len(second)
+    found = compare(first, second)
+    said = f"{100 * found.mean:+.1f} ± {100 * found.half_width:.1f}"
+    return f"**{said}**" if found.is_clear else said
+
+
+def cells_below(heading: str) -> list[list[str]]:
+    lines = read_section(read_page("accuracy/README.md"), heading).splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("|---"))
+    return [cells_of(line) for line in takewhile(lambda line: line.startswith("|"), lines[start + 1 :])]
+
+
+def test_the_summary_says_what_the_studies_say() -> None:
+    seen = []
+    for name, *told, full, _ in cells_below("## In short"):
+        task = name.partition(" (")[0]
+        ravan = SHIPS.get(task, "ravan")
+        rivals = ("fedit", "ffa-lora", "fedit-same", "ffa-same")
+        assert told == [difference_of(TASKS[task], ravan, rival) for rival in rivals], name
+        if full != "not run":
+            assert full == f"{difference_of('ceiling', 'ravan', 'full-same')} (3 seeds)"
+        seen.append(task)
+    assert seen == list(TASKS)
+
+
+def searched(study: str, method_name: str) -> dict[float, float]:
+    """Return the mean validation accuracy of each rate over the seeds of the search, by the plan's own cells."""
+    plan = load_plan(ROOT / "lab" / "plans" / f"{study}.toml")
+    tuning = plan.tuning
+    assert tuning is not None
+    outcomes = OutcomeFile(OUTCOMES / study / "outcomes.jsonl")
+    method = next(each for each in plan.method if each.name == method_name)
+    means = {}
+    for rate in tuning.rates:
+        cells = [plan.cell(plan.federation[0], method, rate, seed, Part.VALIDATION) for seed in tuning.seeds]
+        found = [outcomes.find(cell) for cell in cells]
+        means[rate] = sum(each.accuracy for each in found if each is not None) / len(found)
+        assert None not in found
+    return means
+
+
+def test_the_rates_are_those_that_the_searches_found() -> None:
+    methods = {"Ravan as it ships": "ravan", "FedIT with its loss": "fedit-same", "FFA-LoRA with its loss": "ffa-same"}
+    task, told = "", 0
+    for named, row, *cells in cells_below("## Learning rates"):
+        task = named or task
+        means = searched(TASKS[task], methods[row])
+        best = max(means, key=lambda rate: (means[rate], -rate))
+        words = {rate: f"**{100 * mean:.1f}**" if rate == best else f"{100 * mean:.1f}" for rate, mean in means.items()}
+        assert cells == [words.get(rate, "") for rate in (0.001, 0.003, 0.01, 0.03)], (task, row)
+        told += 1
+    assert told == 9
 
 
 def test_every_study_that_was_run_has_its_place_on_the_page() -> None:
