@@ -71,8 +71,9 @@ def test_one_client_in_two_rounds(name: str) -> None:
     assert (outcome.uploaded, outcome.downloaded) == ONE_CLIENT_TWO_ROUNDS[name]
 
 
-def test_bases_that_headquarters_alone_trains_on_are_sent_to_nobody() -> None:
-    outcome = play_cell(cell_of("headquarters", basis="aligned"), tiny_task())
+@pytest.mark.parametrize("name", ["headquarters", "single_site"])
+def test_bases_are_sent_to_nobody_where_nobody_trains_together(name: str) -> None:
+    outcome = play_cell(cell_of(name, basis="aligned"), tiny_task())
     assert (outcome.uploaded, outcome.downloaded) == (0, 0)
 
 

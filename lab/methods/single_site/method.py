@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from lab.methods.method import Bench, Client
 from lab.methods.ravan.method import Ravan
+from lab.methods.traffic import Ledger
 from ravan.adapters.state import ModelState
 from ravan.tasks.passes import Score
 from ravan.tasks.task_model import EncodedExamples
@@ -21,6 +22,7 @@ class SingleSite(Ravan):
 
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
+        self.ledger = Ledger()  # directions that lead aligned bases go nowhere
         self._first = self.state
         self._own: dict[int, ModelState] = {}
 
