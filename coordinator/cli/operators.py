@@ -74,11 +74,14 @@ def revoke_operator(config_file: Path | None, name: str) -> None:
     """Refuse every certificate of NAME from now on, also on connections that are open."""
     from coordinator.audit.entries import operator_revoked
     from coordinator.enrolment.operators import revoke_operator
+    from coordinator.enrolment.pki import ADMIN
 
     config = _load(config_file)
     revoked = revoke_operator(_pki_of(config), name, now=time.time())
     _record(config, *(operator_revoked(name, each.serial) for each in revoked))
     click.echo(f"Revoked {len(revoked)} of {name}.")
+    if name == ADMIN:
+        click.echo("Commands on this machine used it. A new one: ravan-coordinator ca renew", err=True)
 
 
 def _load(config_file: Path | None) -> CoordinatorFile:

@@ -108,9 +108,8 @@ def _accuracies(rung: _Rung, outcomes: OutcomeFile) -> dict[tuple[str, str], dic
             unfinished.add(pair)
         else:
             found.setdefault(pair, {}).setdefault(rate, []).append(outcome.accuracy)
-    for pair in unfinished:
-        found.pop(pair, None)
-    return {pair: {rate: fmean(each) for rate, each in mine.items()} for pair, mine in found.items()}
+    finished = {pair: mine for pair, mine in found.items() if pair not in unfinished}
+    return {pair: {rate: fmean(each) for rate, each in mine.items()} for pair, mine in finished.items()}
 
 
 def reported_cells(plan: Plan, chosen: Chosen) -> list[Cell]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_lab import tiny_task
+from tiny_lab import cell_of, tiny_task
 
 from deploy.examples.engines import LABELS, WINDOW, read_engines
+from lab.simulation import begin
 from lab.tasks.engines import cut_windows
 from lab.tasks.images import read_part
 from lab.tasks.kept_layers import KeptLayersTask
 from lab.tasks.made_folder import made_once
-from ravan.errors import DataError
+from ravan.errors import ConfigError, DataError
 
 
 def test_windows_hold_their_engine_s_cycles_and_the_label_of_the_last_one() -> None:
@@ -63,11 +65,21 @@ def test_kept_layers_give_the_same_bits() -> None:
         assert torch.equal(kept.logits(batch), plain)
         assert kept.kept == len(rows) > 1
         asked = list[object]()
-        next(layers[0].children()).register_forward_pre_hook(lambda _, inputs: asked.append(inputs))
+        hook = next(layers[0].children()).register_forward_pre_hook(lambda _, inputs: asked.append(inputs))
         assert torch.equal(kept.logits(batch), plain)
         assert not asked
         lab.task.logits(batch)
         assert asked
+        hook.remove()
+
+
+def test_what_is_adapted_is_fixed_where_outputs_of_lower_layers_are_kept() -> None:
+    lab = tiny_task()
+    layers = (lab.task.model.get_submodule("bert.encoder.layer.0"),)
+    kept = replace(lab, task=KeptLayersTask(lab.task, layers, len(lab.pool), 1 << 20))
+    assert begin(cell_of("fedit"), kept).bench.targets == lab.targets
+    with pytest.raises(ConfigError, match="the targets of tiny are fixed"):
+        begin(cell_of("fedit", targets="query"), kept)
 
 
 def test_missing_images_are_named_with_the_package_that_brings_them(tmp_path: Path) -> None:

@@ -56,6 +56,13 @@ def test_renewing_keeps_the_authority(hq: Path) -> None:
     assert after.server_certificate != before.server_certificate
 
 
+def test_who_revokes_the_administrator_is_told_how_to_go_on(hq: Path) -> None:
+    result = coordinator(["operator", "revoke", "admin", "--config", str(hq / "coordinator.toml")])
+    assert not result.exception
+    assert "Revoked 1 of admin." in result.output
+    assert "A new one: ravan-coordinator ca renew" in result.output
+
+
 def test_an_own_authority_needs_both_files(tmp_path: Path) -> None:
     result = coordinator(["init", str(tmp_path / "x"), "--host", "localhost", "--ca-key", "nothing.pem"])
     assert result.exit_code == 2
